@@ -1,0 +1,41 @@
+# Two commands: `make demo` (train, compare, report) and `make test` (the whole suite).
+# Both set up .venv by themselves; nothing else is needed but Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKERS ?= 2
+
+.PHONY: install demo test test-slow lint bench clean
+
+install: .venv/.dev
+
+# torch first and pinned: whatever depends on it must never choose another build.
+.venv/.lab: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch==2.13.0
+	$(PIP) torch==2.13.0 -e '.[lab]'
+	touch $@
+
+.venv/.dev: .venv/.lab
+	$(PIP) torch==2.13.0 -e '.[lab,dev]'
+	touch $@
+
+demo: .venv/.lab
+	$(BIN)/resonant compare stdlib --out runs/demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
+
+test-slow: .venv/.dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv runs build src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+"""Softmax attention over a lift. Nowhere else in the library is it computed."""
+
+from .dispatch import PATHS, Case, attend, attention_weights, choose_path, record_paths, why_not
+
+__all__ = ["PATHS", "Case", "attend", "attention_weights", "choose_path", "record_paths", "why_not"]

@@ -1,0 +1,205 @@
+"""Which path computes what. The only entrance to attention in this library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..lift import Lift
+from ..mask import split_mask
+from ..neighborhood import Causal, Full, Neighborhood, reach
+from .banded import banded_attention
+from .chunked import chunked_attention
+from .fused import fused_attention
+from .materialized import materialized_attention, materialized_weights
+
+Path = Literal["fused", "banded", "chunked", "materialized"]
+AUTOMATIC: tuple[Path, ...] = ("fused", "banded", "chunked")
+PATHS: tuple[Path, ...] = (*AUTOMATIC, "materialized")
+
+_recorded: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the choice of a path depends on. ``mask`` is what padding alone cannot express."""
+
+    queries: int
+    keys: int
+    neighborhood: Neighborhood
+    top_k: int | None = None
+    dropout: bool = False
+    mask: Literal["none", "constant", "learned"] = "none"
+
+
+def why_not(path: Path, case: Case) -> str | None:
+    """Why a path cannot compute a case, or None if it can."""
+    windowed = reach(case.neighborhood)[0] is not None
+    if path == "fused":
+        reasons = (
+            (case.top_k is not None, "the fused kernel cannot select the top k"),
+            (case.dropout, "the fused kernel has no dropout"),
+            (case.mask == "learned", "the fused kernel gives masks no gradient"),
+            (windowed, "the fused kernel has no windows"),
+            (
+                isinstance(case.neighborhood, Causal) and case.queries < case.keys,
+                "the fused kernel aligns causality at the first key, not at the last",
+            ),
+        )
+        return next((why for holds, why in reasons if holds), None)
+    if path == "banded":
+        if not windowed:
+            return "only a window or a band has bands"
+        if case.mask != "none":
+            return "a mask over (query, key) is not cut into bands"
+    return None
+
+
+def choose_path(case: Case) -> Path:
+    """The first of fused, banded, chunked that can compute the case."""
+    return next(path for path in AUTOMATIC if why_not(path, case) is None)
+
+
+def attend(
+    lift: Lift,
+    neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen: nothing to share by accident)
+    *,
+    top_k: int | None = None,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    path: Path | Literal["auto"] = "auto",
+) -> Tensor:
+    """Softmax attention over a lift: ``sum_j softmax_j(<query_i, key_j> + key_bias_j) value_j``.
+
+    The keys of query i are those in ``neighborhood``, allowed by ``attn_mask`` and with a finite
+    bias; of these, with ``top_k``, the ones whose logit is among the k largest (ties kept, see
+    ``keep_top``). A query without keys gives zeros. Returns (batch, head, query, value_dim) in the
+    dtype of ``lift.value``.
+
+    ``attn_mask`` has SDPA's polarity (boolean True = takes part; float is added, in nats) and
+    broadcasts to (batch, head, query, key); values at or below ``finfo.min / 2`` mean blocked.
+    ``dropout_p`` drops weights whenever it is above 0. ``path`` demands one path; "auto" never
+    holds a (query, key) matrix where a linear path exists.
+
+    Raises ``ValueError`` when a size, a number or the demanded path does not fit.
+
+    Differs from `torch.nn.functional.scaled_dot_product_attention`: causality is bottom-right,
+    grouped queries need no switch, and scores are not scaled (the lift holds the scale).
+    """
+    _check_numbers(top_k, dropout_p, path)
+    lift, mask = split_mask(lift, attn_mask)
+    dtype = lift.value.dtype
+    lift = _one_dtype(lift)
+    lift, mask, case = _simplify(lift, neighborhood, top_k, dropout_p, mask)
+    chosen = _demanded(path, case)
+    if _recorded is not None:
+        _recorded.append(chosen)
+    options = {"top_k": case.top_k, "dropout_p": dropout_p}
+    # Autocast would round lifted features, among them biases, inside the kernel.
+    with torch.autocast(lift.query.device.type, enabled=False):
+        if chosen == "fused":
+            output = fused_attention(lift, case.neighborhood, mask)
+        elif chosen == "banded":
+            output = banded_attention(lift, case.neighborhood, **options)
+        elif chosen == "chunked":
+            output = chunked_attention(lift, case.neighborhood, mask, **options)
+        else:
+            output = materialized_attention(lift, case.neighborhood, mask, **options)
+    return output.to(dtype)
+
+
+def attention_weights(
+    lift: Lift,
+    neighborhood: Neighborhood = Full(),  # noqa: B008
+    *,
+    top_k: int | None = None,
+    attn_mask: Tensor | None = None,
+) -> Tensor:
+    """The weights of ``attend``, materialized for looking: (batch, head, query, key).
+
+    Float32 or better; rows sum to 1, or to 0 where a query sees nothing. Same arguments, masks and
+    errors as ``attend``.
+    """
+    _check_numbers(top_k, 0.0, "materialized")
+    lift, mask = split_mask(lift, attn_mask)
+    with torch.autocast(lift.query.device.type, enabled=False):
+        return materialized_weights(_one_dtype(lift), neighborhood, mask, top_k)
+
+
+@contextmanager
+def record_paths() -> Iterator[list[str]]:
+    """Collect the path of every call of ``attend`` inside the block (for tests)."""
+    global _recorded
+    outer, _recorded = _recorded, []
+    try:
+        yield _recorded
+    finally:
+        _recorded = outer
+
+
+def _check_numbers(top_k: int | None, dropout_p: float, path: str) -> None:
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k counts the keys to keep, so it is at least 1; it is {top_k}")
+    if not 0.0 <= dropout_p < 1.0:
+        raise ValueError(f"dropout_p is a probability in [0, 1); it is {dropout_p}")
+    if path != "auto" and path not in PATHS:
+        raise ValueError(f"path is 'auto' or one of {', '.join(PATHS)}; it is {path!r}")
+
+
+def _one_dtype(lift: Lift) -> Lift:
+    dtypes = {lift.query.dtype, lift.key.dtype, lift.value.dtype}
+    if len(dtypes) == 1:
+        return lift
+    widest = torch.promote_types(
+        torch.promote_types(lift.query.dtype, lift.key.dtype), lift.value.dtype
+    )
+    return replace(
+        lift, query=lift.query.to(widest), key=lift.key.to(widest), value=lift.value.to(widest)
+    )
+
+
+def _simplify(
+    lift: Lift,
+    neighborhood: Neighborhood,
+    top_k: int | None,
+    dropout_p: float,
+    mask: Tensor | None,
+) -> tuple[Lift, Tensor | None, Case]:
+    """Drop keys no query can reach and limits that limit nothing."""
+    queries, keys = lift.query.shape[2], lift.key.shape[2]
+    back, ahead = reach(neighborhood)
+    if back is not None and keys - queries > back:
+        start = keys - queries - back
+        lift = lift.keys(start, keys)
+        mask = mask if mask is None or mask.shape[3] == 1 else mask[..., start:]
+        keys = keys - start
+    if back is not None and back >= max(queries, keys) - 1:
+        neighborhood = Causal() if ahead == 0 else Full()
+    if isinstance(neighborhood, Causal) and neighborhood.window is None and queries == 1:
+        neighborhood = Full()
+    back, ahead = reach(neighborhood)
+    most = keys if back is None or ahead is None else min(keys, back + 1 + ahead)
+    if top_k is not None and top_k >= most:
+        top_k = None
+    kind = "none" if mask is None else "learned" if mask.requires_grad else "constant"
+    return lift, mask, Case(queries, keys, neighborhood, top_k, dropout_p > 0.0, kind)
+
+
+def _demanded(path: str, case: Case) -> Path:
+    if path == "auto":
+        return choose_path(case)
+    chosen: Path = path  # type: ignore[assignment]
+    why = why_not(chosen, case)
+    if why is not None:
+        raise ValueError(
+            f"path={path!r} cannot compute this attention: {why}; "
+            f"path='auto' would take {choose_path(case)!r}"
+        )
+    return chosen
+
+

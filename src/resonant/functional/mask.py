@@ -1,0 +1,68 @@
+"""Masks: the two polarities, the float masks, and where each goes in the engine.
+
+``functional`` speaks SDPA's language: boolean True = takes part. ``resonant.nn`` speaks
+MultiheadAttention's: boolean True = blocked. Float masks are added in both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .lift import Lift
+
+
+def from_blocked(mask: Tensor) -> Tensor:
+    """Turn MultiheadAttention's polarity (True = blocked) into SDPA's (True = takes part).
+
+    Float masks are added in both conventions and come back unchanged.
+    """
+    return ~mask if mask.dtype == torch.bool else mask
+
+
+def as_bias(mask: Tensor) -> Tensor:
+    """An SDPA mask as nats to add, in float32 or better: -inf where blocked.
+
+    Large finite numbers that stand for "blocked" (masks filled with ``finfo.min``) become -inf:
+    taken literally they give a row that sees nothing the mean of everything.
+    """
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))
+    blocked = mask <= torch.finfo(mask.dtype).min / 2
+    wide = mask if mask.dtype == torch.float64 else mask.float()
+    return wide.masked_fill(blocked, float("-inf"))
+
+
+def split_mask(lift: Lift, mask: Tensor | None) -> tuple[Lift, Tensor | None]:
+    """Move a mask that depends on the key alone into the lift's key bias.
+
+    ``mask`` broadcasts to (batch, head, query, key). What depends on the query too comes back as
+    a 4-D tensor; what does not (padding) needs no T x T tensor on any path.
+    """
+    if mask is None:
+        return lift, None
+    mask = _four_axes(lift, mask)
+    heads = lift.key.shape[1] if lift.groups == 1 else 1
+    if mask.shape[2] == 1 and mask.shape[1] in (1, heads):
+        keys = lift.key.shape[2]
+        return lift.add_bias(as_bias(mask).squeeze(2).expand(-1, -1, keys)), None
+    return lift, mask
+
+
+def _four_axes(lift: Lift, mask: Tensor) -> Tensor:
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise TypeError(
+            f"attn_mask must be boolean (True = takes part) or float (added), not {mask.dtype}; "
+            "convert 0/1 integers with .bool()"
+        )
+    target = (*lift.query.shape[:3], lift.key.shape[2])
+    shape = (1,) * (4 - mask.dim()) + tuple(mask.shape)
+    fits = mask.dim() in (2, 4) and all(
+        have in (1, want) for have, want in zip(shape, target, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            "attn_mask must broadcast to (batch, head, query, key) = "
+            f"{tuple(target)} from 2 or 4 axes, but its shape is {tuple(mask.shape)}"
+        )
+    return mask.reshape(shape)

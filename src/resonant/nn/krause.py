@@ -1,0 +1,55 @@
+"""Krause attention as a module."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..functional.krause import krause_lift
+from ..functional.lift import Lift
+from ..functional.mask import as_bias, from_blocked
+from .attention import Attention
+
+# How fast the running mean of keys follows training, as in batch normalization.
+MOMENTUM = 0.1
+
+
+class KrauseAttention(Attention):
+    """Multi-head Krause attention: ``softmax(-|q - k|^2 / (2 sigma^2)) v`` over near keys.
+
+    ``sigma`` is the starting width, in units of projected features, learned per head; infinity
+    attends to the whole neighbourhood alike. The buffer ``origin`` (key_head, head_dim), a running
+    mean of keys taken in training as batch normalization does, is subtracted from queries and keys:
+    it changes no score, only their rounding, and is constant in evaluation, so that no future
+    reaches the past.
+
+    Arguments, masks (boolean True = blocked) and errors: see ``Attention``.
+    Source: arXiv 2602.11534, Krause attention. Differs: see ``functional.krause_lift``.
+    """
+
+    OFF: ClassVar[dict[str, float]] = {**Attention.OFF, "sigma": math.inf}
+    origin: Tensor
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, *, sigma: float = 2.5, **options: Any
+    ) -> None:
+        super().__init__("krause", embed_dim, num_heads, sigma=sigma, **options)
+        origin = torch.zeros(self.num_key_value_heads, self.head_dim)
+        self.register_buffer("origin", origin)
+
+    def lift(self, query: Tensor, key: Tensor, value: Tensor) -> Lift:
+        return krause_lift(query, key, value, self.scalars["sigma"](), origin=self.origin)
+
+    @torch.no_grad()
+    def observe(self, key: Tensor, blocked: Tensor | None) -> None:
+        """Move ``origin`` towards the mean of the keys that take part."""
+        key = key.detach().to(self.origin.dtype)
+        if blocked is None:
+            mean = key.mean(dim=(0, 2))
+        else:
+            real = (as_bias(from_blocked(blocked)) > -math.inf).to(key.dtype)[:, None, :, None]
+            mean = (key * real).sum(dim=(0, 2)) / real.sum().clamp(min=1.0)
+        self.origin.lerp_(mean, MOMENTUM)
