@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ..errors import nearest
 from .krause import krause_lift
 from .lift import Lift
 from .softmax import softmax_lift
@@ -88,10 +88,9 @@ def mechanisms() -> dict[str, Mechanism]:
 def mechanism(name: str) -> Mechanism:
     """The mechanism called ``name``; ``ValueError`` names the nearest if there is none."""
     if name not in _MECHANISMS:
-        near = difflib.get_close_matches(name, _MECHANISMS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(_MECHANISMS))}"
         raise ValueError(
-            f"no attention mechanism is called {name!r}; {hint} Your own needs resonant.register"
+            f"no attention mechanism is called {name!r}; {nearest(name, _MECHANISMS)} "
+            "(one of your own needs resonant.register first)"
         )
     return _MECHANISMS[name]
 

@@ -1,0 +1,1 @@
+"""Preparation of data and resumable batches. Knows no models."""

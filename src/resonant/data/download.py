@@ -1,0 +1,107 @@
+"""Files that are fetched once, checked by the hash of their content, or taken from a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A public file: where it is, what it is called, and the SHA-256 of its content."""
+
+    name: str
+    file: str
+    url: str
+    sha256: str
+
+
+def fetch(remote: Remote, data_dir: Path | None) -> bytes:
+    """The content of ``remote``: from ``data_dir``, from the cache, or downloaded.
+
+    Raises ``UserError`` when the folder lacks it, its hash is another, or there is no network.
+    """
+    if data_dir is not None:
+        return _from_folder(remote, data_dir)
+    import platformdirs
+
+    cached = Path(platformdirs.user_cache_dir("resonant")) / remote.name / remote.file
+    if not cached.is_file():
+        _download(remote, cached)
+    return _checked(remote, cached)
+
+
+def _from_folder(remote: Remote, data_dir: Path) -> bytes:
+    candidates = [data_dir / remote.file, data_dir / remote.name / remote.file]
+    for candidate in candidates:
+        if candidate.is_file():
+            return _checked(remote, candidate)
+    raise UserError(
+        f"{data_dir} does not hold {remote.name}: neither {remote.file} nor "
+        f"{remote.name}/{remote.file} is there. Put the file there, or leave --data-dir out to "
+        f"download it from {remote.url}"
+    )
+
+
+def _checked(remote: Remote, path: Path) -> bytes:
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != remote.sha256:
+        raise UserError(
+            f"{path} is not {remote.name}: its SHA-256 is {found[:16]}..., not "
+            f"{remote.sha256[:16]}.... Delete the file and fetch it again, or use --data.name file "
+            "--data.path for a text of your own"
+        )
+    return content
+
+
+def _download(remote: Remote, target: Path) -> None:
+    import pooch
+    import requests
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # pooch writes to a temporary file and moves it only once the hash is right.
+        pooch.retrieve(
+            remote.url,
+            known_hash=remote.sha256,
+            fname=target.name,
+            path=target.parent,
+            downloader=pooch.HTTPDownloader(progressbar=_progress_bar(), timeout=30),
+        )
+    except (requests.exceptions.RequestException, OSError) as error:
+        raise UserError(
+            f"could not download {remote.name} from {remote.url} ({type(error).__name__}). Check "
+            f"the network, or put {remote.file} into a folder and pass --data-dir FOLDER"
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"what {remote.url} serves is not {remote.name}: its SHA-256 is not "
+            f"{remote.sha256[:16]}.... Put the right {remote.file} into a folder and pass "
+            "--data-dir FOLDER"
+        ) from error
+
+
+class _progress_bar:
+    """What pooch asks of a progress bar, drawn by rich."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+        self._progress = Progress(TextColumn("downloading"), BarColumn(), DownloadColumn())
+        self._task = self._progress.add_task("download", total=None)
+        self.total: int | None = None
+
+    def update(self, amount: int) -> None:
+        if not self._progress.live.is_started:
+            self._progress.start()
+        self._progress.update(self._task, total=self.total, advance=amount)
+
+    def reset(self) -> None:
+        self._progress.reset(self._task)
+
+    def close(self) -> None:
+        self._progress.stop()

@@ -1,0 +1,137 @@
+"""Corpora of text as arrays of token ids, split into train, valid and test."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError, nearest
+from .configs import DataConfig
+from .download import Remote, fetch
+
+TINY_SHAKESPEARE = Remote(
+    name="shakespeare",
+    file="input.txt",
+    url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+)
+SPLITS = ("train", "valid", "test")
+UNKNOWN = 0  # the id of characters that the training split does not have
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Token ids by split, what they stand for, and a hash of the text.
+
+    ``characters`` is None for bytes; else token id i stands for ``characters[i - 1]``.
+    """
+
+    name: str
+    splits: dict[str, np.ndarray]
+    digest: str
+    characters: str | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids."""
+        return 256 if self.characters is None else 1 + len(self.characters)
+
+    def decode(self, ids: np.ndarray) -> str:
+        """Token ids as text; what cannot be shown becomes the replacement character."""
+        if self.characters is None:
+            return bytes(ids.astype(np.uint8)).decode("utf-8", errors="replace")
+        return "".join("\ufffd" if i == UNKNOWN else self.characters[i - 1] for i in ids)
+
+
+def load_corpus(config: DataConfig, data_dir: Path | None = None) -> Corpus:
+    """The text that ``config`` names, tokenized and split.
+
+    Raises ``UserError`` for an unknown name or kind of token, a missing file, a wrong hash, or a
+    text too short to split.
+    """
+    if config.tokens not in ("bytes", "characters"):
+        raise UserError(
+            f"data.tokens is bytes or characters, not {config.tokens!r}; "
+            f"{nearest(config.tokens, ('bytes', 'characters'))}"
+        )
+    sources = {"stdlib": _stdlib, "shakespeare": _shakespeare, "file": _file}
+    if config.name not in sources:
+        raise UserError(f"no data is called {config.name!r}; {nearest(config.name, sources)}")
+    if config.path is not None and config.name != "file":
+        raise UserError(
+            f"data.path is read with --data.name file only, but the name is {config.name!r}"
+        )
+    texts = sources[config.name](config, data_dir)
+    digest = hashlib.sha256(b"\0".join(texts[split] for split in SPLITS)).hexdigest()
+    if config.tokens == "bytes":
+        ids = {split: np.frombuffer(texts[split], dtype=np.uint8) for split in SPLITS}
+        return Corpus(config.name, ids, digest)
+    return _characters(config.name, texts, digest)
+
+
+def describe(corpus: Corpus) -> str:
+    """One line for tables: the data's name, size, hash, and the Python whose library it is."""
+    size = sum(len(ids) for ids in corpus.splits.values()) / 1e6
+    source = f" of Python {platform.python_version()}" if corpus.name == "stdlib" else ""
+    unit = "bytes" if corpus.characters is None else "characters"
+    return f"{corpus.name}{source}, {size:.2f}M {unit}, sha256 {corpus.digest[:12]}"
+
+
+def _characters(name: str, texts: dict[str, bytes], digest: str) -> Corpus:
+    decoded = {split: texts[split].decode("utf-8", errors="replace") for split in SPLITS}
+    alphabet = "".join(sorted(set(decoded["train"])))
+    index = {character: i + 1 for i, character in enumerate(alphabet)}
+    ids = {
+        split: np.array([index.get(c, UNKNOWN) for c in text], dtype=np.int32)
+        for split, text in decoded.items()
+    }
+    return Corpus(name, ids, digest, alphabet)
+
+
+def _stdlib(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:
+    """The source of Python's own standard library, split by the hash of each file's name."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    skipped = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+    parts: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        if skipped.isdisjoint(relative.parts):
+            draw = hashlib.sha256(relative.as_posix().encode()).digest()[0] / 256
+            split = "train" if draw < 0.9 else "valid" if draw < 0.95 else "test"
+            parts[split].append(path.read_bytes())
+    if any(not files for files in parts.values()):
+        raise UserError(
+            f"this Python has no source of its standard library in {root}; install the full "
+            "Python, or use --data.name file --data.path TEXT"
+        )
+    return {split: b"".join(files) for split, files in parts.items()}
+
+
+def _shakespeare(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:
+    return _by_length(fetch(TINY_SHAKESPEARE, data_dir), "shakespeare")
+
+
+def _file(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:
+    if config.path is None:
+        raise UserError("data.name file needs --data.path, the text file to train on")
+    path = Path(config.path)
+    try:
+        return _by_length(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); check --data.path") from error
+
+
+def _by_length(text: bytes, name: str) -> dict[str, bytes]:
+    """The first 90 % to train on, the next 5 % to validate, the last 5 % to test."""
+    if len(text) < 20_000:
+        raise UserError(
+            f"{name} has {len(text)} bytes; a comparison needs at least 20000 to split into train, "
+            "valid and test. Use a longer text"
+        )
+    first, second = len(text) * 90 // 100, len(text) * 95 // 100
+    return {"train": text[:first], "valid": text[first:second], "test": text[second:]}

@@ -1,0 +1,1 @@
+"""Architectures, one a file; their configurations need no torch (`models.configs`)."""

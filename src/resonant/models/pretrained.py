@@ -1,0 +1,59 @@
+"""Models on disk: a typed configuration as JSON beside weights as safetensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .configs import from_dict
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def save_pretrained(model: nn.Module, config: Any, directory: str | Path) -> None:
+    """Write ``config.json`` and ``model.safetensors`` into ``directory``, made if missing."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    described = {"architecture": type(model).__name__, **dataclasses.asdict(config)}
+    (directory / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    save_file(dict(model.state_dict()), directory / "model.safetensors")
+
+
+def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> M:
+    """Build ``kind`` from ``config.json`` and fill it from ``model.safetensors``.
+
+    Raises ``FileNotFoundError`` for a missing file, ``ValueError`` for another architecture, an
+    unknown field, damaged weights or weights that do not fit.
+    """
+    directory = Path(directory)
+    for name in ("config.json", "model.safetensors"):
+        if not (directory / name).is_file():
+            raise FileNotFoundError(
+                f"{directory} holds no {name}; give a folder written by save_pretrained"
+            )
+    described = json.loads((directory / "config.json").read_text())
+    architecture = described.pop("architecture", None)
+    if architecture != kind.__name__:
+        raise ValueError(
+            f"{directory} holds a {architecture}, not a {kind.__name__}; use its own class"
+        )
+    model = kind(from_dict(config_type, described))
+    try:
+        weights = load_file(directory / "model.safetensors")
+    except SafetensorError as error:
+        raise ValueError(
+            f"{directory / 'model.safetensors'} is damaged ({error}); save the model again"
+        ) from error
+    missing = sorted(set(model.state_dict()) ^ set(weights))
+    if missing:
+        raise ValueError(
+            f"the weights in {directory} do not fit its config.json (first: {missing[0]})"
+        )
+    model.load_state_dict(weights)
+    return model

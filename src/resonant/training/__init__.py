@@ -1,0 +1,1 @@
+"""Tasks, the loop, workers, comparison and statistics."""

@@ -1,0 +1,113 @@
+"""A run as data: everything its result depends on, and a hash of it. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data.configs import DataConfig
+from ..models.configs import LanguageModelConfig, from_dict
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a run is trained and measured.
+
+    Args:
+        steps: optimiser steps
+        batch_size: sequences per step
+        context: tokens per sequence
+        learning_rate: peak of AdamW's rate, reached after the warm-up, then a cosine to a tenth
+        warmup: steps of linear warm-up
+        weight_decay: on matrices; never on norms or learned scalars
+        clip: largest norm of the gradient
+        evaluate_every: steps between evaluations, each a row of metrics.csv and a checkpoint
+        evaluation_windows: windows of the validation split per evaluation (4 times that for test)
+        sample_tokens: length of the text sample taken at the end
+    """
+
+    steps: int = 600
+    batch_size: int = 16
+    context: int = 128
+    learning_rate: float = 4e-3
+    warmup: int = 50
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    evaluate_every: int = 100
+    evaluation_windows: int = 64
+    sample_tokens: int = 300
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training: one arm of an experiment under one seed.
+
+    Args:
+        experiment: the experiment it belongs to
+        arm: which of its arms
+        seed: of initialisation, batches and dropout
+        plugins: modules imported first, for mechanisms of your own
+        corpus: hash of the text, filled in when the run is planned
+    """
+
+    experiment: str = "stdlib"
+    arm: str = "softmax"
+    seed: int = 0
+    plugins: tuple[str, ...] = ()
+    corpus: str = ""
+    model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @property
+    def name(self) -> str:
+        """The run's folder."""
+        return f"{self.arm}-seed{self.seed}"
+
+
+def run_config(values: dict[str, Any]) -> RunConfig:
+    """A ``RunConfig`` from plain values (YAML, JSON)."""
+    return from_dict(RunConfig, values)
+
+
+def config_hash(config: RunConfig) -> str:
+    """SHA-256 of the configuration as canonical JSON."""
+    text = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(dotted name, old, new) wherever two nested configurations differ."""
+    left, right = flatten(old), flatten(new)
+    names = sorted(left.keys() | right.keys())
+    return [
+        (name, left.get(name), right.get(name))
+        for name in names
+        if left.get(name) != right.get(name)
+    ]
+
+
+def replaced(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    """``config`` with fields replaced by dotted name."""
+    values = dataclasses.asdict(config)
+    for name, value in changes.items():
+        *path, last = name.split(".")
+        target = values
+        for part in path:
+            target = target[part]
+        target[last] = value
+    return run_config(values)

@@ -1,0 +1,74 @@
+"""Files that are whole or not there, and faults injected to prove it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+from ..errors import UserError
+
+# Where a run can be killed by RESONANT_FAULT=point (or point:n for its n-th passing). Each file
+# written atomically adds "<label>-half" and "<label>-unreplaced".
+FAULT_POINTS = (
+    "run-started",
+    "config-half",
+    "step",
+    "metrics-half",
+    "metrics-written",
+    "checkpoint-half",
+    "checkpoint-unreplaced",
+    "checkpoint-written",
+    "model-written",
+    "done-half",
+    "done-written",
+    "probe-half",
+    "report-half",
+)
+_passed: dict[str, int] = {}
+
+
+def fault(point: str) -> None:
+    """Kill this process, as a power cut would, if RESONANT_FAULT names this point."""
+    wanted = os.environ.get("RESONANT_FAULT")
+    if wanted is None:
+        return
+    name, _, count = wanted.partition(":")
+    if name == point:
+        _passed[point] = _passed.get(point, 0) + 1
+        if _passed[point] == int(count or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_atomically(path: Path, content: bytes, label: str) -> None:
+    """Replace ``path`` by ``content``, or leave it as it was.
+
+    A temporary file in the same folder, flushed to the disk, then renamed over the old one.
+    Raises ``UserError`` when the disk is full or refuses.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with temporary.open("wb") as file:
+            half = len(content) // 2
+            file.write(content[:half])
+            file.flush()
+            fault(f"{label}-half")
+            file.write(content[half:])
+            file.flush()
+            os.fsync(file.fileno())
+        fault(f"{label}-unreplaced")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: Path, error: OSError) -> UserError:
+    """What to tell a user whose disk refused a write."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    move = "free some space" if full else "make the folder writable or choose another with --out"
+    return UserError(
+        f"could not write {path} ({error.strerror}); {move}, then run the same command again: "
+        "what is finished is kept"
+    )

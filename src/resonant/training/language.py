@@ -1,0 +1,128 @@
+"""Next-token prediction as a task."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data.batches import evaluation_windows, training_batch
+from ..data.configs import DataConfig
+from ..data.text import Corpus, load_corpus
+from ..errors import UserError
+from ..models.language import LanguageModel, language_model
+from .configs import RunConfig
+from .files import write_atomically
+
+EVALUATION_BATCH = 32
+
+
+@lru_cache(maxsize=2)
+def cached_corpus(config: DataConfig, data_dir: Path | None) -> Corpus:
+    """The corpus, loaded once per process."""
+    return load_corpus(config, data_dir)
+
+
+class LanguageTask:
+    """Losses in nats per token of a language model on a corpus."""
+
+    def __init__(self, config: RunConfig, data_dir: Path | None) -> None:
+        self.config = config
+        self.corpus = cached_corpus(config.data, data_dir)
+        if self.corpus.digest != config.corpus:
+            raise UserError(
+                f"the text behind {config.data.name!r} changed since this run was planned (hash "
+                f"{self.corpus.digest[:12]}, planned {config.corpus[:12]}); run the comparison anew"
+            )
+        if config.model.vocabulary < self.corpus.vocabulary:
+            raise UserError(
+                f"the data have {self.corpus.vocabulary} token ids but model.vocabulary is "
+                f"{config.model.vocabulary}; pass --model.vocabulary {self.corpus.vocabulary}"
+            )
+        torch.manual_seed(config.seed)
+        try:
+            self.model: LanguageModel = language_model(config.model)
+        except ValueError as error:
+            raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
+
+    def loss(self, step: int) -> Tensor:
+        """Mean cross-entropy of the batch of ``step``."""
+        training = self.config.training
+        inputs, targets = training_batch(
+            self.corpus.splits["train"],
+            seed=self.config.seed,
+            step=step,
+            batch_size=training.batch_size,
+            context=training.context,
+        )
+        return F.cross_entropy(self.model(inputs).flatten(0, 1), targets.flatten())
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> float:
+        """Mean loss in nats per token over fixed windows of ``split``."""
+        training = self.config.training
+        count = training.evaluation_windows * (4 if split == "test" else 1)
+        inputs, targets = evaluation_windows(
+            self.corpus.splits[split], count=count, context=training.context
+        )
+        self.model.eval()
+        total = 0.0
+        pairs = zip(
+            inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
+        )
+        for batch, target in pairs:
+            logits = self.model(batch)
+            total += F.cross_entropy(
+                logits.flatten(0, 1), target.flatten(), reduction="sum"
+            ).item()
+        self.model.train()
+        return total / targets.numel()
+
+    def summary(self) -> dict[str, Any]:
+        """Parameter counts and a text sample with its prompt."""
+        attention = sum(
+            p.numel() for n, p in self.model.named_parameters() if ".attention." in n
+        )
+        prompt, text = self._sample()
+        return {
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "attention_parameters": attention,
+            "prompt": prompt,
+            "sample": text,
+        }
+
+    @torch.no_grad()
+    def _sample(self) -> tuple[str, str]:
+        """A continuation of the start of the validation split at temperature 0.8."""
+        training = self.config.training
+        self.model.eval()
+        generator = torch.Generator().manual_seed(self.config.seed)
+        tokens, _ = evaluation_windows(
+            self.corpus.splits["valid"], count=1, context=min(64, training.context)
+        )
+        start = tokens.shape[1]
+        for _ in range(training.sample_tokens):
+            logits = self.model(tokens[:, -training.context :])[:, -1, : self.corpus.vocabulary]
+            chosen = torch.multinomial((logits / 0.8).softmax(-1), 1, generator=generator)
+            tokens = torch.cat([tokens, chosen], dim=1)
+        self.model.train()
+        ids = tokens[0].numpy()
+        return self.corpus.decode(ids[:start]), self.corpus.decode(ids[start:])
+
+    def save(self, directory: Path) -> None:
+        """The model, and the characters its token ids stand for."""
+        try:
+            self.model.save_pretrained(directory)
+        except OSError as error:
+            raise UserError(
+                f"could not write the model to {directory} ({error.strerror}); free some space, "
+                "then run the same command again: what is finished is kept"
+            ) from error
+        if self.corpus.characters is not None:
+            content = self.corpus.characters.encode()
+            write_atomically(directory / "characters.txt", content, "characters")
+

@@ -1,0 +1,175 @@
+"""One run: train, measure, checkpoint, finish; killed anywhere, it resumes to the same numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from ..errors import UserError
+from .configs import RunConfig, TrainingConfig, config_hash
+from .files import fault, write_atomically
+from .language import LanguageTask
+from .metrics import Metrics
+from .task import Task
+
+Report = Callable[[int, float], None]
+
+
+def train(config: RunConfig, directory: Path, data_dir: Path | None, report: Report) -> None:
+    """Train ``config`` in ``directory`` until ``done.json`` is there.
+
+    Goes on from ``last.ckpt`` if there is one. ``report(step, loss)`` is called after each step.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    fault("run-started")
+    described = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
+    write_atomically(directory / "config.yaml", described.encode(), "config")
+    for plugin in config.plugins:
+        _import_plugin(plugin)
+    task = LanguageTask(config, data_dir)
+    state = _Run(task, config.training, directory)
+    state.resume()
+    state.until_done(report)
+    finish(task, config, directory, seconds=state.seconds)
+
+
+def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) -> None:
+    """Measure the test split, save the model, and write ``done.json`` last."""
+    training = config.training
+    final = {"valid_loss": task.evaluate("valid"), "test_loss": task.evaluate("test")}
+    task.save(directory)
+    fault("model-written")
+    done = {
+        "hash": config_hash(config),
+        "arm": config.arm,
+        "seed": config.seed,
+        "steps": training.steps,
+        "tokens": training.steps * training.batch_size * training.context,
+        "metrics": final,
+        "seconds": seconds,
+        **task.summary(),
+    }
+    write_atomically(directory / "done.json", json.dumps(done, indent=2).encode(), "done")
+    fault("done-written")
+
+
+class _Run:
+    """The state that a checkpoint holds: model, optimiser, step, and the loss since the last row.
+
+    Batches depend on seed and step alone, so there is no loader to save; dropout's generator is.
+    """
+
+    def __init__(self, task: Task, training: TrainingConfig, directory: Path) -> None:
+        self.task, self.training, self.directory = task, training, directory
+        self.optimizer = build_optimizer(task.model, training)
+        self.step, self.seconds, self.loss_sum = 0, 0.0, 0.0
+
+    def resume(self) -> None:
+        """Take up ``last.ckpt``; rows of metrics.csv beyond it are dropped."""
+        checkpoint = self.directory / "last.ckpt"
+        if checkpoint.is_file():
+            saved = torch.load(checkpoint, weights_only=True)
+            self.task.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            torch.set_rng_state(saved["generator"])
+            self.step, self.seconds = saved["step"], saved["seconds"]
+        self.metrics = Metrics(self.directory / "metrics.csv", keep_until=self.step)
+
+    def until_done(self, report: Report) -> None:
+        training = self.training
+        self.task.model.train()
+        started = time.perf_counter() - self.seconds
+        while self.step < training.steps:
+            loss = self._advance()
+            fault("step")
+            self.seconds = time.perf_counter() - started
+            if self.step % training.evaluate_every == 0 or self.step == training.steps:
+                self._record()
+            report(self.step, loss)
+
+    def _advance(self) -> float:
+        rate = learning_rate(self.training, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.task.loss(self.step)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.task.model.parameters(), self.training.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise UserError(
+                f"the loss became {value} at step {self.step} in {self.directory.name}; lower "
+                "--training.learning_rate or --training.clip"
+            )
+        self.loss_sum += value
+        self.step += 1
+        return value
+
+    def _record(self) -> None:
+        """A row of metrics, then the checkpoint that vouches for it."""
+        every = self.training.evaluate_every
+        since = self.step % every or every
+        row = {
+            "step": float(self.step),
+            "train_loss": self.loss_sum / since,
+            "valid_loss": self.task.evaluate("valid"),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": self.seconds,
+        }
+        self.loss_sum = 0.0
+        self.metrics.write(row)
+        fault("metrics-written")
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "model": self.task.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generator": torch.get_rng_state(),
+                "step": self.step,
+                "seconds": self.seconds,
+            },
+            buffer,
+        )
+        write_atomically(self.directory / "last.ckpt", buffer.getvalue(), "checkpoint")
+        fault("checkpoint-written")
+
+
+def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW with weight decay on matrices only: norms and learned scalars must be free to move."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    others = [p for p in model.parameters() if p.dim() < 2]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": training.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def learning_rate(training: TrainingConfig, step: int) -> float:
+    """Linear warm-up to the peak, then half a cosine down to a tenth of it."""
+    if step < training.warmup:
+        return training.learning_rate * (step + 1) / training.warmup
+    through = (step - training.warmup) / max(1, training.steps - training.warmup)
+    return training.learning_rate * (0.55 + 0.45 * math.cos(math.pi * through))
+
+
+def _import_plugin(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"cannot import the plugin {name!r} ({error}); plugins are module names on Python's "
+            "path, so run from the folder that holds it or install it"
+        ) from error

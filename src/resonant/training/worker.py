@@ -1,0 +1,67 @@
+"""A worker process: one thread, runs handed to it one by one as lines of JSON.
+
+Started by ``compare`` as ``python -m resonant.training.worker``; ends when its input ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TextIO
+
+REPORT_EVERY_SECONDS = 0.5
+
+
+def main() -> None:
+    """Serve runs until the input closes."""
+    # The real standard output is the channel; whatever a library prints goes to standard error.
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    import torch
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    sys.path.insert(0, os.getcwd())
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            _serve(job, channel)
+        except BrokenPipeError:
+            return
+
+
+def _serve(job: dict, channel: TextIO) -> None:
+    import time
+
+    from ..errors import UserError
+    from .configs import run_config
+    from .loop import train
+
+    last = 0.0
+
+    def say(**message: object) -> None:
+        channel.write(json.dumps(message) + "\n")
+
+    def report(step: int, loss: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= REPORT_EVERY_SECONDS:
+            last = time.monotonic()
+            say(event="progress", step=step, loss=loss)
+
+    say(event="started")
+    try:
+        data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
+        train(run_config(job["config"]), Path(job["directory"]), data_dir, report)
+    except UserError as error:
+        say(event="failed", message=str(error))
+    except Exception:
+        say(event="failed", message=traceback.format_exc(), fault=True)
+    else:
+        say(event="done")
+
+
+if __name__ == "__main__":
+    main()
