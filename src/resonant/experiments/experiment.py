@@ -47,7 +47,17 @@ class Experiment:
         inherited = {} if arm.control is None else self.changes(self.arm(arm.control))
         return inherited | dict(arm.changes)
 
-    def config(self, base: RunConfig, arm: Arm, seed: int) -> RunConfig:
-        """The run of ``arm`` under ``seed``, from ``base`` with the user's own fields in it."""
+    def config(
+        self, base: RunConfig, arm: Arm, seed: int, overrides: Mapping[str, Any]
+    ) -> RunConfig:
+        """The run of ``arm`` under ``seed``.
+
+        ``overrides`` are the user's fields. One that no arm changes goes to every arm; one that arms
+        change replaces their value and leaves the other arms as they are (a window of 64 for the
+        windowed arms does not give the others a window).
+        """
+        changed = {name for each in self.arms for name in each.changes}
+        everywhere = {name: v for name, v in overrides.items() if name not in changed}
+        own = {name: overrides.get(name, v) for name, v in self.changes(arm).items()}
         named = {"experiment": self.name, "arm": arm.name, "seed": seed}
-        return replaced(base, self.changes(arm) | named)
+        return replaced(base, everywhere | own | named)

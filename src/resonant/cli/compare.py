@@ -1,0 +1,58 @@
+"""`resonant compare`: train the arms of an experiment, then the table and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ..errors import UserError
+from ..report.page import write_report
+from ..report.results import gather, missed_ceilings
+from ..report.table import print_table
+from ..training.compare import (
+    check_directories,
+    default_workers,
+    make_plan,
+    prepare,
+    probe_all,
+    train_all,
+)
+from .options import base_config, parse, pick_experiment, training_parser
+
+
+def main(arguments: list[str]) -> int:
+    """Compare; status 1 if an arm missed what the experiment demands of it."""
+    experiment, rest = pick_experiment(arguments)
+    parser = training_parser("compare", experiment)
+    parser.add_argument("--arms", help="names by comma; all if left out")
+    parser.add_argument("--seeds", type=int, default=experiment.seeds, help="number of seeds")
+    parser.add_argument("--workers", type=int, help="processes, a thread each (all cores)")
+    options, overrides = parse(parser, rest)
+    for name, value in (("seeds", options.seeds), ("workers", options.workers)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1; it is {value}")
+    plan = make_plan(
+        experiment,
+        base_config(experiment, options),
+        arms=options.arms.split(",") if options.arms else None,
+        seeds=range(options.seeds),
+        out=Path(options.out or f"runs/{experiment.name}"),
+        data_dir=None if options.data_dir is None else Path(options.data_dir),
+        overrides=overrides,
+    )
+    check_directories(plan, overwrite=options.overwrite)
+    prepare(plan)
+    console = Console()
+    console.print(f"{plan.data}; {len(plan.runs)} runs in {plan.out}", highlight=False)
+    train_all(plan, workers=options.workers or default_workers(), console=console)
+    console.print("measuring time and memory, arms taking turns", highlight=False)
+    probe_all(plan)
+    results = gather(plan.out)
+    page = write_report(results, plan.out)
+    print_table(results, console)
+    console.print(f"report: {page}", highlight=False)
+    missed = missed_ceilings(results)
+    for line in missed:
+        console.print(f"FAILED: {line}", highlight=False)
+    return 1 if missed else 0

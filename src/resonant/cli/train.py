@@ -1,0 +1,39 @@
+"""`resonant train`: one arm of an experiment under one seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ..training.compare import check_directories, make_plan, prepare, read_done, train_all
+from .options import base_config, parse, pick_experiment, training_parser
+
+
+def main(arguments: list[str]) -> int:
+    """Train and print the losses."""
+    experiment, rest = pick_experiment(arguments)
+    parser = training_parser("train", experiment)
+    parser.add_argument("--arm", default=experiment.arms[0].name, help="which arm")
+    parser.add_argument("--seed", type=int, default=0)
+    options, overrides = parse(parser, rest)
+    plan = make_plan(
+        experiment,
+        base_config(experiment, options),
+        arms=[options.arm],
+        seeds=[options.seed],
+        out=Path(options.out or f"runs/{experiment.name}-train"),
+        data_dir=None if options.data_dir is None else Path(options.data_dir),
+        overrides=overrides,
+    )
+    check_directories(plan, overwrite=options.overwrite)
+    prepare(plan)
+    console = Console()
+    train_all(plan, workers=1, console=console)
+    directory = plan.directory(plan.runs[0])
+    done = read_done(directory)
+    assert done is not None
+    for name, value in done["metrics"].items():
+        console.print(f"{name} {value:.4f} nats per token", highlight=False)
+    console.print(f"model: {directory}", highlight=False)
+    return 0

@@ -1,0 +1,109 @@
+"""What a comparison's folder holds, gathered for tables and figures."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..training.metrics import read_metrics
+from ..training.statistics import Difference, paired_difference
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm over its seeds. Losses in nats per token; ``difference`` is to ``control``."""
+
+    name: str
+    says: str
+    control: str | None
+    runs: list[dict[str, Any]]
+    curves: list[list[dict[str, float]]]
+    cost: dict[str, float] | None
+    difference: Difference | None
+
+    def mean(self, metric: str) -> float:
+        """Mean of a final metric over seeds."""
+        return statistics.fmean(run["metrics"][metric] for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole comparison."""
+
+    experiment: str
+    says: str
+    data: str
+    arms: list[ArmResult]
+    ceilings: dict[str, float]
+
+    @property
+    def seeds(self) -> int:
+        """Seeds per arm."""
+        return len(self.arms[0].runs)
+
+
+def gather(directory: Path) -> Results:
+    """Read a comparison's folder.
+
+    Raises ``UserError`` if it is none, or if a run is not finished.
+    """
+    described = directory / "comparison.json"
+    if not described.is_file():
+        raise UserError(
+            f"{directory} holds no comparison; give the --out of a `resonant compare`"
+        )
+    comparison = json.loads(described.read_text())
+    runs = {name: _done(directory / name) for name in comparison["runs"]}
+    costs = {}
+    if (directory / "probe.json").is_file():
+        costs = json.loads((directory / "probe.json").read_text())["costs"]
+    by_arm: dict[str, list[dict[str, Any]]] = {}
+    for run in sorted(runs.values(), key=lambda run: run["seed"]):
+        by_arm.setdefault(run["arm"], []).append(run)
+    arms = []
+    for arm in comparison["arms"]:
+        name, control = arm["name"], arm["control"]
+        ours, theirs = by_arm[name], by_arm.get(control or "")
+        curves = [read_metrics(directory / _folder(run) / "metrics.csv") for run in ours]
+        difference = None if theirs is None else paired_difference(_tests(ours), _tests(theirs))
+        arms.append(
+            ArmResult(name, arm["says"], control, ours, curves, costs.get(name), difference)
+        )
+    return Results(
+        comparison["experiment"], comparison["says"], comparison["data"], arms,
+        comparison["ceilings"],
+    )
+
+
+def missed_ceilings(results: Results) -> list[str]:
+    """A sentence for every arm whose test loss is not below what the experiment demands."""
+    missed = []
+    for arm in results.arms:
+        ceiling = results.ceilings.get(arm.name, results.ceilings.get("*"))
+        if ceiling is not None and not arm.mean("test_loss") < ceiling:
+            missed.append(
+                f"{arm.name} ends at {arm.mean('test_loss'):.3f} nats per token, "
+                f"not below {ceiling}"
+            )
+    return missed
+
+
+def _folder(run: dict[str, Any]) -> str:
+    return f"{run['arm']}-seed{run['seed']}"
+
+
+def _tests(runs: list[dict[str, Any]]) -> list[float]:
+    return [run["metrics"]["test_loss"] for run in runs]
+
+
+def _done(directory: Path) -> dict[str, Any]:
+    path = directory / "done.json"
+    if not path.is_file():
+        raise UserError(
+            f"{directory} is not finished; run the same `resonant compare` again, it goes on"
+        )
+    return json.loads(path.read_text())

@@ -1,0 +1,185 @@
+"""A comparison: plan the runs, train them on workers, probe their cost, gather the results."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ..data.text import describe, load_corpus
+from ..errors import UserError, nearest
+from ..experiments.experiment import Arm, Experiment
+from .configs import RunConfig, config_hash, differences
+from .display import Display
+from .files import disk_error, write_atomically
+from .pool import Pool, RunState
+from .process import Child
+
+PROBE_ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison will do: every run with its folder, ordered so that seeds complete."""
+
+    experiment: Experiment
+    arms: tuple[Arm, ...]
+    runs: tuple[RunConfig, ...]
+    out: Path
+    data_dir: Path | None
+    data: str
+
+    def directory(self, config: RunConfig) -> Path:
+        """The folder of one run."""
+        return self.out / config.name
+
+
+def make_plan(
+    experiment: Experiment,
+    base: RunConfig,
+    *,
+    arms: Sequence[str] | None,
+    seeds: Sequence[int],
+    out: Path,
+    data_dir: Path | None,
+    overrides: dict[str, Any],
+) -> Plan:
+    """Resolve arms and seeds into runs.
+
+    Raises ``UserError`` for an unknown arm or data that cannot be had.
+    """
+    known = [arm.name for arm in experiment.arms]
+    for name in arms or ():
+        if name not in known:
+            raise UserError(f"{experiment.name} has no arm {name!r}; {nearest(name, known)}")
+    chosen = tuple(arm for arm in experiment.arms if arms is None or arm.name in arms)
+    corpus = load_corpus(base.data, data_dir)
+    base = dataclasses.replace(base, corpus=corpus.digest)
+    runs = tuple(
+        experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen
+    )
+    return Plan(experiment, chosen, runs, out, data_dir, describe(corpus))
+
+
+def check_directories(plan: Plan, *, overwrite: bool) -> None:
+    """Refuse folders that hold a run of another configuration, or empty them if told to."""
+    for config in plan.runs:
+        directory = plan.directory(config)
+        described = directory / "config.yaml"
+        if not described.is_file():
+            continue
+        old = yaml.safe_load(described.read_text())
+        new = json.loads(json.dumps(dataclasses.asdict(config)))
+        changed = differences(old, new)
+        if changed and overwrite:
+            shutil.rmtree(directory)
+        elif changed:
+            name, before, now = changed[0]
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise UserError(
+                f"{directory} holds a run of another configuration ({name} was {before}, is "
+                f"{now}{more}); choose another --out, or pass --overwrite to train it anew"
+            )
+
+
+def is_done(directory: Path, config: RunConfig) -> bool:
+    """Whether ``done.json`` is there and is of this very configuration."""
+    done = read_done(directory)
+    return done is not None and done.get("hash") == config_hash(config)
+
+
+def read_done(directory: Path) -> dict[str, Any] | None:
+    """The content of ``done.json``, or None."""
+    path = directory / "done.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def prepare(plan: Plan) -> None:
+    """Make the comparison's folder and write down what it is."""
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(plan.out, error) from error
+    described = {
+        "experiment": plan.experiment.name,
+        "says": plan.experiment.says,
+        "data": plan.data,
+        "arms": [{"name": a.name, "says": a.says, "control": a.control} for a in plan.arms],
+        "runs": [config.name for config in plan.runs],
+        "ceilings": dict(plan.experiment.ceilings),
+    }
+    content = json.dumps(described, indent=2).encode()
+    write_atomically(plan.out / "comparison.json", content, "comparison")
+
+
+def train_all(plan: Plan, *, workers: int, console: Console) -> None:
+    """Train what is not done yet; raises ``UserError`` or ``RuntimeError`` if a run failed."""
+    states = [RunState(config, plan.directory(config)) for config in plan.runs]
+    for state in states:
+        if is_done(state.directory, state.config):
+            state.status, state.step = "kept", state.steps
+    pool = Pool(states, workers, plan.data_dir)
+    with Display(pool, console) as display:
+        pool.run(display.show)
+    failed = [state for state in states if state.status == "failed"]
+    if failed:
+        first = failed[0]
+        more = f" ({len(failed)} runs failed)" if len(failed) > 1 else ""
+        text = f"{first.config.name} failed{more}: {first.message}"
+        if first.internal:
+            raise RuntimeError(f"{text}\nRun the same command again: what is finished is kept.")
+        raise UserError(text)
+
+
+def probe_all(plan: Plan) -> None:
+    """Write ``probe.json``: cost of each arm's training step, arms taking turns."""
+    target = plan.out / "probe.json"
+    first_runs = {config.arm: config for config in reversed(plan.runs)}
+    wanted = {arm.name: config_hash(first_runs[arm.name]) for arm in plan.arms}
+    if target.is_file() and json.loads(target.read_text()).get("hashes") == wanted:
+        return
+    children = {arm.name: Child("resonant.training.probe") for arm in plan.arms}
+    try:
+        for name, child in children.items():
+            data_dir = None if plan.data_dir is None else str(plan.data_dir)
+            child.send({"config": dataclasses.asdict(first_runs[name]), "data_dir": data_dir})
+        for child in children.values():
+            _answer(child)
+        seconds: dict[str, list[float]] = {name: [] for name in children}
+        for _ in range(PROBE_ROUNDS):
+            for name, child in children.items():
+                child.send("go")
+                seconds[name].append(_answer(child)["step_seconds"])
+        costs = {}
+        for name, child in children.items():
+            child.send("finish")
+            training = first_runs[name].training
+            step = statistics.median(seconds[name])
+            tokens = training.batch_size * training.context
+            costs[name] = _answer(child) | {"tokens_per_second": tokens / step}
+    finally:
+        for child in children.values():
+            child.close()
+    content = json.dumps({"hashes": wanted, "costs": costs}, indent=2).encode()
+    write_atomically(target, content, "probe")
+
+
+def _answer(child: Child) -> dict[str, Any]:
+    message = child.receive()
+    if message is None:
+        raise RuntimeError(f"the probe of time and memory ended ({child.last_words()})")
+    return message
+
+
+def default_workers() -> int:
+    """As many as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

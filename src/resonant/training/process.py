@@ -1,0 +1,62 @@
+"""Child processes that speak JSON, a line a message."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+
+class Child:
+    """``python -m MODULE`` with one computing thread; it ends when this end is closed."""
+
+    def __init__(self, module: str) -> None:
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | threads,
+            errors="replace",
+        )
+
+    def send(self, message: dict[str, Any] | str) -> None:
+        """Send a message; a dead child is noticed by ``receive``."""
+        assert self.process.stdin is not None
+        text = message if isinstance(message, str) else json.dumps(message)
+        try:
+            self.process.stdin.write(text + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next message, or None when the child has ended."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def last_words(self) -> str:
+        """How a dead child ended: its signal or status and the last line of its errors."""
+        assert self.process.stderr is not None
+        status = self.process.wait()
+        lines = self.process.stderr.read().strip().splitlines()
+        ended = f"signal {-status}" if status < 0 else f"status {status}"
+        return f"{ended}: {lines[-1]}" if lines else ended
+
+    def close(self) -> None:
+        """Let the child end, or end it."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
+        self.process.terminate()
+        self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
