@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from ..errors import UserError
-from ..report.page import write_report
-from ..report.results import gather, missed_ceilings
-from ..report.table import print_table
-from ..training.compare import (
-    check_directories,
-    default_workers,
-    make_plan,
-    prepare,
-    probe_all,
-    train_all,
-)
 from .options import base_config, parse, pick_experiment, training_parser
 
 
@@ -32,6 +19,21 @@ def main(arguments: list[str]) -> int:
     for name, value in (("seeds", options.seeds), ("workers", options.workers)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1; it is {value}")
+    # Past the options, where --help and most mistakes end: numpy, scipy and matplotlib take seconds.
+    from rich.console import Console
+
+    from ..report.page import write_report
+    from ..report.results import gather, missed_ceilings
+    from ..report.table import print_table
+    from ..training.compare import (
+        check_directories,
+        default_workers,
+        make_plan,
+        prepare,
+        probe_all,
+        train_all,
+    )
+
     plan = make_plan(
         experiment,
         base_config(experiment, options),
