@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
-from ..report.page import write_report
-from ..report.results import gather
-from ..report.table import print_table
-
 
 def main(arguments: list[str]) -> int:
     """Print the table and write DIR/report.html."""
     parser = argparse.ArgumentParser(prog="resonant report", description=__doc__)
     parser.add_argument("directory", type=Path, help="the --out of a comparison")
     directory = parser.parse_args(arguments).directory
+    from rich.console import Console
+
+    from ..report.page import write_report
+    from ..report.results import gather
+    from ..report.table import print_table
+
     results = gather(directory)
     console = Console()
     print_table(results, console)

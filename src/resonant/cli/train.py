@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
-from ..training.compare import check_directories, make_plan, prepare, read_done, train_all
 from .options import base_config, parse, pick_experiment, training_parser
 
 
@@ -17,6 +14,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--arm", default=experiment.arms[0].name, help="which arm")
     parser.add_argument("--seed", type=int, default=0)
     options, overrides = parse(parser, rest)
+    from rich.console import Console
+
+    from ..training.compare import check_directories, make_plan, prepare, read_done, train_all
+
     plan = make_plan(
         experiment,
         base_config(experiment, options),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..lift import Lift
@@ -69,13 +68,25 @@ def _slice_padded(tensor: Tensor, start: int, stop: int) -> Tensor:
     """``tensor[:, :, start:stop]`` with zeros where the range leaves the tensor."""
     length = tensor.shape[2]
     low, high = max(start, 0), min(stop, length)
-    return F.pad(tensor[:, :, low:high], (0, 0, low - start, stop - high))
+    return _pad(tensor[:, :, low:high], low - start, stop - high)
+
+
+def _pad(tensor: Tensor, before: int, after: int) -> Tensor:
+    """Zeros before and after along the sequence.
+
+    By concatenation: `F.pad` by nothing keeps the strides of its input, which compiled graphs with
+    free sizes take for contiguous.
+    """
+    batch, heads, _, dim = tensor.shape
+    head = tensor.new_zeros(batch, heads, before, dim)
+    tail = tensor.new_zeros(batch, heads, after, dim)
+    return torch.cat([head, tensor, tail], dim=2)
 
 
 def _fold(lift: Lift, block: int, count: int) -> Tensor:
     """Queries as (batch * key_head, block, group * query, dim)."""
     batch, _, queries, dim = lift.query.shape
-    padded = F.pad(lift.query, (0, 0, 0, count * block - queries))
+    padded = _pad(lift.query, 0, count * block - queries)
     shape = (batch * lift.key.shape[1], lift.groups, count, block, dim)
     return padded.reshape(shape).transpose(1, 2).flatten(2, 3)
 

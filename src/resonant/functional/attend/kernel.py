@@ -27,14 +27,10 @@ def fused_kernel(lift: Lift, mask: Tensor | None = None, *, is_causal: bool = Fa
     elif value_width > width:
         query = F.pad(query, (0, value_width - width))
         key = F.pad(key, (0, value_width - width))
+    # A branch rather than a comparison: compiled graphs with free sizes need a plain bool.
+    grouped = True if lift.groups > 1 else False  # noqa: SIM210
     output = F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        is_causal=is_causal,
-        scale=1.0,
-        enable_gqa=lift.groups > 1,
+        query, key, value, mask, is_causal=is_causal, scale=1.0, enable_gqa=grouped
     )
     return output[..., :value_width]
 

@@ -1,0 +1,87 @@
+"""Run by test_compile in a process of its own, without the run-time checks of the test suite."""
+
+import sys
+import warnings
+
+import torch
+
+
+import resonant
+from resonant.functional import Causal
+from resonant.nn import RotaryPosition, attention
+
+CASES = [
+    ("softmax", {}, {}),
+    ("softmax", {}, {"is_causal": True}),
+    ("softmax", {"neighborhood": Causal(4)}, {}),
+    ("softmax", {"top_k": 3, "num_key_value_heads": 2}, {"is_causal": True}),
+    ("krause", {}, {}),
+    ("krause", {}, {"is_causal": True}),
+    ("krause", {"neighborhood": Causal(4), "num_key_value_heads": 2}, {}),
+    ("krause", {"neighborhood": Causal(4), "top_k": 2}, {}),
+    ("krause", {"position": RotaryPosition(4)}, {"is_causal": True}),
+    ("krause", {"dropout": 0.1}, {"is_causal": True}),
+]
+
+
+def compiled(backend: str) -> None:
+    """A full graph of every case, in training and with padding, equal to the eager module."""
+    for name, options, call in CASES:
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        module = attention(name, 16, 4, **options)
+        if options.get("dropout"):
+            module.eval()
+        padding = torch.zeros(2, 9, dtype=torch.bool)
+        padding[:, :2] = True
+        fast = torch.compile(module, fullgraph=True, backend=backend)
+        for length in (9, 12):
+            x = torch.randn(2, length, 16)
+            masks = {"key_padding_mask": padding} if length == 9 else {}
+            eager = module(x, **masks, **call)[0]
+            output = fast(x, **masks, **call)[0]
+            torch.testing.assert_close(output, eager, msg=lambda m, n=name: f"{n}: {m}")
+            expected = torch.autograd.grad(eager.square().sum(), list(module.parameters()))
+            gradients = torch.autograd.grad(output.square().sum(), list(module.parameters()))
+            torch.testing.assert_close(gradients, expected, atol=1e-4, rtol=1e-4)
+    model = resonant.language_model("0.11M", mechanism="krause")
+    tokens = torch.randint(0, 256, (2, 33))
+    torch.testing.assert_close(
+        torch.compile(model, fullgraph=True, backend=backend)(tokens), model(tokens),
+        atol=1e-4, rtol=1e-4,
+    )
+
+
+def exported() -> None:
+    """torch.export of every case: lengths free where no window cuts them, fixed elsewhere."""
+    for name, options, call in CASES:
+        torch.manual_seed(0)
+        module = attention(name, 16, 4, **options).eval()
+        free = not options.get("top_k") and options.get("neighborhood") is None
+        length = torch.export.Dim("length", min=2, max=512)
+        shapes = {"query": {1: length} if free else None, **dict.fromkeys(call)}
+        program = torch.export.export(
+            module, (), {"query": torch.randn(2, 9, 16), **call}, dynamic_shapes=shapes
+        )
+        for size in (9, 23) if free else (9,):
+            x = torch.randn(2, size, 16)
+            torch.testing.assert_close(program.module()(query=x, **call), module(x, **call))
+
+
+def inductor() -> None:
+    """One module and its backward through the C++ back end."""
+    torch.manual_seed(0)
+    module = attention("krause", 16, 4)
+    x = torch.randn(2, 33, 16)
+    fast = torch.compile(module, fullgraph=True)
+    torch.testing.assert_close(fast(x, is_causal=True)[0], module(x, is_causal=True)[0])
+    fast(x, is_causal=True)[0].sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    {"compile": lambda: compiled("aot_eager"), "export": exported, "inductor": inductor}[
+        sys.argv[1]
+    ]()
+    print("done")

@@ -1,0 +1,24 @@
+"""Full graphs and exported programs, checked in a process without run-time type checks."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(what: str) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.nn.compiled", what], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    assert finished.stdout.strip().endswith("done")
+
+
+@pytest.mark.parametrize("what", ["compile", "export"])
+def test_full_graph(what: str) -> None:
+    run(what)
+
+
+@pytest.mark.slow
+def test_inductor() -> None:
+    run("inductor")
