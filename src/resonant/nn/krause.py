@@ -52,4 +52,5 @@ class KrauseAttention(Attention):
         else:
             real = (as_bias(from_blocked(blocked)) > -math.inf).to(key.dtype)[:, None, :, None]
             mean = (key * real).sum(dim=(0, 2)) / real.sum().clamp(min=1.0)
-        self.origin.lerp_(mean, MOMENTUM)
+        # A new tensor: compiled backward passes may read the old one again.
+        self.origin = self.origin.lerp(mean, MOMENTUM)
