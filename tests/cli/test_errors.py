@@ -21,7 +21,11 @@ def text(tmp_path: Path) -> Path:
         (["compare", "stdlib", "--arms", "softmax,kruase-window"], "did you mean 'krause-window'"),
         (["compare", "--training.step", "5"], "did you mean '--training.steps'"),
         (["compare", "--modle.layers=3"], "did you mean '--model.layers'"),
-        (["compare", "--training.steps", "many"], "training.steps"),
+        (["compare", "--training.steps", "many"], "--training.steps takes int, not 'many'"),
+        (["compare", "--training.steps=-3"], "training.steps must be at least 1; it is -3"),
+        (["compare", "--model.heads=3"], "twice model.heads"),
+        (["compare", "--training.learning_rate=0"], "learning_rate must be above 0; it is 0"),
+        (["compare", "stdlib", "extra"], "extra"),
         (["compare", "--seeds", "0"], "--seeds must be at least 1; it is 0"),
         (["compare", "--data.name", "stdlibb"], "did you mean 'stdlib'"),
         (["compare", "--data.tokens", "words"], "bytes or characters"),
@@ -109,8 +113,27 @@ def test_a_folder_that_cannot_be_made(text: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file is in the way")
     refused = compare(text, tmp_path / "out")
     assert refused.returncode == 2
-    assert "could not write" in refused.stderr
+    assert "check that the path is right" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_full_disk_in_a_worker(text: Path, tmp_path: Path) -> None:
+    """A limit on file sizes stands for a full disk: the checkpoint does not fit."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, before[1]))
+    try:
+        refused = compare(text, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.returncode == 2, refused.stderr
+    assert "last.ckpt: File too large; free some space" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list((tmp_path / "out").rglob("*.partial"))
+    assert not list((tmp_path / "out").rglob("last.ckpt"))
+    compare(text, tmp_path / "out")
+    assert list((tmp_path / "out").rglob("done.json"))
 
 
 def test_a_model_that_does_not_fit_the_data(text: Path, tmp_path: Path) -> None:

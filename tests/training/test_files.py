@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resonant.errors import UserError
-from resonant.training.files import write_atomically
+from resonant.files import disk_error, write_atomically
 from resonant.training.metrics import COLUMNS, Metrics, read_metrics
 
 
@@ -27,13 +26,16 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(UserError, match=r"free some space, then run the same command again"):
+        with pytest.raises(OSError, match="File too large") as caught:
             write_atomically(path, bytes(100_000), "checkpoint")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+    says = str(disk_error(caught.value))
+    assert says.startswith(str(path))
+    assert "free some space, then run the same command again" in says
 
 
 def test_no_space_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,13 +43,14 @@ def test_no_space_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UserError, match=r"No space left on device\); free some space"):
+    with pytest.raises(OSError, match="No space left") as caught:
         write_atomically(tmp_path / "x", b"content", "x")
+    assert "No space left on device; free some space" in str(disk_error(caught.value))
     assert list(tmp_path.iterdir()) == []
 
 
 def row(step: int, loss: float) -> dict[str, float]:
-    return dict(zip(COLUMNS, (step, loss, loss / 3, 1e-3, 0.5), strict=True))
+    return dict(zip(COLUMNS, (float(step), loss, loss / 3, 1e-3, 0.5), strict=True))
 
 
 def test_metrics_read_back_exactly_and_end_at_the_checkpoint(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resonant.training.files import FAULT_POINTS
+from resonant.files import FAULT_POINTS
 
 from .running import compare, quality, write_text
 

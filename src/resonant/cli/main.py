@@ -6,6 +6,7 @@ import importlib
 import sys
 
 from ..errors import UserError, nearest
+from ..files import disk_error
 
 COMMANDS = {
     "compare": "train arms of an experiment under several seeds; table and report",
@@ -29,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         return module.main(rest)
     except UserError as error:
         print(f"resonant: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"resonant: {disk_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("resonant: stopped; the same command goes on from here", file=sys.stderr)

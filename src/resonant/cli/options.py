@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from typing import Any
 
 import jsonargparse
@@ -58,10 +59,9 @@ def parse(
         if option not in known and not option.startswith(f"--{OPEN_ENDED}."):
             raise UserError(f"no option is called {option}; {nearest(option, known)}")
     try:
-        options = parser.parse_args(arguments)
-    except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
+        built = parser.instantiate(parser.parse_args(arguments))
+    except (argparse.ArgumentError, jsonargparse.ArgumentError, ValueError) as error:
         raise UserError(_one_sentence(str(error))) from error
-    built = parser.instantiate_classes(options)
     values = {name: dataclasses.asdict(getattr(built, name)) for name in GROUPS}
     flat = flatten(values)
     overrides = {}
@@ -80,6 +80,11 @@ def base_config(experiment: Experiment, options: jsonargparse.Namespace) -> RunC
 
 
 def _one_sentence(message: str) -> str:
-    """A parser's message on one line, without its usage text."""
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    return "; ".join(lines[:3]) + ". See --help"
+    """A parser's message on one line: the option, what it takes, what it got."""
+    key = re.search(r'Parser key "([^"]+)"', message)
+    value = re.search(r"(?:Got|Given) value: (.*)", message)
+    kinds = dict.fromkeys(re.findall(r"<class '(\w+)'>", message.split("Given value")[0]))
+    if key and value and kinds:
+        takes = " or ".join("null" if kind == "NoneType" else kind for kind in kinds)
+        return f"--{key[1]} takes {takes}, not {value[1].strip()!r}; see --help"
+    return " ".join(line.strip(" -") for line in message.splitlines() if line.strip())

@@ -30,6 +30,11 @@ class AttentionConfig:
     scalars: dict[str, float] = field(default_factory=dict)
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_least("model.attention", self, {"window": 1, "top_k": 1})
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"model.attention.dropout must be in [0, 1); it is {self.dropout}")
+
 
 @dataclass(frozen=True)
 class LanguageModelConfig:
@@ -54,6 +59,28 @@ class LanguageModelConfig:
     hidden: int = 160
     rotary_base: float = 10_000.0
     attention: AttentionConfig = field(default_factory=AttentionConfig)
+
+    def __post_init__(self) -> None:
+        counts = ("vocabulary", "layers", "width", "heads", "key_value_heads", "hidden")
+        check_least("model", self, dict.fromkeys(counts, 1))
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                "model.width must be a multiple of twice model.heads (rotary positions turn pairs "
+                f"of features in each head), but they are {self.width} and {self.heads}"
+            )
+        if self.key_value_heads is not None and self.heads % self.key_value_heads:
+            raise ValueError(
+                "model.key_value_heads must divide model.heads, but they are "
+                f"{self.key_value_heads} and {self.heads}"
+            )
+
+
+def check_least(prefix: str, config: Any, least: Mapping[str, int]) -> None:
+    """Raise ``ValueError`` naming the first field of ``config`` below its least value."""
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if value is not None and value < bound:
+            raise ValueError(f"{prefix}.{name} must be at least {bound}; it is {value}")
 
 
 def preset_0_11m() -> LanguageModelConfig:

@@ -33,8 +33,11 @@ class LanguageModel(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Unit-size activations at every layer; residual branches shrunk by depth."""
-        nn.init.normal_(self.embedding.weight, std=self.config.width**-0.5)
+        """A start near the uniform guess; residual branches shrunk by depth.
+
+        Tied read-outs see the token's own embedding first: at unit length it would win by far.
+        """
+        nn.init.normal_(self.embedding.weight, std=0.25 * self.config.width**-0.5)
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down_proj.weight")):
                 parameter.data.mul_((2 * self.config.layers) ** -0.5)

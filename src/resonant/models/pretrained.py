@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from ..files import write_atomically
 from .configs import from_dict
 
 M = TypeVar("M", bound=nn.Module)
@@ -21,8 +22,10 @@ def save_pretrained(model: nn.Module, config: Any, directory: str | Path) -> Non
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     described = {"architecture": type(model).__name__, **dataclasses.asdict(config)}
-    (directory / "config.json").write_text(json.dumps(described, indent=2) + "\n")
-    save_file(dict(model.state_dict()), directory / "model.safetensors")
+    content = json.dumps(described, indent=2) + "\n"
+    write_atomically(directory / "config.json", content.encode(), "model-config")
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(directory / "model.safetensors", save(weights), "model")
 
 
 def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> M:
@@ -55,5 +58,11 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
         raise ValueError(
             f"the weights in {directory} do not fit its config.json (first: {missing[0]})"
         )
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise ValueError(
+            f"the weights in {directory} do not fit its config.json ({first})"
+        ) from error
     return model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from ..training.files import write_atomically
+from ..files import write_atomically
 from .figures import learning_curves
 from .results import Results, missed_ceilings
 from .table import COLUMNS, LEGEND, rows, title

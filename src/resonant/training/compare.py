@@ -20,7 +20,7 @@ from ..errors import UserError, nearest
 from ..experiments.experiment import Arm, Experiment
 from .configs import RunConfig, config_hash, differences
 from .display import Display
-from .files import disk_error, write_atomically
+from ..files import write_atomically
 from .pool import Pool, RunState
 from .process import Child
 
@@ -37,6 +37,7 @@ class Plan:
     out: Path
     data_dir: Path | None
     data: str
+    ceilings: dict[str, float]
 
     def directory(self, config: RunConfig) -> Path:
         """The folder of one run."""
@@ -67,7 +68,9 @@ def make_plan(
     runs = tuple(
         experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen
     )
-    return Plan(experiment, chosen, runs, out, data_dir, describe(corpus))
+    # What the experiment demands holds for its own configuration, not for another budget or text.
+    ceilings = {} if overrides else dict(experiment.ceilings)
+    return Plan(experiment, chosen, runs, out, data_dir, describe(corpus), ceilings)
 
 
 def check_directories(plan: Plan, *, overwrite: bool) -> None:
@@ -105,17 +108,14 @@ def read_done(directory: Path) -> dict[str, Any] | None:
 
 def prepare(plan: Plan) -> None:
     """Make the comparison's folder and write down what it is."""
-    try:
-        plan.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(plan.out, error) from error
+    plan.out.mkdir(parents=True, exist_ok=True)
     described = {
         "experiment": plan.experiment.name,
         "says": plan.experiment.says,
         "data": plan.data,
         "arms": [{"name": a.name, "says": a.says, "control": a.control} for a in plan.arms],
         "runs": [config.name for config in plan.runs],
-        "ceilings": dict(plan.experiment.ceilings),
+        "ceilings": plan.ceilings,
     }
     content = json.dumps(described, indent=2).encode()
     write_atomically(plan.out / "comparison.json", content, "comparison")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..data.configs import DataConfig
-from ..models.configs import LanguageModelConfig, from_dict
+from ..models.configs import LanguageModelConfig, check_least, from_dict
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,14 @@ class TrainingConfig:
     evaluate_every: int = 100
     evaluation_windows: int = 64
     sample_tokens: int = 300
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "batch_size": 1, "context": 1, "warmup": 0, "evaluate_every": 1}
+        least |= {"evaluation_windows": 1, "sample_tokens": 0, "weight_decay": 0}
+        check_least("training", self, least)
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"training.{name} must be above 0; it is {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

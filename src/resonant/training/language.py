@@ -16,7 +16,7 @@ from ..data.text import Corpus, load_corpus
 from ..errors import UserError
 from ..models.language import LanguageModel, language_model
 from .configs import RunConfig
-from .files import write_atomically
+from ..files import write_atomically
 
 EVALUATION_BATCH = 32
 
@@ -115,13 +115,7 @@ class LanguageTask:
 
     def save(self, directory: Path) -> None:
         """The model, and the characters its token ids stand for."""
-        try:
-            self.model.save_pretrained(directory)
-        except OSError as error:
-            raise UserError(
-                f"could not write the model to {directory} ({error.strerror}); free some space, "
-                "then run the same command again: what is finished is kept"
-            ) from error
+        self.model.save_pretrained(directory)
         if self.corpus.characters is not None:
             content = self.corpus.characters.encode()
             write_atomically(directory / "characters.txt", content, "characters")

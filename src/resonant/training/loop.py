@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import UserError
 from .configs import RunConfig, TrainingConfig, config_hash
-from .files import fault, write_atomically
+from ..files import fault, write_atomically
 from .language import LanguageTask
 from .metrics import Metrics
 from .task import Task

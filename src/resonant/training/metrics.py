@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from .files import disk_error, fault, write_atomically
+from ..files import fault, write_atomically
 
 COLUMNS = ("step", "train_loss", "valid_loss", "learning_rate", "seconds")
 
@@ -29,11 +29,8 @@ class Metrics:
         self._append(line[len(line) // 2 :])
 
     def _append(self, text: str) -> None:
-        try:
-            with self.path.open("a") as file:
-                file.write(text)
-        except OSError as error:
-            raise disk_error(self.path, error) from error
+        with self.path.open("a") as file:
+            file.write(text)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

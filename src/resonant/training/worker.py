@@ -37,6 +37,7 @@ def _serve(job: dict, channel: TextIO) -> None:
     import time
 
     from ..errors import UserError
+    from ..files import disk_error
     from .configs import run_config
     from .loop import train
 
@@ -57,6 +58,8 @@ def _serve(job: dict, channel: TextIO) -> None:
         train(run_config(job["config"]), Path(job["directory"]), data_dir, report)
     except UserError as error:
         say(event="failed", message=str(error))
+    except OSError as error:
+        say(event="failed", message=str(disk_error(error)))
     except Exception:
         say(event="failed", message=traceback.format_exc(), fault=True)
     else:

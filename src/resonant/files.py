@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from ..errors import UserError
+from .errors import UserError
 
 # Where a run can be killed by RESONANT_FAULT=point (or point:n for its n-th passing). Each file
 # written atomically adds "<label>-half" and "<label>-unreplaced".
@@ -45,7 +45,7 @@ def write_atomically(path: Path, content: bytes, label: str) -> None:
     """Replace ``path`` by ``content``, or leave it as it was.
 
     A temporary file in the same folder, flushed to the disk, then renamed over the old one.
-    Raises ``UserError`` when the disk is full or refuses.
+    Raises ``OSError``, naming ``path``, when the disk is full or refuses.
     """
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -61,14 +61,17 @@ def write_atomically(path: Path, content: bytes, label: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise disk_error(path, error) from error
+        error.filename = str(path)
+        raise
 
 
-def disk_error(path: Path, error: OSError) -> UserError:
-    """What to tell a user whose disk refused a write."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    move = "free some space" if full else "make the folder writable or choose another with --out"
+def disk_error(error: OSError) -> UserError:
+    """What to tell a user whose disk refused."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        move = "free some space"
+    else:
+        move = "check that the path is right and may be written"
+    where = f"{error.filename}: " if error.filename else ""
     return UserError(
-        f"could not write {path} ({error.strerror}); {move}, then run the same command again: "
-        "what is finished is kept"
+        f"{where}{error.strerror}; {move}, then run the same command again: what is finished is kept"
     )

@@ -1,0 +1,71 @@
+"""Corpora: splits that do not meet, tokens that read back, Shakespeare from a folder."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resonant.data import text as text_module
+from resonant.data.configs import DataConfig
+from resonant.data.download import Remote
+from resonant.data.text import describe, load_corpus
+from resonant.errors import UserError
+
+
+def test_the_standard_library_is_split_by_file() -> None:
+    corpus = load_corpus(DataConfig("stdlib"))
+    sizes = {split: len(ids) for split, ids in corpus.splits.items()}
+    assert sizes["train"] > 4_000_000
+    assert min(sizes["valid"], sizes["test"]) > 100_000
+    heads = {s: ids[:2000].tobytes() for s, ids in corpus.splits.items()}
+    for split, head in heads.items():
+        for other, ids in corpus.splits.items():
+            assert (head in ids.tobytes()) == (split == other)
+    assert load_corpus(DataConfig("stdlib")).digest == corpus.digest
+    assert corpus.digest[:12] in describe(corpus)
+    assert "of Python 3." in describe(corpus)
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Path:
+    path = tmp_path / "play.txt"
+    path.write_text("To be, or not to be.\n" * 2000 + "ß" * 2000)
+    return path
+
+
+def test_characters_read_back_and_unknown_ones_are_marked(play: Path) -> None:
+    corpus = load_corpus(DataConfig("file", "characters", str(play)))
+    assert corpus.decode(corpus.splits["train"][:21]) == "To be, or not to be.\n"
+    assert corpus.vocabulary == 1 + len(set("To be, or not to be.\n"))
+    assert (corpus.splits["test"][-100:] == 0).all()
+    assert corpus.decode(corpus.splits["test"][-2:]) == "\ufffd\ufffd"
+
+
+def test_bytes_read_back(play: Path) -> None:
+    corpus = load_corpus(DataConfig("file", "bytes", str(play)))
+    assert corpus.vocabulary == 256
+    whole = np.concatenate([corpus.splits[s] for s in ("train", "valid", "test")])
+    assert whole.tobytes() == play.read_bytes()
+
+
+def test_shakespeare_from_a_folder_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"First Citizen:\nBefore we proceed any further, hear me speak.\n" * 1000
+    remote = Remote("shakespeare", "input.txt", "unused", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(text_module, "TINY_SHAKESPEARE", remote)
+    (tmp_path / "shakespeare").mkdir()
+    path = tmp_path / "shakespeare" / "input.txt"
+    path.write_bytes(content)
+    corpus = load_corpus(DataConfig("shakespeare", "characters"), tmp_path)
+    assert corpus.decode(corpus.splits["train"][:14]) == "First Citizen:"
+    path.write_bytes(content[:-1])
+    with pytest.raises(UserError, match="its SHA-256 is"):
+        load_corpus(DataConfig("shakespeare"), tmp_path)
+
+
+def test_a_text_too_short_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("short")
+    with pytest.raises(UserError, match="has 5 bytes; a comparison needs at least 20000"):
+        load_corpus(DataConfig("file", path=str(tmp_path / "x")))
