@@ -41,7 +41,7 @@ def root_mean_square(x: Tensor) -> float:
 
 
 def over_budget(ours: Tensor, plain: Tensor, exact: Tensor, dtype: torch.dtype, factor: float):
-    """Error as a share of the budget: ``factor`` times the plain run's, plus eps / 8 of the size."""
+    """Error as a share of the budget: ``factor`` times the plain run's, plus eps / 8 of size."""
     budget = factor * root_mean_square(plain.double() - exact)
     budget += torch.finfo(dtype).eps / 8 * root_mean_square(exact)
     return root_mean_square(ours.double() - exact) / budget

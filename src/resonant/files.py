@@ -73,5 +73,6 @@ def disk_error(error: OSError) -> UserError:
         move = "check that the path is right and may be written"
     where = f"{error.filename}: " if error.filename else ""
     return UserError(
-        f"{where}{error.strerror}; {move}, then run the same command again: what is finished is kept"
+        f"{where}{error.strerror}; {move}, then run the same command again: what is finished is "
+        "kept"
     )

@@ -23,7 +23,7 @@ from .functional import (
     mechanism,
     record_paths,
 )
-from .functional.attend import PATHS, Case, choose_path, why_not
+from .functional.attend import PATHS, Case, Path, why_not
 
 DIM = 8
 HEADS = 4
@@ -77,15 +77,9 @@ def _neighborhoods() -> tuple[Neighborhood, ...]:
     return (Full(), Causal(), Causal(window=5), Causal(window=40), Band(radius=3))
 
 
-def _automatic_path(
-    queries: int, keys: int, neighborhood: Neighborhood, top_k: int | None
-) -> str:
-    return choose_path(Case(queries, keys, neighborhood, top_k))
-
-
 def _possible_paths(
     queries: int, keys: int, neighborhood: Neighborhood, top_k: int | None
-) -> Iterator[str]:
+) -> Iterator[Path]:
     for path in PATHS:
         if why_not(path, Case(queries, keys, neighborhood, top_k)) is None:
             yield path
@@ -178,9 +172,7 @@ def law_permutation(of: Mechanism) -> None:
     for top_k in (None, 4):
         reference = attend(inputs.lift(of), top_k=top_k)
         torch.testing.assert_close(attend(shuffled.lift(of), top_k=top_k), reference)
-        torch.testing.assert_close(
-            attend(turned.lift(of), top_k=top_k), reference[:, :, order]
-        )
+        torch.testing.assert_close(attend(turned.lift(of), top_k=top_k), reference[:, :, order])
 
 
 def law_gradients(of: Mechanism) -> None:

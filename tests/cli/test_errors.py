@@ -152,7 +152,9 @@ def test_an_unknown_mechanism_and_a_missing_plugin(text: Path, tmp_path: Path) -
 
 
 def test_a_loss_that_is_no_number(text: Path, tmp_path: Path) -> None:
-    diverged = compare(text, tmp_path / "out", "--training.learning_rate=1e30", "--training.warmup=0")
+    diverged = compare(
+        text, tmp_path / "out", "--training.learning_rate=1e30", "--training.warmup=0"
+    )
     assert diverged.returncode == 2
     assert "lower --training.learning_rate" in diverged.stderr
 
@@ -176,5 +178,3 @@ def test_help_answers_within_a_second_without_torch() -> None:
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "--training.steps" in finished.stdout
     assert finished.returncode == 0, finished.stderr
-
-

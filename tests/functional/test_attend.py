@@ -182,7 +182,9 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         Lift(good, good, good, torch.randn(1, 3, 9))
 
 
-@pytest.mark.parametrize(("build", "why"), [(lambda: Causal(0), "at least 1"), (lambda: Band(-1), "at least 0")])
+@pytest.mark.parametrize(
+    ("build", "why"), [(lambda: Causal(0), "at least 1"), (lambda: Band(-1), "at least 0")]
+)
 def test_neighborhoods_refuse_what_sees_nothing(build, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         build()

@@ -1,12 +1,20 @@
 """Krause attention: the limits, the invariances, and the direct formula."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from resonant.functional import Band, Causal, Full, Neighborhood, krause_attention, softmax_attention
+from resonant.functional import (
+    Band,
+    Causal,
+    Full,
+    Neighborhood,
+    krause_attention,
+    softmax_attention,
+)
 from resonant.functional.neighborhood import positions, visible
 
 
@@ -66,7 +74,7 @@ def test_keys_of_equal_norm_give_softmax() -> None:
     query, key, value = inputs()
     key = 3 * key / key.norm(dim=-1, keepdim=True)
     for neighborhood in NEIGHBORHOODS:
-        options = {"neighborhood": neighborhood}
+        options: dict[str, Any] = {"neighborhood": neighborhood}
         ours = krause_attention(query, key, value, 1.3, **options)
         theirs = softmax_attention(query, key, value, scale=1.3**-2, **options)
         torch.testing.assert_close(ours, theirs)
@@ -79,7 +87,7 @@ def test_translation_rotation_and_scale_change_nothing(top_k: int | None) -> Non
     shift = torch.randn(8, generator=generator, dtype=torch.float64)
     rotation, _ = torch.linalg.qr(torch.randn(8, 8, generator=generator, dtype=torch.float64))
     for neighborhood in NEIGHBORHOODS:
-        options = {"neighborhood": neighborhood, "top_k": top_k}
+        options: dict[str, Any] = {"neighborhood": neighborhood, "top_k": top_k}
         reference = krause_attention(query, key, value, 1.3, **options)
         moved = krause_attention(query + shift, key + shift, value, 1.3, **options)
         turned = krause_attention(query @ rotation, key @ rotation, value, 1.3, **options)
@@ -94,10 +102,12 @@ def test_origin_changes_rounding_and_nothing_else() -> None:
     reference = krause_attention(query, key, value, 1.3)
     torch.testing.assert_close(krause_attention(query, key, value, 1.3, origin=origin), reference)
 
-    far = [(x + 10).float() for x in (query, key)]
-    exact = direct(far[0].double(), far[1].double(), value, 0.5, Full())
-    plain = krause_attention(*far, value.float(), 0.5)
-    centred = krause_attention(*far, value.float(), 0.5, origin=torch.full((2, 8), 10.0))
+    far_query, far_key = ((x + 10).float() for x in (query, key))
+    exact = direct(far_query.double(), far_key.double(), value, 0.5, Full())
+    plain = krause_attention(far_query, far_key, value.float(), 0.5)
+    centred = krause_attention(
+        far_query, far_key, value.float(), 0.5, origin=torch.full((2, 8), 10.0)
+    )
     error = (plain.double() - exact).abs().max(), (centred.double() - exact).abs().max()
     assert error[1] < error[0] / 20
 

@@ -72,7 +72,8 @@ def shares(
     ours = run("ours", dtype)
     factors = [2.0] + [3.0] * (len(ours) - 1)
     return [
-        over_budget(o, p, e, dtype, f) for o, p, e, f in zip(ours, plain, exact, factors, strict=True)
+        over_budget(o, p, e, dtype, f)
+        for o, p, e, f in zip(ours, plain, exact, factors, strict=True)
     ]
 
 

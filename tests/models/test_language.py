@@ -128,7 +128,7 @@ def test_starts_near_a_uniform_guess() -> None:
 
 
 def test_names_and_fields_are_checked() -> None:
-    with pytest.raises(ValueError, match="no preset is called '0.12M'; did you mean '0.11M'"):
+    with pytest.raises(ValueError, match=r"no preset is called '0\.12M'; did you mean '0\.11M'"):
         resonant.language_model("0.12M")
     with pytest.raises(ValueError, match="did you mean 'krause'"):
         resonant.language_model("0.11M", mechanism="krausse")

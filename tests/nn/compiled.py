@@ -5,10 +5,9 @@ import warnings
 
 import torch
 
-
 import resonant
 from resonant.functional import Causal
-from resonant.nn import RotaryPosition, attention
+from resonant.nn import KrauseAttention, RotaryPosition, attention
 
 CASES = [
     ("softmax", {}, {}),
@@ -46,8 +45,10 @@ def compiled(backend: str) -> None:
     model = resonant.language_model("0.11M", mechanism="krause")
     tokens = torch.randint(0, 256, (2, 33))
     torch.testing.assert_close(
-        torch.compile(model, fullgraph=True, backend=backend)(tokens), model(tokens),
-        atol=1e-4, rtol=1e-4,
+        torch.compile(model, fullgraph=True, backend=backend)(tokens),
+        model(tokens),
+        atol=1e-4,
+        rtol=1e-4,
     )
 
 
@@ -56,7 +57,7 @@ def compiled_training(backend: str) -> None:
     for options in ({}, {"neighborhood": Causal(4), "top_k": 2}):
         torch._dynamo.reset()
         torch.manual_seed(0)
-        module = attention("krause", 16, 4, **options).train()
+        module = KrauseAttention(16, 4, **options).train()
         x = torch.randn(2, 12, 16)
         gradients = []
         for step in (module, torch.compile(module, fullgraph=True, backend=backend)):
@@ -99,7 +100,7 @@ if __name__ == "__main__":
     {
         "compile": lambda: compiled("aot_eager"),
         "training": lambda: compiled_training("aot_eager"),
-         "export": exported,
+        "export": exported,
         "inductor": inductor,
     }[sys.argv[1]]()
     print("done")

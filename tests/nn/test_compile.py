@@ -8,7 +8,10 @@ import pytest
 
 def run(what: str) -> None:
     finished = subprocess.run(
-        [sys.executable, "-m", "tests.nn.compiled", what], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tests.nn.compiled", what],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
     assert finished.stdout.strip().endswith("done")

@@ -30,7 +30,7 @@ TINY = [
 
 def write_text(folder: Path) -> Path:
     """A text long enough to split, the same for everyone."""
-    words = "attention synchronises what nearby tokens say to one another ".split()
+    words = ["attention", "synchronises", "what", "nearby", "tokens", "say", "to", "one", "another"]
     text = " ".join(words[(i * i + 3 * i) % len(words)] for i in range(6000))
     path = folder / "text.txt"
     path.write_text(text)

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     for name, value in (("seeds", options.seeds), ("workers", options.workers)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1; it is {value}")
-    # Past the options, where --help and most mistakes end: numpy, scipy and matplotlib take seconds.
+    # After --help and most mistakes are dealt with: numpy, scipy and matplotlib take seconds.
     from rich.console import Console
 
     from ..report.page import write_report

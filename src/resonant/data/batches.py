@@ -34,8 +34,8 @@ def _room(tokens: np.ndarray, context: int) -> int:
     room = len(tokens) - context
     if room < 1:
         raise UserError(
-            f"a split of {len(tokens)} tokens is shorter than training.context + 1 = {context + 1}; "
-            "lower --training.context or use a longer text"
+            f"a split of {len(tokens)} tokens is shorter than training.context + 1 = "
+            f"{context + 1}; lower --training.context or use a longer text"
         )
     return room
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 
@@ -70,7 +71,7 @@ def _download(remote: Remote, target: Path) -> None:
             known_hash=remote.sha256,
             fname=target.name,
             path=target.parent,
-            downloader=pooch.HTTPDownloader(progressbar=_progress_bar(), timeout=30),
+            downloader=_downloader(),
         )
     except (requests.exceptions.RequestException, OSError) as error:
         raise UserError(
@@ -85,7 +86,15 @@ def _download(remote: Remote, target: Path) -> None:
         ) from error
 
 
-class _progress_bar:
+def _downloader() -> Any:
+    """pooch's HTTP downloader with our bar; its annotations know only its own."""
+    import pooch
+
+    bar: Any = _ProgressBar()
+    return pooch.HTTPDownloader(progressbar=bar, timeout=30)
+
+
+class _ProgressBar:
     """What pooch asks of a progress bar, drawn by rich."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What an experiment is: a base configuration and arms that differ from their control in one thing."""
+"""An experiment: a base configuration, and arms that differ from their control in one thing."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Experiment:
     ) -> RunConfig:
         """The run of ``arm`` under ``seed``.
 
-        ``overrides`` are the user's fields. One that no arm changes goes to every arm; one that arms
-        change replaces their value and leaves the other arms as they are (a window of 64 for the
-        windowed arms does not give the others a window).
+        ``overrides`` are the user's fields. One that no arm changes goes to every arm; one that
+        arms change replaces their value and leaves the other arms as they are (a window of 64 for
+        the windowed arms does not give the others a window).
         """
         changed = {name for each in self.arms for name in each.changes}
         everywhere = {name: v for name, v in overrides.items() if name not in changed}

@@ -16,7 +16,12 @@ EXPERIMENT = Experiment(
         model=preset_0_36m(),
         data=DataConfig(name="shakespeare", tokens="characters"),
         training=TrainingConfig(
-            steps=2500, batch_size=8, context=128, learning_rate=4e-3, warmup=100, evaluate_every=250
+            steps=2500,
+            batch_size=8,
+            context=128,
+            learning_rate=4e-3,
+            warmup=100,
+            evaluate_every=250,
         ),
     ),
     arms=locality_arms(window=64, top_k=48),

@@ -87,4 +87,3 @@ def krause_attention(
     """
     lift = krause_lift(query, key, value, sigma, origin=origin)
     return attend(lift, neighborhood, top_k=top_k, attn_mask=attn_mask, dropout_p=dropout_p)
-

@@ -79,7 +79,9 @@ def language_model(
     if isinstance(config, str):
         config = preset(config)
     if mechanism is not None:
-        chosen = dataclasses.replace(changes.get("attention", config.attention), mechanism=mechanism)
+        chosen = dataclasses.replace(
+            changes.get("attention", config.attention), mechanism=mechanism
+        )
         changes["attention"] = chosen
     return LanguageModel(dataclasses.replace(config, **changes))
 

@@ -3,6 +3,7 @@
 Masks have MultiheadAttention's polarity: boolean True = blocked.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from .attention import Attention, HeadScalar
@@ -11,7 +12,10 @@ from .krause import KrauseAttention
 from .position import RotaryPosition
 from .softmax import SoftmaxAttention
 
-_OWN_MODULE: dict[str, type[Attention]] = {"softmax": SoftmaxAttention, "krause": KrauseAttention}
+_OWN_MODULE: dict[str, Callable[..., Attention]] = {
+    "softmax": SoftmaxAttention,
+    "krause": KrauseAttention,
+}
 
 
 def attention(mechanism_name: str, embed_dim: int, num_heads: int, **options: Any) -> Attention:

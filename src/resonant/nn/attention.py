@@ -203,9 +203,7 @@ def _with_starts(mechanism: Mechanism, starts: dict[str, float]) -> dict[str, Sc
             f"{mechanism.name} attention has no learned scalar {unknown[0]!r} (it has: {known})"
         )
     return {
-        name: Scalar(
-            starts.get(name, scalar.start), scalar.off, scalar.baseline, scalar.positive
-        )
+        name: Scalar(starts.get(name, scalar.start), scalar.off, scalar.baseline, scalar.positive)
         for name, scalar in mechanism.scalars.items()
     }
 

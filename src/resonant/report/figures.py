@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import statistics
+from typing import Any
 
 import matplotlib as mpl
 
 from .results import Results
 
 mpl.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402 (the backend comes first)
+import matplotlib.pyplot as plt
 
 INK = "#010203"  # stands for the page's text colour, put in afterwards
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -18,7 +19,7 @@ PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 
 def learning_curves(results: Results) -> str:
     """Validation loss against steps: the mean over seeds, a band from the least to the greatest."""
-    style = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "resonant",
         "text.color": INK,
@@ -33,7 +34,9 @@ def learning_curves(results: Results) -> str:
         for index, arm in enumerate(results.arms):
             colour = PALETTE[index % len(PALETTE)]
             steps = [row["step"] for row in arm.curves[0]]
-            by_step = list(zip(*[[row["valid_loss"] for row in c] for c in arm.curves], strict=True))
+            by_step = list(
+                zip(*[[row["valid_loss"] for row in c] for c in arm.curves], strict=True)
+            )
             means = [statistics.fmean(losses) for losses in by_step]
             axes.plot(steps, means, color=colour, label=arm.name, linewidth=1.8)
             lows, highs = [min(x) for x in by_step], [max(x) for x in by_step]

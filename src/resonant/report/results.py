@@ -53,9 +53,7 @@ def gather(directory: Path) -> Results:
     """
     described = directory / "comparison.json"
     if not described.is_file():
-        raise UserError(
-            f"{directory} holds no comparison; give the --out of a `resonant compare`"
-        )
+        raise UserError(f"{directory} holds no comparison; give the --out of a `resonant compare`")
     comparison = json.loads(described.read_text())
     runs = {name: _done(directory / name) for name in comparison["runs"]}
     costs = {}
@@ -74,7 +72,10 @@ def gather(directory: Path) -> Results:
             ArmResult(name, arm["says"], control, ours, curves, costs.get(name), difference)
         )
     return Results(
-        comparison["experiment"], comparison["says"], comparison["data"], arms,
+        comparison["experiment"],
+        comparison["says"],
+        comparison["data"],
+        arms,
         comparison["ceilings"],
     )
 

@@ -18,9 +18,9 @@ from rich.console import Console
 from ..data.text import describe, load_corpus
 from ..errors import UserError, nearest
 from ..experiments.experiment import Arm, Experiment
+from ..files import write_atomically
 from .configs import RunConfig, config_hash, differences
 from .display import Display
-from ..files import write_atomically
 from .pool import Pool, RunState
 from .process import Child
 
@@ -65,9 +65,7 @@ def make_plan(
     chosen = tuple(arm for arm in experiment.arms if arms is None or arm.name in arms)
     corpus = load_corpus(base.data, data_dir)
     base = dataclasses.replace(base, corpus=corpus.digest)
-    runs = tuple(
-        experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen
-    )
+    runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
     # What the experiment demands holds for its own configuration, not for another budget or text.
     ceilings = {} if overrides else dict(experiment.ceilings)
     return Plan(experiment, chosen, runs, out, data_dir, describe(corpus), ceilings)

@@ -14,9 +14,9 @@ from ..data.batches import evaluation_windows, training_batch
 from ..data.configs import DataConfig
 from ..data.text import Corpus, load_corpus
 from ..errors import UserError
+from ..files import write_atomically
 from ..models.language import LanguageModel, language_model
 from .configs import RunConfig
-from ..files import write_atomically
 
 EVALUATION_BATCH = 32
 
@@ -71,22 +71,16 @@ class LanguageTask:
         )
         self.model.eval()
         total = 0.0
-        pairs = zip(
-            inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
-        )
+        pairs = zip(inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True)
         for batch, target in pairs:
             logits = self.model(batch)
-            total += F.cross_entropy(
-                logits.flatten(0, 1), target.flatten(), reduction="sum"
-            ).item()
+            total += F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum").item()
         self.model.train()
         return total / targets.numel()
 
     def summary(self) -> dict[str, Any]:
         """Parameter counts and a text sample with its prompt."""
-        attention = sum(
-            p.numel() for n, p in self.model.named_parameters() if ".attention." in n
-        )
+        attention = sum(p.numel() for n, p in self.model.named_parameters() if ".attention." in n)
         prompt, text = self._sample()
         return {
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -119,4 +113,3 @@ class LanguageTask:
         if self.corpus.characters is not None:
             content = self.corpus.characters.encode()
             write_atomically(directory / "characters.txt", content, "characters")
-

@@ -17,8 +17,8 @@ import yaml
 from torch import nn
 
 from ..errors import UserError
-from .configs import RunConfig, TrainingConfig, config_hash
 from ..files import fault, write_atomically
+from .configs import RunConfig, TrainingConfig, config_hash
 from .language import LanguageTask
 from .metrics import Metrics
 from .task import Task

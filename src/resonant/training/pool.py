@@ -37,7 +37,7 @@ class RunState:
 
 @dataclass
 class Pool:
-    """Runs ``states`` on ``workers`` processes; a worker that dies fails its run, not the others."""
+    """Runs ``states`` on worker processes; one that dies fails its run, not the others."""
 
     states: Sequence[RunState]
     workers: int
@@ -108,9 +108,7 @@ class Pool:
 
     def seconds_left(self) -> float | None:
         """At the pace so far; None before there is one."""
-        worked = sum(
-            s.step - (s.first_step or 0) for s in self.states if s.first_step is not None
-        )
+        worked = sum(s.step - (s.first_step or 0) for s in self.states if s.first_step is not None)
         elapsed = time.monotonic() - self.started
         left = sum(s.steps - s.step for s in self.states if s.status in ("waiting", "running"))
         return left * elapsed / worked if worked > 0 and elapsed > 3 else None

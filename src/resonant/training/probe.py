@@ -7,6 +7,7 @@ in the machine's load falls on all alike.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -76,10 +77,8 @@ def _flops(task: Any) -> float:
 
 def _reset_peak() -> int:
     """Restart the peak where the system allows it (Linux); returns the bytes in use now."""
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
     return _status("VmRSS") or _peak()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -28,11 +29,9 @@ class Child:
         """Send a message; a dead child is noticed by ``receive``."""
         assert self.process.stdin is not None
         text = message if isinstance(message, str) else json.dumps(message)
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(text + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass
 
     def receive(self) -> dict[str, Any] | None:
         """The next message, or None when the child has ended."""
@@ -51,10 +50,8 @@ class Child:
     def close(self) -> None:
         """Let the child end, or end it."""
         assert self.process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass
         self.process.terminate()
         self.process.wait()
         for stream in (self.process.stdout, self.process.stderr):

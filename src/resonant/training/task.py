@@ -14,7 +14,8 @@ class Task(Protocol):
     and the step alone. ``evaluate(split)`` is the loss on "valid" or "test" in the same unit.
     """
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
     def loss(self, step: int) -> Tensor: ...
 

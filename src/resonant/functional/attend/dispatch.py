@@ -201,5 +201,3 @@ def _demanded(path: str, case: Case) -> Path:
             f"path='auto' would take {choose_path(case)!r}"
         )
     return chosen
-
-
