@@ -45,10 +45,10 @@ def main() -> None:
         optimizer.zero_grad()
 
     task.loss(0)  # what the process needs at all is loaded before the baseline is taken
-    baseline = _reset_peak()
+    baseline = reset_peak()
     for number in range(WARMUP_STEPS):
         step(number)
-    peak = _peak() - baseline
+    peak = peak_bytes() - baseline
     channel.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:
         if line.strip() == "go":
@@ -75,14 +75,14 @@ def _flops(task: Any) -> float:
     return float(counter.get_total_flops())
 
 
-def _reset_peak() -> int:
+def reset_peak() -> int:
     """Restart the peak where the system allows it (Linux); returns the bytes in use now."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS") or _peak()
+    return _status("VmRSS") or peak_bytes()
 
 
-def _peak() -> int:
+def peak_bytes() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

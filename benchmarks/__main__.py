@@ -1,0 +1,100 @@
+"""Print measured, limit and aim of every row; status 1 if a limit is missed.
+
+Ratios of CPU time, forward and backward, float32, 2 threads, median of 7 interleaved rounds; peak
+memory in fresh processes. Timings are noisy: a row just over its limit deserves a second run.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from .cases import CASES, THREADS, set_threads
+from .measure import interleaved, peak_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """A ratio of one case over another: its limit and its aim."""
+
+    says: str
+    over: str
+    under: str
+    limit: float
+    aim: float
+    memory: bool = False
+
+
+TIME_ROWS = (
+    Row("Krause over fused causal SDPA, B4 T1024", "krause-1024", "sdpa-1024", 1.5, 1.15),
+    Row("Krause window 128, top-k 96 over SDPA, T4096", "topk-4096", "sdpa-4096", 0.8, 0.55),
+    Row("Krause window 128 over SDPA, T4096", "window-4096", "sdpa-4096", 0.35, 0.22),
+    Row("Krause window 128, top-k 96: T16384 over T4096", "topk-16384", "topk-4096", 4.8, 4.1),
+    Row("Krause window 128: T16384 over T4096", "window-16384", "window-4096", 4.8, 4.1),
+    Row(
+        "Krause over its materialized form, T4096",
+        "krause-4096",
+        "krause-4096-materialized",
+        0.2,
+        0.2,
+    ),
+    Row("language model step over plain PyTorch, 0.8M", "model", "plain-model", 1.15, 1.0),
+)
+MEMORY_ROWS = (
+    Row(
+        "Krause window 128, top-k 96: T16384 over T4096",
+        "topk-16384",
+        "topk-4096",
+        4.8,
+        4.1,
+        memory=True,
+    ),
+    Row(
+        "Krause window 128: T16384 over T4096", "window-16384", "window-4096", 4.8, 4.1, memory=True
+    ),
+    Row(
+        "Krause over its materialized form, T4096",
+        "krause-4096",
+        "krause-4096-materialized",
+        0.1,
+        0.1,
+        memory=True,
+    ),
+)
+
+
+def measure(row: Row) -> float:
+    """The row's ratio."""
+    if row.memory:
+        return peak_of(row.over) / peak_of(row.under)
+    seconds = interleaved({name: CASES[name]() for name in (row.over, row.under)})
+    return seconds[row.over] / seconds[row.under]
+
+
+def main() -> int:
+    """Measure all rows."""
+    set_threads(THREADS)
+    table = Table("what", "of", "measured", "limit", "aim", "")
+    missed = 0
+    for row in TIME_ROWS + MEMORY_ROWS:
+        ratio = measure(row)
+        missed += ratio > row.limit
+        verdict = "MISSED" if ratio > row.limit else "met" if ratio > row.aim else "aim met"
+        table.add_row(
+            row.says,
+            "peak memory" if row.memory else "CPU time",
+            f"{ratio:.3f}",
+            f"{row.limit}",
+            f"{row.aim}",
+            verdict,
+        )
+        print(f"{row.says}: {ratio:.3f} ({verdict})", flush=True)
+    Console(width=110).print(table)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
