@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,12 +16,39 @@ from .kernel import fused_kernel
 # Blocks of half the reach see 1.5 windows of keys a query instead of 2; below 32 queries the
 # kernel's own overhead costs more than the keys it saves.
 SMALLEST_BLOCK = 32
+# Numbers in the largest tensor of a segment: 8 MiB in float32. Larger ones are mapped anew by the
+# system at every step, which at length 16,384 costs more than the arithmetic.
+SEGMENT_SIZE = 2**21
 
 
-def block_size(back: int, ahead: int, queries: int) -> int:
-    """Queries per block."""
+@dataclass(frozen=True)
+class _Geometry:
+    """Blocks of ``block`` queries; block n sees the blocks n - before .. n + after of keys."""
+
+    block: int
+    before: int
+    after: int
+    count: int
+    queries: int
+    keys: int
+
+    def span(self, first: int, stop: int) -> tuple[int, int]:
+        """The keys that the blocks ``first:stop`` can see; may leave the sequence."""
+        offset = self.keys - self.queries
+        return (
+            offset + (first - self.before) * self.block,
+            offset + (stop + self.after) * self.block,
+        )
+
+
+def _geometry(neighborhood: Neighborhood, queries: int, keys: int) -> _Geometry:
+    back, ahead = reach(neighborhood)
+    if back is None or ahead is None:
+        raise AssertionError("a band has two ends")
     half = -(-max(back, ahead) // 2)
-    return min(max(half, SMALLEST_BLOCK), queries)
+    block = min(max(half, SMALLEST_BLOCK), queries)
+    before, after, count = (-(-length // block) for length in (back, ahead, queries))
+    return _Geometry(block, before, after, count, queries, keys)
 
 
 def banded_attention(
@@ -31,37 +61,118 @@ def banded_attention(
     """Attention inside a window or band; top-k and dropout act inside the band.
 
     Each block of b queries meets ``before + 1 + after`` blocks of b keys, built by concatenating
-    shifted views, so that memory and time are (batch, head, query, window).
+    shifted views, so that memory and time are (batch, head, query, window). Long sequences go
+    segment by segment.
     """
-    back, ahead = reach(neighborhood)
-    if back is None or ahead is None:
-        raise AssertionError("a band has two ends")
-    queries, keys = lift.query.shape[2], lift.key.shape[2]
-    block = block_size(back, ahead, queries)
-    before, after = -(-back // block), -(-ahead // block)
-    count = -(-queries // block)
-    offset = keys - queries
-    span = (offset - before * block, offset + (count + after) * block)
+    batch, heads, _, dim = lift.query.shape
+    shape = _geometry(neighborhood, lift.query.shape[2], lift.key.shape[2])
+    options = {"top_k": top_k, "dropout_p": dropout_p}
+    band = (shape.before + 1 + shape.after) * shape.block
+    per_block = batch * heads * max(dim, band) * shape.block
+    step = max(1, shape.before + shape.after, SEGMENT_SIZE // per_block)
+    if step >= shape.count:
+        return _segment(_whole(lift, shape), neighborhood, shape, 0, **options)
+    firsts = range(0, shape.count, step)
+    outputs = [
+        _segment(part, neighborhood, shape, first, **options)
+        for first, part in zip(firsts, _cut(lift, shape, step), strict=True)
+    ]
+    return torch.cat(outputs, dim=2)
+
+
+def _whole(lift: Lift, shape: _Geometry) -> Lift:
+    """The lift with its keys padded to what the blocks can see."""
+    span = shape.span(0, shape.count)
+    key, value = (_slice_padded(x, *span) for x in (lift.key, lift.value))
+    columns = _bias_columns(lift)
+    bias = None if columns is None else _slice_padded(columns, *span).squeeze(-1)
+    return Lift(lift.query, key, value, bias)
+
+
+def _cut(lift: Lift, shape: _Geometry, step: int) -> list[Lift]:
+    """The lift in segments of ``step`` blocks, each with the keys that it can see."""
+    spans = [
+        shape.span(first, min(first + step, shape.count)) for first in range(0, shape.count, step)
+    ]
+    columns = _bias_columns(lift)
+    biases: list[Tensor | None] = [None] * len(spans)
+    if columns is not None:
+        biases = [column.squeeze(-1) for column in _overlapping(columns, spans)]
+    return [
+        Lift(query, key, value, bias)
+        for query, key, value, bias in zip(
+            lift.query.split(step * shape.block, dim=2),
+            _overlapping(lift.key, spans),
+            _overlapping(lift.value, spans),
+            biases,
+            strict=True,
+        )
+    ]
+
+
+def _bias_columns(lift: Lift) -> Tensor | None:
+    """The key bias as (batch, key_head, key, 1)."""
+    if lift.key_bias is None:
+        return None
+    return lift.key_bias.expand(*lift.key.shape[:3]).unsqueeze(-1)
+
+
+def _segment(
+    part: Lift,
+    neighborhood: Neighborhood,
+    shape: _Geometry,
+    first: int,
+    *,
+    top_k: int | None,
+    dropout_p: float,
+) -> Tensor:
+    """Attention of the blocks from ``first`` on; keys begin at the first one they can see."""
+    groups, query = part.groups, part.query
+    count = -(-query.shape[2] // shape.block)
 
     def band(tensor: Tensor) -> Tensor:
         """(batch, key_head, key, dim) -> (batch * key_head, block, band, dim)."""
-        padded = _slice_padded(tensor, *span)
-        blocks = padded.unflatten(2, (-1, block))
-        shifted = [blocks[:, :, shift : shift + count] for shift in range(before + 1 + after)]
+        blocks = tensor.unflatten(2, (-1, shape.block))
+        width = shape.before + 1 + shape.after
+        shifted = [blocks[:, :, shift : shift + count] for shift in range(width)]
         return torch.cat(shifted, dim=3).flatten(0, 1)
 
-    bias = lift.key_bias
-    if bias is not None:
-        bias = band(bias.expand(*lift.key.shape[:3]).unsqueeze(-1)).squeeze(-1)
-    folded = Lift(_fold(lift, block, count), band(lift.key), band(lift.value), bias)
-    allowed = _allowed(neighborhood, block, count, offset, keys, lift.query.device)
-    if lift.groups > 1:
-        allowed = allowed.repeat(1, lift.groups, 1)
+    folded = Lift(
+        _fold(query, groups, shape.block, count),
+        band(part.key),
+        band(part.value),
+        None if part.key_bias is None else band(part.key_bias.unsqueeze(-1)).squeeze(-1),
+    )
+    allowed = _allowed(neighborhood, shape, first, count, query.device)
+    if groups > 1:
+        allowed = allowed.repeat(1, groups, 1)
     if top_k is None and dropout_p == 0.0:
         output = fused_kernel(folded, allowed.unsqueeze(0))
     else:
         output = explicit_attention(folded, allowed, top_k=top_k, dropout_p=dropout_p)
-    return _unfold(output, lift, block, count)
+    batch, heads, queries, _ = query.shape
+    split = output.unflatten(2, (groups, shape.block)).transpose(1, 2)
+    return split.reshape(batch, heads, count * shape.block, -1)[:, :, :queries]
+
+
+def _overlapping(tensor: Tensor, spans: list[tuple[int, int]]) -> list[Tensor]:
+    """``tensor[:, :, start:stop]`` for overlapping spans, zeros where they leave the tensor.
+
+    Cut once into pieces that the spans share: the gradient of a slice is a zero tensor as long as
+    the whole sequence, that of a piece is the piece.
+    """
+    length = tensor.shape[2]
+    inside = [(max(start, 0), max(min(stop, length), 0)) for start, stop in spans]
+    cuts = sorted({0, length, *(cut for pair in inside for cut in pair)})
+    sizes = [high - low for low, high in itertools.pairwise(cuts)]
+    pieces = dict(zip(cuts, tensor.split(sizes, dim=2), strict=False))
+    parts = []
+    for (start, stop), (low, high) in zip(spans, inside, strict=True):
+        shared = [pieces[cut] for cut in cuts[:-1] if low <= cut < high]
+        joined = torch.cat(shared, dim=2) if shared else tensor[:, :, :0]
+        before = min(low, stop) - start
+        parts.append(_pad(joined, before, stop - start - before - joined.shape[2]))
+    return parts
 
 
 def _slice_padded(tensor: Tensor, start: int, stop: int) -> Tensor:
@@ -83,36 +194,28 @@ def _pad(tensor: Tensor, before: int, after: int) -> Tensor:
     return torch.cat([head, tensor, tail], dim=2)
 
 
-def _fold(lift: Lift, block: int, count: int) -> Tensor:
+def _fold(query: Tensor, groups: int, block: int, count: int) -> Tensor:
     """Queries as (batch * key_head, block, group * query, dim)."""
-    batch, _, queries, dim = lift.query.shape
-    padded = _pad(lift.query, 0, count * block - queries)
-    shape = (batch * lift.key.shape[1], lift.groups, count, block, dim)
+    batch, heads, queries, dim = query.shape
+    padded = _pad(query, 0, count * block - queries)
+    shape = (batch * (heads // groups), groups, count, block, dim)
     return padded.reshape(shape).transpose(1, 2).flatten(2, 3)
-
-
-def _unfold(output: Tensor, lift: Lift, block: int, count: int) -> Tensor:
-    batch, heads, queries, _ = lift.query.shape
-    split = output.unflatten(2, (lift.groups, block)).transpose(1, 2)
-    return split.reshape(batch, heads, count * block, -1)[:, :, :queries]
 
 
 def _allowed(
     neighborhood: Neighborhood,
-    block: int,
+    shape: _Geometry,
+    first: int,
     count: int,
-    offset: int,
-    keys: int,
     device: torch.device,
 ) -> Tensor:
     """(block, query, band): inside the neighbourhood, and a key that exists."""
-    back, ahead = reach(neighborhood)
-    before, after = -(-(back or 0) // block), -(-(ahead or 0) // block)
+    block = shape.block
     inside = torch.arange(block, device=device)
-    along = torch.arange(-before * block, (after + 1) * block, device=device)
+    along = torch.arange(-shape.before * block, (shape.after + 1) * block, device=device)
     seen = visible(neighborhood, inside, along)
     assert seen is not None
-    start = offset + block * torch.arange(count, device=device)
+    start = shape.keys - shape.queries + block * torch.arange(first, first + count, device=device)
     position = start.unsqueeze(-1) + along
-    exists = (position >= 0) & (position < keys)
+    exists = (position >= 0) & (position < shape.keys)
     return seen.unsqueeze(0) & exists.unsqueeze(1)

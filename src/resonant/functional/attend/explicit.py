@@ -49,8 +49,7 @@ def keep_top(scores: Tensor, top_k: int) -> Tensor:
         return scores
     with torch.no_grad():
         seen = scores.detach()
-        # The k-th largest as the (n - k + 1)-th smallest: one selection, no sort.
-        kth = seen.kthvalue(count - top_k + 1, dim=-1, keepdim=True).values
+        kth = seen.topk(top_k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
         hidden = seen == float("-inf")
         lowest = seen.masked_fill(hidden, float("inf")).amin(-1, keepdim=True)
         spread = seen.amax(-1, keepdim=True) - lowest
@@ -60,7 +59,7 @@ def keep_top(scores: Tensor, top_k: int) -> Tensor:
 
 def softmax(scores: Tensor) -> Tensor:
     """Softmax over keys; a row that sees nothing gives zeros, with zero gradients."""
-    dead = (scores == float("-inf")).all(-1, keepdim=True)
+    dead = scores.amax(-1, keepdim=True) == float("-inf")
     weights = torch.softmax(scores.masked_fill(dead, 0.0), dim=-1)
     return weights.masked_fill(dead, 0.0)
 
