@@ -51,7 +51,8 @@ def krause_lift(
         key = (key.to(wide) - shift).to(dtype)
         groups = query.shape[1] // key.shape[1]
         query = query.to(wide) - shift.repeat_interleave(groups, dim=0)
-    norm = key.to(wide).square().sum(-1) * -0.5
+    # By the norm: its square keeps no second copy of the keys.
+    norm = torch.linalg.vector_norm(key.to(wide), dim=-1).square() * -0.5
     batch, heads, queries, _ = query.shape
     multiplier = precision.expand(batch, heads, queries, 1)
     key_columns = [column.unsqueeze(-1) for column in split_bias(norm, dtype)]

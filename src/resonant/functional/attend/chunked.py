@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..lift import Lift
 from ..neighborhood import Neighborhood, reach, visible
-from .explicit import explicit_attention
+from .explicit import recomputed_attention
 from .kernel import fused_kernel
 
 BLOCK = 128
@@ -74,14 +73,4 @@ def _block(
     learned = mask is not None and mask.requires_grad
     if top_k is None and dropout_p == 0.0 and not learned:
         return fused_kernel(part, merge_masks(allowed, mask))
-
-    def run(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, mask: Tensor | None):
-        block = Lift(query, key, value, bias)
-        return explicit_attention(block, allowed, mask, top_k=top_k, dropout_p=dropout_p)
-
-    arguments = (part.query, part.key, part.value, part.key_bias, mask)
-    if not torch.is_grad_enabled():
-        return run(*arguments)
-    output = checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=dropout_p > 0.0)
-    assert isinstance(output, Tensor)
-    return output
+    return recomputed_attention(part, allowed, mask, top_k=top_k, dropout_p=dropout_p)

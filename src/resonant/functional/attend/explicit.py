@@ -5,9 +5,12 @@ The readable form: every other path is this one or is compared with it.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..lift import Lift
 from ..mask import as_bias
@@ -29,47 +32,44 @@ def logits(lift: Lift) -> Tensor:
     return scores.reshape(batch, heads, queries, -1)
 
 
-def restrict(scores: Tensor, allowed: Tensor | None, mask: Tensor | None) -> Tensor:
-    """Logits with every source of masking intersected: -inf where a key takes no part."""
-    if mask is not None:
-        scores = scores + as_bias(mask)
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, float("-inf"))
-    return scores
-
-
-def keep_top(scores: Tensor, top_k: int) -> Tensor:
-    """Mask all logits below the ``top_k``-th largest of their row, ties kept.
+def hidden_by_rank(scores: Tensor, top_k: int) -> Tensor:
+    """True for all logits below the ``top_k``-th largest of their row, ties kept.
 
     Kept is ``logit >= kth - tolerance * (max - min)`` with the range over visible keys: the range,
     unlike the size, does not depend on a constant added to the row.
     """
-    count = scores.shape[-1]
-    if top_k >= count:
-        return scores
+    kth = scores.topk(top_k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    lowest = scores.masked_fill(scores == -math.inf, math.inf).amin(-1, keepdim=True)
+    spread = scores.amax(-1, keepdim=True) - lowest
+    return scores < kth - TIE_TOLERANCE[scores.dtype] * spread
+
+
+def weights_and_sight(
+    lift: Lift, allowed: Tensor | None, mask: Tensor | None, top_k: int | None
+) -> tuple[Tensor, Tensor]:
+    """Softmax over the keys that take part, and which queries have any (..., query, 1).
+
+    The weights of a query that sees nothing are meaningless, and must be multiplied by its sight.
+    """
+    scores = logits(lift)
+    if mask is not None:
+        scores = scores + as_bias(mask)
+    # What is filled in needs no record for the backward pass: where a weight is exactly 0, so is
+    # the gradient of its logit, and a query without sight gets none.
     with torch.no_grad():
-        seen = scores.detach()
-        kth = seen.topk(top_k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
-        hidden = seen == float("-inf")
-        lowest = seen.masked_fill(hidden, float("inf")).amin(-1, keepdim=True)
-        spread = seen.amax(-1, keepdim=True) - lowest
-        drop = seen < kth - TIE_TOLERANCE[scores.dtype] * spread
-    return scores.masked_fill(drop, float("-inf"))
-
-
-def softmax(scores: Tensor) -> Tensor:
-    """Softmax over keys; a row that sees nothing gives zeros, with zero gradients."""
-    dead = scores.amax(-1, keepdim=True) == float("-inf")
-    weights = torch.softmax(scores.masked_fill(dead, 0.0), dim=-1)
-    return weights.masked_fill(dead, 0.0)
+        if allowed is not None:
+            scores.masked_fill_(~allowed, -math.inf)
+        if top_k is not None and top_k < scores.shape[-1]:
+            scores.masked_fill_(hidden_by_rank(scores, top_k), -math.inf)
+        blind = scores.amax(-1, keepdim=True) == -math.inf
+        scores.masked_fill_(blind, 0.0)
+    return torch.softmax(scores, dim=-1), ~blind
 
 
 def weights(lift: Lift, allowed: Tensor | None, mask: Tensor | None, top_k: int | None) -> Tensor:
     """Attention weights (batch, head, query, key), in float32 or better."""
-    scores = restrict(logits(lift), allowed, mask)
-    if top_k is not None:
-        scores = keep_top(scores, top_k)
-    return softmax(scores)
+    attention, sight = weights_and_sight(lift, allowed, mask, top_k)
+    return attention * sight
 
 
 def explicit_attention(
@@ -81,9 +81,31 @@ def explicit_attention(
     dropout_p: float = 0.0,
 ) -> Tensor:
     """``dropout(softmax(logits)) @ value`` with the weights in memory."""
-    attention = weights(lift, allowed, mask, top_k)
+    attention, sight = weights_and_sight(lift, allowed, mask, top_k)
     if dropout_p > 0.0:
         attention = F.dropout(attention, dropout_p)
     batch, heads, queries, keys = attention.shape
     folded = attention.to(lift.value.dtype).reshape(batch, lift.key.shape[1], -1, keys)
-    return (folded @ lift.value).reshape(batch, heads, queries, -1)
+    return (folded @ lift.value).reshape(batch, heads, queries, -1) * sight
+
+
+def recomputed_attention(
+    lift: Lift,
+    allowed: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    top_k: int | None = None,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """``explicit_attention`` whose weights are computed again in the backward pass, not kept."""
+
+    def run(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, mask: Tensor | None):
+        block = Lift(query, key, value, bias)
+        return explicit_attention(block, allowed, mask, top_k=top_k, dropout_p=dropout_p)
+
+    arguments = (lift.query, lift.key, lift.value, lift.key_bias, mask)
+    if not torch.is_grad_enabled():
+        return run(*arguments)
+    output = checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=dropout_p > 0.0)
+    assert isinstance(output, Tensor)
+    return output
