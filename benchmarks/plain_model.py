@@ -46,10 +46,10 @@ class PlainModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary, width)
         self.blocks = nn.ModuleList(PlainBlock(width, heads, hidden) for _ in range(layers))
         self.norm = nn.RMSNorm(width)
-        self.half = width // heads // 2
+        self.pairs = width // heads // 2
 
     def forward(self, tokens: Tensor) -> Tensor:
-        frequencies = 10_000.0 ** (-torch.arange(self.half) / self.half)
+        frequencies = 10_000.0 ** (-torch.arange(self.pairs) / self.half)
         angle = torch.arange(tokens.shape[1]).unsqueeze(-1) * frequencies
         cos, sin = angle.cos(), angle.sin()
         x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)

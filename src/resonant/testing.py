@@ -201,18 +201,19 @@ def law_paths(of: Mechanism) -> None:
         for neighborhood in _neighborhoods():
             for top_k in (None, 4):
                 for padding in ("none", "left", "right"):
-                    _compare_paths(of, queries, keys, neighborhood, top_k, padding)
+                    inputs = draw(of, queries, keys)
+                    _compare_paths(of, inputs, neighborhood, top_k=top_k, padding=padding)
 
 
 def _compare_paths(
     of: Mechanism,
-    queries: int,
-    keys: int,
+    inputs: Inputs,
     neighborhood: Neighborhood,
+    *,
     top_k: int | None,
     padding: str,
 ) -> None:
-    inputs = draw(of, queries, keys)
+    queries, keys = inputs.query.shape[2], inputs.key.shape[2]
     if top_k is not None:  # repeated tokens: ties that every path must treat alike
         repeated = inputs.key.detach()[:, :, torch.arange(keys) % 3].requires_grad_()
         inputs = dataclasses.replace(inputs, key=repeated)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .options import base_config, parse, pick_experiment, training_parser
+
+if TYPE_CHECKING:
+    from ..training.compare import Plan
 
 
 def main(arguments: list[str]) -> int:
@@ -20,19 +24,7 @@ def main(arguments: list[str]) -> int:
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1; it is {value}")
     # After --help and most mistakes are dealt with: numpy, scipy and matplotlib take seconds.
-    from rich.console import Console
-
-    from ..report.page import write_report
-    from ..report.results import gather, missed_ceilings
-    from ..report.table import print_table
-    from ..training.compare import (
-        check_directories,
-        default_workers,
-        make_plan,
-        prepare,
-        probe_all,
-        train_all,
-    )
+    from ..training.compare import check_directories, default_workers, make_plan
 
     plan = make_plan(
         experiment,
@@ -44,17 +36,31 @@ def main(arguments: list[str]) -> int:
         overrides=overrides,
     )
     check_directories(plan, overwrite=options.overwrite)
+    return _run(plan, options.workers or default_workers())
+
+
+def _run(plan: Plan, workers: int) -> int:
+    """Train, measure, report."""
+    from rich.console import Console
+
+    from ..report.page import write_report
+    from ..report.results import gather, missed_ceilings
+    from ..report.table import print_table
+    from ..training.compare import prepare, probe_all, train_all
+
     prepare(plan)
     console = Console()
-    console.print(f"{plan.data}; {len(plan.runs)} runs in {plan.out}", highlight=False)
-    train_all(plan, workers=options.workers or default_workers(), console=console)
+    console.print(
+        f"{plan.data}; {len(plan.runs)} runs in {plan.out}", highlight=False, soft_wrap=True
+    )
+    train_all(plan, workers=workers, console=console)
     console.print("measuring time and memory, arms taking turns", highlight=False)
     probe_all(plan)
     results = gather(plan.out)
     page = write_report(results, plan.out)
     print_table(results, console)
-    console.print(f"report: {page}", highlight=False)
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
     missed = missed_ceilings(results)
     for line in missed:
-        console.print(f"FAILED: {line}", highlight=False)
+        console.print(f"FAILED: {line}", highlight=False, soft_wrap=True)
     return 1 if missed else 0

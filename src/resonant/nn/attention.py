@@ -83,7 +83,9 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         key_heads = num_heads if num_key_value_heads is None else num_key_value_heads
-        _check_sizes(embed_dim, num_heads, key_heads, dropout, batch_first, top_k)
+        _check_sizes(
+            embed_dim, num_heads, key_heads, dropout=dropout, batch_first=batch_first, top_k=top_k
+        )
         self.mechanism: Mechanism = mechanism(mechanism_name)
         self.embed_dim, self.num_heads, self.num_key_value_heads = embed_dim, num_heads, key_heads
         self.head_dim = embed_dim // num_heads
@@ -212,6 +214,7 @@ def _check_sizes(
     embed_dim: int,
     num_heads: int,
     key_heads: int,
+    *,
     dropout: float,
     batch_first: bool,
     top_k: int | None,

@@ -83,6 +83,7 @@ def reset_peak() -> int:
 
 
 def peak_bytes() -> int:
+    """The largest number of bytes this process has held, since the last reset."""
     unit = 1 if sys.platform == "darwin" else 1024
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

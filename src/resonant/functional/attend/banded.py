@@ -143,7 +143,7 @@ def _segment(
         band(part.value),
         None if part.key_bias is None else band(part.key_bias.unsqueeze(-1)).squeeze(-1),
     )
-    allowed = _allowed(neighborhood, shape, first, count, query.device)
+    allowed = _allowed(neighborhood, shape, range(first, first + count), query.device)
     if groups > 1:
         allowed = allowed.repeat(1, groups, 1)
     if top_k is None and dropout_p == 0.0:
@@ -205,8 +205,7 @@ def _fold(query: Tensor, groups: int, block: int, count: int) -> Tensor:
 def _allowed(
     neighborhood: Neighborhood,
     shape: _Geometry,
-    first: int,
-    count: int,
+    blocks: range,
     device: torch.device,
 ) -> Tensor:
     """(block, query, band): inside the neighbourhood, and a key that exists."""
@@ -215,7 +214,9 @@ def _allowed(
     along = torch.arange(-shape.before * block, (shape.after + 1) * block, device=device)
     seen = visible(neighborhood, inside, along)
     assert seen is not None
-    start = shape.keys - shape.queries + block * torch.arange(first, first + count, device=device)
+    start = (
+        shape.keys - shape.queries + block * torch.arange(blocks.start, blocks.stop, device=device)
+    )
     position = start.unsqueeze(-1) + along
     exists = (position >= 0) & (position < shape.keys)
     return seen.unsqueeze(0) & exists.unsqueeze(1)

@@ -41,17 +41,19 @@ def chunked_attention(
         device = lift.query.device
         position = torch.arange(first, last + 1, device=device)
         allowed = visible(neighborhood, position, torch.arange(low, high, device=device))
-        block_mask = _slice_mask(mask, start, stop, low, high)
-        outputs.append(_block(part.keys(low, high), allowed, block_mask, top_k, dropout_p))
+        block_mask = _slice_mask(mask, slice(start, stop), slice(low, high))
+        outputs.append(
+            _block(part.keys(low, high), allowed, block_mask, top_k=top_k, dropout_p=dropout_p)
+        )
     return torch.cat(outputs, dim=2)
 
 
-def _slice_mask(mask: Tensor | None, start: int, stop: int, low: int, high: int) -> Tensor | None:
+def _slice_mask(mask: Tensor | None, queries: slice, keys: slice) -> Tensor | None:
     if mask is None:
         return None
     if mask.shape[2] > 1:
-        mask = mask[:, :, start:stop]
-    return mask[..., low:high] if mask.shape[3] > 1 else mask
+        mask = mask[:, :, queries]
+    return mask[..., keys] if mask.shape[3] > 1 else mask
 
 
 def merge_masks(allowed: Tensor | None, mask: Tensor | None) -> Tensor | None:
@@ -67,6 +69,7 @@ def _block(
     part: Lift,
     allowed: Tensor | None,
     mask: Tensor | None,
+    *,
     top_k: int | None,
     dropout_p: float,
 ) -> Tensor:

@@ -78,8 +78,8 @@ def attend(
 
     The keys of query i are those in ``neighborhood``, allowed by ``attn_mask`` and with a finite
     bias; of these, with ``top_k``, the ones whose logit is among the k largest (ties kept, see
-    ``keep_top``). A query without keys gives zeros. Returns (batch, head, query, value_dim) in the
-    dtype of ``lift.value``.
+    ``hidden_by_rank``). A query without keys gives zeros. Returns (batch, head, query, value_dim)
+    in the dtype of ``lift.value``.
 
     ``attn_mask`` has SDPA's polarity (boolean True = takes part; float is added, in nats) and
     broadcasts to (batch, head, query, key); values at or below ``finfo.min / 2`` mean blocked.
@@ -95,7 +95,7 @@ def attend(
     lift, mask = split_mask(lift, attn_mask)
     dtype = lift.value.dtype
     lift = _one_dtype(lift)
-    lift, mask, case = _simplify(lift, neighborhood, top_k, dropout_p, mask)
+    lift, mask, case = _simplify(lift, neighborhood, mask, top_k=top_k, dropout_p=dropout_p)
     chosen = _demanded(path, case)
     if _recorded is not None:
         _recorded.append(chosen)
@@ -166,9 +166,10 @@ def _one_dtype(lift: Lift) -> Lift:
 def _simplify(
     lift: Lift,
     neighborhood: Neighborhood,
+    mask: Tensor | None,
+    *,
     top_k: int | None,
     dropout_p: float,
-    mask: Tensor | None,
 ) -> tuple[Lift, Tensor | None, Case]:
     """Drop keys no query can reach and limits that limit nothing."""
     queries, keys = lift.query.shape[2], lift.key.shape[2]

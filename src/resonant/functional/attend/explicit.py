@@ -99,7 +99,8 @@ def recomputed_attention(
 ) -> Tensor:
     """``explicit_attention`` whose weights are computed again in the backward pass, not kept."""
 
-    def run(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, mask: Tensor | None):
+    def run(query: Tensor, key: Tensor, value: Tensor, *rest: Tensor | None):
+        bias, mask = rest
         block = Lift(query, key, value, bias)
         return explicit_attention(block, allowed, mask, top_k=top_k, dropout_p=dropout_p)
 

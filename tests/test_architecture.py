@@ -1,0 +1,135 @@
+"""The house rules that a machine can hold us to."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import resonant
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "resonant"
+FILES = sorted(SOURCE.rglob("*.py"))
+SHARED = {"errors", "files"}  # modules at the root that every room may use
+
+# Which rooms a room may import from, besides itself and the shared modules.
+ARROWS = {
+    "functional": set(),
+    "nn": {"functional"},
+    "models": {"functional", "nn"},
+    "data": set(),
+    "experiments": {"data", "models", "training"},  # their configs alone, checked below
+    "training": {"data", "experiments", "models"},
+    "report": {"training"},
+    "cli": {"data", "experiments", "models", "report", "training"},
+    "testing": {"functional"},
+}
+
+
+def room(path: Path) -> str:
+    relative = path.relative_to(SOURCE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the package that a file imports, dotted from the package's root."""
+    package = path.relative_to(SOURCE).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {module} if module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resonant."):
+            found.add((node.module or "").removeprefix("resonant."))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_arrows_between_rooms(path: Path) -> None:
+    own = room(path)
+    if own in SHARED | {"__init__"}:
+        return
+    for module in imports(path):
+        other = module.split(".")[0]
+        assert other == own or other in ARROWS[own] | SHARED, f"{own} imports {module}"
+        if own == "experiments" and other in ("data", "models", "training"):
+            assert module.split(".")[1] == "configs", f"experiments import {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_files_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body
+            if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                body = body[1:]
+            lines = sum((s.end_lineno or 0) - s.lineno + 1 for s in body)
+            assert lines <= 40, f"{path.name}: {node.name} has {lines} lines of code"
+            positional = [a.arg for a in node.args.args if a.arg not in ("self", "cls")]
+            assert len(positional) <= 4, f"{path.name}: {node.name} takes {positional}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_public_things_say_what_they_are(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), path
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
+
+
+def test_the_public_surface() -> None:
+    assert resonant.__all__ == [
+        "Band",
+        "Causal",
+        "Full",
+        "LanguageModel",
+        "Lift",
+        "Scalar",
+        "attend",
+        "attention_weights",
+        "functional",
+        "krause_attention",
+        "language_model",
+        "nn",
+        "register",
+        "softmax_attention",
+        "testing",
+    ]
+    for name in resonant.__all__:
+        assert getattr(resonant, name) is not None
+    assert dir(resonant) == resonant.__all__
+    with pytest.raises(AttributeError, match="no attribute 'krause'"):
+        resonant.krause  # noqa: B018
+
+
+def test_importing_changes_nothing_and_costs_little() -> None:
+    code = """
+import time, warnings, logging, random, os
+import torch, numpy
+filters, handlers = list(warnings.filters), list(logging.getLogger().handlers)
+threads, dtype, state = torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state()
+drawn, environment = random.getstate(), dict(os.environ)
+start = time.process_time()
+import resonant
+for name in resonant.__all__:
+    getattr(resonant, name)
+spent = time.process_time() - start
+assert spent < 0.3, spent
+assert warnings.filters == filters and logging.getLogger().handlers == handlers
+assert torch.get_num_threads() == threads and torch.get_default_dtype() == dtype
+assert torch.equal(torch.get_rng_state(), state) and random.getstate() == drawn
+assert dict(os.environ) == environment
+import sys
+heavy = {"lightning", "transformers", "matplotlib", "scipy", "jsonargparse", "rich"}
+assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
