@@ -49,7 +49,7 @@ class PlainModel(nn.Module):
         self.pairs = width // heads // 2
 
     def forward(self, tokens: Tensor) -> Tensor:
-        frequencies = 10_000.0 ** (-torch.arange(self.pairs) / self.half)
+        frequencies = 10_000.0 ** (-torch.arange(self.pairs) / self.pairs)
         angle = torch.arange(tokens.shape[1]).unsqueeze(-1) * frequencies
         cos, sin = angle.cos(), angle.sin()
         x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)

@@ -30,7 +30,7 @@ def test_links_and_commands_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
     makefile = (ROOT / "Makefile").read_text()
-    for command in re.findall(r"`make ([a-z-]+)`", README) + ["demo", "test"]:
+    for command in [*re.findall(r"`make ([a-z-]+)`", README), "demo", "test"]:
         assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE), command
 
 

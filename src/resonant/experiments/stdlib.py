@@ -21,19 +21,19 @@ def locality_arms(window: int, top_k: int) -> tuple[Arm, ...]:
         Arm("softmax", "softmax over the whole past"),
         Arm(
             "softmax-window",
-            f"softmax over the last {window} tokens",
+            "softmax over a window of the past",
             control="softmax",
             changes={"model.attention.window": window},
         ),
         Arm(
             "krause-window",
-            f"Krause over the last {window} tokens",
+            "Krause over the same window",
             control="softmax-window",
             changes={"model.attention.mechanism": "krause"},
         ),
         Arm(
             "krause-window-topk",
-            f"Krause over the {top_k} nearest of the last {window} tokens",
+            "Krause over the nearest keys in the window",
             control="krause-window",
             changes={"model.attention.top_k": top_k},
         ),

@@ -7,6 +7,7 @@ import statistics
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from .results import Results
 
@@ -17,37 +18,70 @@ INK = "#010203"  # stands for the page's text colour, put in afterwards
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 
 
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "resonant",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "font.size": 11,
+}
+
+
 def learning_curves(results: Results) -> str:
     """Validation loss against steps: the mean over seeds, a band from the least to the greatest."""
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "resonant",
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "font.size": 11,
-    }
-    with mpl.rc_context(style):
+    with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 4.2))
         for index, arm in enumerate(results.arms):
             colour = PALETTE[index % len(PALETTE)]
             steps = [row["step"] for row in arm.curves[0]]
-            by_step = list(
-                zip(*[[row["valid_loss"] for row in c] for c in arm.curves], strict=True)
-            )
-            means = [statistics.fmean(losses) for losses in by_step]
+            losses = [[row["valid_loss"] for row in curve] for curve in arm.curves]
+            by_step = list(zip(*losses, strict=True))
+            means = [statistics.fmean(each) for each in by_step]
             axes.plot(steps, means, color=colour, label=arm.name, linewidth=1.8)
             lows, highs = [min(x) for x in by_step], [max(x) for x in by_step]
             axes.fill_between(steps, lows, highs, color=colour, alpha=0.18, linewidth=0)
         axes.set_xlabel("optimiser steps")
         axes.set_ylabel("validation loss (nats per token)")
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-        figure.tight_layout()
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-        plt.close(figure)
+        return _svg(figure)
+
+
+def differences(results: Results) -> str:
+    """Paired differences to each control: seeds, mean and interval. Empty without a control."""
+    compared = [arm for arm in results.arms if arm.difference is not None]
+    if not compared:
+        return ""
+    by_name = {arm.name: arm for arm in results.arms}
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 0.9 + 0.55 * len(compared)))
+        for height, arm in enumerate(reversed(compared)):
+            control = by_name[arm.control or ""]
+            colour = PALETTE[results.arms.index(arm) % len(PALETTE)]
+            pairs = zip(arm.losses("test_loss"), control.losses("test_loss"), strict=True)
+            seeds = [ours - theirs for ours, theirs in pairs]
+            axes.scatter(seeds, [height] * len(seeds), color=colour, alpha=0.35, s=18)
+            assert arm.difference is not None
+            half = arm.difference.half_width
+            mean = arm.difference.mean
+            axes.errorbar(mean, height, xerr=half, color=colour, fmt="o", capsize=4, linewidth=1.8)
+        names = [f"{arm.name}\nto {arm.control}" for arm in reversed(compared)]
+        axes.set_yticks(range(len(compared)), names)
+        axes.set_ylim(-0.6, len(compared) - 0.4)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_xlabel("difference of test loss (nats per token): left of the line is better")
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an SVG element whose ink is the page's text colour."""
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    plt.close(figure)
     text = buffer.getvalue()
     return text[text.index("<svg") :].replace(INK, "currentColor")

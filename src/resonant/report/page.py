@@ -8,9 +8,9 @@ from pathlib import Path
 import jinja2
 
 from ..files import write_atomically
-from .figures import learning_curves
+from .figures import differences, learning_curves
 from .results import Results, missed_ceilings
-from .table import COLUMNS, LEGEND, rows, title
+from .table import COLUMNS, LEFT, LEGEND, rows, title
 
 
 def write_report(results: Results, directory: Path) -> Path:
@@ -21,10 +21,12 @@ def write_report(results: Results, directory: Path) -> Path:
         title=title(results),
         results=results,
         columns=COLUMNS,
+        left=LEFT,
         rows=rows(results),
         legend=LEGEND,
         missed=missed_ceilings(results),
         curves=learning_curves(results),
+        differences=differences(results),
         directory=str(directory),
     )
     path = directory / "report.html"

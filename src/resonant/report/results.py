@@ -24,10 +24,15 @@ class ArmResult:
     curves: list[list[dict[str, float]]]
     cost: dict[str, float] | None
     difference: Difference | None
+    changes: str
+
+    def losses(self, metric: str) -> list[float]:
+        """A final metric by seed."""
+        return [run["metrics"][metric] for run in self.runs]
 
     def mean(self, metric: str) -> float:
         """Mean of a final metric over seeds."""
-        return statistics.fmean(run["metrics"][metric] for run in self.runs)
+        return statistics.fmean(self.losses(metric))
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,16 @@ def gather(directory: Path) -> Results:
         curves = [read_metrics(directory / _folder(run) / "metrics.csv") for run in ours]
         difference = None if theirs is None else paired_difference(_tests(ours), _tests(theirs))
         arms.append(
-            ArmResult(name, arm["says"], control, ours, curves, costs.get(name), difference)
+            ArmResult(
+                name,
+                arm["says"],
+                control,
+                ours,
+                curves,
+                costs.get(name),
+                difference,
+                arm["changes"],
+            )
         )
     return Results(
         comparison["experiment"],

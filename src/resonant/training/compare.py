@@ -19,7 +19,7 @@ from ..data.text import describe, load_corpus
 from ..errors import UserError, nearest
 from ..experiments.experiment import Arm, Experiment
 from ..files import write_atomically
-from .configs import RunConfig, config_hash, differences
+from .configs import RunConfig, config_hash, differences, flatten
 from .display import Display
 from .pool import Pool, RunState
 from .process import Child
@@ -111,12 +111,20 @@ def prepare(plan: Plan) -> None:
         "experiment": plan.experiment.name,
         "says": plan.experiment.says,
         "data": plan.data,
-        "arms": [{"name": a.name, "says": a.says, "control": a.control} for a in plan.arms],
+        "arms": [_described(plan, arm) for arm in plan.arms],
         "runs": [config.name for config in plan.runs],
         "ceilings": plan.ceilings,
     }
     content = json.dumps(described, indent=2).encode()
     write_atomically(plan.out / "comparison.json", content, "comparison")
+
+
+def _described(plan: Plan, arm: Arm) -> dict[str, Any]:
+    """An arm for the report, with the values it was run with."""
+    config = next(config for config in plan.runs if config.arm == arm.name)
+    values = flatten(dataclasses.asdict(config))
+    changes = ", ".join(f"{name} = {values[name]}" for name in arm.changes)
+    return {"name": arm.name, "says": arm.says, "control": arm.control, "changes": changes}
 
 
 def train_all(plan: Plan, *, workers: int, console: Console) -> None:

@@ -1,0 +1,145 @@
+"""The report: what the runs left, honestly said, in one file that needs nothing else."""
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from resonant.cli.main import main
+from resonant.errors import UserError
+from resonant.report.page import write_report
+from resonant.report.results import gather, missed_ceilings
+from resonant.report.table import print_table, rows
+from resonant.training.metrics import Metrics
+
+LOSSES = {"softmax": [1.8, 1.9, 2.0], "krause": [1.7, 1.81, 1.9], "worse": [2.5, 1.2, 2.2]}
+
+
+def comparison(out: Path, *, seeds: int = 3, ceilings: dict[str, float] | None = None) -> Path:
+    """A comparison's folder as the workers leave it."""
+    arms: list[dict[str, Any]] = []
+    runs = []
+    for arm, losses in LOSSES.items():
+        control = None if arm == "softmax" else "softmax"
+        arms.append({"name": arm, "says": f"<{arm}>", "control": control, "changes": "x = 1"})
+        for seed in range(seeds):
+            folder = out / f"{arm}-seed{seed}"
+            folder.mkdir(parents=True)
+            runs.append(folder.name)
+            metrics = Metrics(folder / "metrics.csv", keep_until=0)
+            for step in (10, 20):
+                row = {"train_loss": 2.0, "valid_loss": losses[seed] + 10 / step}
+                metrics.write({"step": float(step), "learning_rate": 0.1, "seconds": 1.0, **row})
+            done = {
+                "arm": arm,
+                "seed": seed,
+                "tokens": 2e6,
+                "parameters": 1000,
+                "attention_parameters": 100,
+                "metrics": {"valid_loss": losses[seed] - 0.1, "test_loss": losses[seed]},
+                "prompt": "def <f>",
+                "sample": "</pre><script>alert(1)</script>",
+            }
+            (folder / "done.json").write_text(json.dumps(done))
+    described = {
+        "experiment": "trial",
+        "says": "a trial",
+        "data": "text",
+        "arms": arms,
+        "runs": runs,
+        "ceilings": ceilings or {},
+    }
+    (out / "comparison.json").write_text(json.dumps(described))
+    cost = {"flops_per_token": 8e5, "tokens_per_second": 4e4, "peak_bytes": 2e7}
+    (out / "probe.json").write_text(json.dumps({"costs": dict.fromkeys(LOSSES, cost)}))
+    return out
+
+
+def test_the_table_says_what_was_measured(tmp_path: Path) -> None:
+    softmax, krause, worse = rows(gather(comparison(tmp_path)))
+    assert softmax[:6] == ["softmax", "1.9000", "1.8000", "", "", ""]
+    assert krause[:2] == ["krause", "1.8033"]
+    assert krause[3] == "softmax"
+    assert re.fullmatch(r"-0\.0967 ± 0\.0143", krause[4])
+    assert krause[5] == "lower"
+    assert worse[5] == "no difference shown"
+    assert float(worse[6]) > 1
+    assert krause[7:] == ["1,000 (100)", "2.00M", "800", "40,000", "20"]
+
+
+def test_two_seeds_are_too_few(tmp_path: Path) -> None:
+    _, krause, _ = rows(gather(comparison(tmp_path, seeds=2)))
+    assert krause[4:7] == ["-0.0950", "too few seeds", ""]
+
+
+def test_the_table_fits_where_there_is_no_terminal(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    print_table(gather(comparison(tmp_path)), Console(file=stream))
+    lines = [line for line in stream.getvalue().splitlines() if "krause" in line]
+    assert len(lines) == 1, "a row is broken over lines"
+
+
+class Page(HTMLParser):
+    """Tags that stand open, and everything the page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.scripts = 0
+        self.headings: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        self.headings += [tag] if tag in ("h1", "h2", "svg") else []
+        for name, value in attrs:
+            if name in ("src", "href") and not (value or "").startswith(("data:", "#")):
+                self.fetched.append(value or "")
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_models_write(tmp_path: Path) -> None:
+    path = write_report(gather(comparison(tmp_path)), tmp_path)
+    text = path.read_text()
+    page = Page()
+    page.feed(text)
+    assert page.fetched == []
+    assert page.scripts == 0
+    assert page.headings.count("svg") == 2
+    assert "&lt;/pre&gt;&lt;script&gt;" in text
+    assert "url(http" not in text
+    assert path.stat().st_size < 200_000
+    assert 'name="viewport"' in text
+    assert "prefers-color-scheme" in text or "color-scheme: light dark" in text
+
+
+def test_the_same_runs_give_the_same_page(tmp_path: Path) -> None:
+    results = gather(comparison(tmp_path))
+    first = write_report(results, tmp_path).read_bytes()
+    assert write_report(results, tmp_path).read_bytes() == first
+
+
+def test_missed_ceilings_are_said(tmp_path: Path) -> None:
+    results = gather(comparison(tmp_path, ceilings={"*": 1.95, "krause": 1.5}))
+    assert missed_ceilings(results) == [
+        "krause ends at 1.803 nats per token, not below 1.5",
+        "worse ends at 1.967 nats per token, not below 1.95",
+    ]
+    assert "Failed: krause ends at 1.803" in write_report(results, tmp_path).read_text()
+
+
+def test_an_unfinished_comparison_is_said(tmp_path: Path) -> None:
+    comparison(tmp_path)
+    (tmp_path / "krause-seed1" / "done.json").unlink()
+    with pytest.raises(UserError, match="krause-seed1 is not finished; run the same"):
+        gather(tmp_path)
+
+
+def test_the_command_writes_it_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison(tmp_path)
+    assert main(["report", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").is_file()
+    assert "report.html" in capsys.readouterr().out
