@@ -10,7 +10,7 @@ import jinja2
 from ..files import write_atomically
 from .figures import differences, learning_curves
 from .results import Results, missed_ceilings
-from .table import COLUMNS, LEFT, LEGEND, rows, title
+from .table import LEFT, cost, quality, title
 
 
 def write_report(results: Results, directory: Path) -> Path:
@@ -20,10 +20,9 @@ def write_report(results: Results, directory: Path) -> Path:
     page = environment.from_string(source).render(
         title=title(results),
         results=results,
-        columns=COLUMNS,
         left=LEFT,
-        rows=rows(results),
-        legend=LEGEND,
+        quality=quality(results),
+        cost=cost(results),
         missed=missed_ceilings(results),
         curves=learning_curves(results),
         differences=differences(results),

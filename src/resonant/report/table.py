@@ -2,48 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rich.console import Console
 from rich.table import Table
 
 from ..training.statistics import Difference
 from .results import ArmResult, Results
 
-COLUMNS = (
-    "arm",
-    "test loss",
-    "valid loss",
-    "control",
-    "difference (95 %)",
-    "verdict",
-    "smallest detectable",
-    "parameters (attention)",
-    "tokens",
-    "kFLOPs/token",
-    "tokens/s",
-    "peak MB",
-)
 LEFT = frozenset({"arm", "control", "verdict"})
-LEGEND = (
-    "Losses in nats per token. Differences are arm minus control, paired by seed, on the test "
-    "split: negative is better; with their 95 % interval, and the smallest true difference that "
-    "these seeds would have shown in 80 % of repetitions. FLOPs are counted for forward and "
-    "backward, as if the fused kernel skipped nothing. Tokens per second and peak memory of a "
-    "training step on one thread, measured apart from the training, arms taking turns."
-)
 
 
-def rows(results: Results) -> list[list[str]]:
-    """Cells of the table, a row an arm."""
-    return [_row(arm) for arm in results.arms]
+@dataclass(frozen=True)
+class Grid:
+    """A table: its columns, a row an arm, and how to read it."""
+
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    legend: str
 
 
-def _row(arm: ArmResult) -> list[str]:
+def quality(results: Results) -> Grid:
+    """Losses, and what may be said about their differences."""
+    return Grid(
+        (
+            "arm",
+            "test loss",
+            "valid loss",
+            "control",
+            "difference",
+            "verdict",
+            "smallest detectable",
+        ),
+        [
+            [
+                arm.name,
+                f"{arm.mean('test_loss'):.4f}",
+                f"{arm.mean('valid_loss'):.4f}",
+                *_difference(arm.control, arm.difference),
+            ]
+            for arm in results.arms
+        ],
+        "Losses in nats per token. Differences are arm minus control, paired by seed, on the test "
+        "split, with their 95 % interval: negative is better. Smallest detectable: the true "
+        "difference that these seeds would have shown in 80 % of repetitions.",
+    )
+
+
+def cost(results: Results) -> Grid:
+    """Size, work, speed and memory."""
+    return Grid(
+        ("arm", "parameters (attention)", "tokens", "kFLOPs/token", "tokens/s", "peak MB"),
+        [_cost_row(arm) for arm in results.arms],
+        "FLOPs are counted for forward and backward, as if the fused kernel skipped nothing. "
+        "Tokens per second and peak memory of a training step on one thread, measured apart from "
+        "the training, arms taking turns.",
+    )
+
+
+def _cost_row(arm: ArmResult) -> list[str]:
     first, cost = arm.runs[0], arm.cost
     return [
         arm.name,
-        f"{arm.mean('test_loss'):.4f}",
-        f"{arm.mean('valid_loss'):.4f}",
-        *_difference(arm.control, arm.difference),
         f"{first['parameters']:,} ({first['attention_parameters']:,})",
         f"{first['tokens'] / 1e6:.2f}M",
         "" if cost is None else f"{cost['flops_per_token'] / 1e3:,.0f}",
@@ -68,14 +88,15 @@ def title(results: Results) -> str:
 
 
 def print_table(results: Results, console: Console) -> None:
-    """Print the table; outside a terminal it is as wide as it needs to be."""
-    table = Table(
-        title=title(results), title_justify="left", caption=LEGEND, caption_justify="left"
-    )
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in LEFT else "right")
-    for row in rows(results):
-        table.add_row(*row)
+    """Print both tables; outside a terminal they are as wide as they need to be."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=180)
-    console.print(table)
+        console = Console(file=console.file, width=140)
+    for heading, grid in ((title(results), quality(results)), (None, cost(results))):
+        table = Table(title=heading, title_justify="left")
+        for column in grid.columns:
+            side = "left" if column in LEFT else "right"
+            table.add_column(column, justify=side, no_wrap=True)
+        for row in grid.rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print(grid.legend, highlight=False)
