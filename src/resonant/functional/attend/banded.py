@@ -16,9 +16,9 @@ from .kernel import fused_kernel
 # Blocks of half the reach see 1.5 windows of keys a query instead of 2; below 32 queries the
 # kernel's own overhead costs more than the keys it saves.
 SMALLEST_BLOCK = 32
-# Numbers in the largest tensor of a segment: 8 MiB in float32. Larger ones are mapped anew by the
+# Numbers in the largest tensor of a segment: 16 MiB in float32. Larger ones are mapped anew by the
 # system at every step, which at length 16,384 costs more than the arithmetic.
-SEGMENT_SIZE = 2**21
+SEGMENT_SIZE = 2**22
 
 
 @dataclass(frozen=True)
