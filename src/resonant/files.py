@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
@@ -63,6 +65,22 @@ def write_atomically(path: Path, content: bytes, label: str) -> None:
         temporary.unlink(missing_ok=True)
         error.filename = str(path)
         raise
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; ``UserError`` if it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise damaged(path) from error
+
+
+def damaged(path: Path) -> UserError:
+    """What to tell a user whose file cannot be read back."""
+    return UserError(
+        f"{path} is damaged; delete it and run the same command again: what else is finished is "
+        "kept"
+    )
 
 
 def disk_error(error: OSError) -> UserError:

@@ -188,3 +188,16 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 def test_neighborhoods_refuse_what_sees_nothing(build, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         build()
+
+
+def test_no_queries_or_no_keys_give_zeros() -> None:
+    for queries, keys in ((0, 5), (5, 0), (0, 0)):
+        for neighborhood in (Full(), Causal(), Causal(3)):
+            output = softmax_attention(
+                torch.randn(2, 2, queries, 4),
+                torch.randn(2, 2, keys, 4),
+                torch.randn(2, 2, keys, 6),
+                neighborhood=neighborhood,
+            )
+            assert output.shape == (2, 2, queries, 6)
+            assert output.eq(0).all()

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -307,3 +308,38 @@ def test_bad_inputs_are_refused() -> None:
     with pytest.raises(TypeError, match="a neighborhood is"):
         SoftmaxAttention(EMBED, HEADS, neighborhood="causal")
     assert SoftmaxAttention(EMBED, HEADS).neighborhood == Full()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_copies_pickles_and_loads(name: str) -> None:
+    module, x = build(name, position=RotaryPosition(4), neighborhood=Causal(5)), tokens(2, 9)
+    module(x)
+    module.eval()
+    again = build(name, position=RotaryPosition(4), neighborhood=Causal(5)).eval()
+    again.load_state_dict(module.state_dict())
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), again):
+        assert torch.equal(other(x)[0], module(x)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_built_on_the_meta_device_it_loads(name: str) -> None:
+    real = build(name, position=RotaryPosition(4)).eval()
+    with torch.device("meta"):
+        empty = attention(name, EMBED, HEADS, position=RotaryPosition(4))
+    empty = empty.to_empty(device="cpu").double().eval()
+    empty.load_state_dict(real.state_dict())
+    assert torch.equal(empty(tokens(2, 9))[0], real(tokens(2, 9))[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_modules_stay_near(name: str, dtype: torch.dtype) -> None:
+    module = build(name, neighborhood=Causal(5)).float().eval()
+    x = tokens(2, 9).float()
+    reference = module(x)[0]
+    with torch.autocast("cpu", dtype=dtype):
+        autocast = module(x)[0]
+    low = module.to(dtype)(x.to(dtype))[0]
+    for output in (autocast, low):
+        assert output.dtype == dtype
+        torch.testing.assert_close(output.float(), reference, atol=3e-2, rtol=3e-2)

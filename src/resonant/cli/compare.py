@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1; it is {value}")
     # After --help and most mistakes are dealt with: numpy, scipy and matplotlib take seconds.
-    from ..training.compare import check_directories, default_workers, make_plan
+    from ..training.compare import check_directories, default_workers, lock, make_plan
 
     plan = make_plan(
         experiment,
@@ -35,8 +35,9 @@ def main(arguments: list[str]) -> int:
         data_dir=None if options.data_dir is None else Path(options.data_dir),
         overrides=overrides,
     )
-    check_directories(plan, overwrite=options.overwrite)
-    return _run(plan, options.workers or default_workers())
+    with lock(plan.out):
+        check_directories(plan, overwrite=options.overwrite)
+        return _run(plan, options.workers or default_workers())
 
 
 def _run(plan: Plan, workers: int) -> int:

@@ -16,7 +16,14 @@ def main(arguments: list[str]) -> int:
     options, overrides = parse(parser, rest)
     from rich.console import Console
 
-    from ..training.compare import check_directories, make_plan, prepare, read_done, train_all
+    from ..training.compare import (
+        check_directories,
+        lock,
+        make_plan,
+        prepare,
+        read_done,
+        train_all,
+    )
 
     plan = make_plan(
         experiment,
@@ -27,10 +34,11 @@ def main(arguments: list[str]) -> int:
         data_dir=None if options.data_dir is None else Path(options.data_dir),
         overrides=overrides,
     )
-    check_directories(plan, overwrite=options.overwrite)
-    prepare(plan)
     console = Console()
-    train_all(plan, workers=1, console=console)
+    with lock(plan.out):
+        check_directories(plan, overwrite=options.overwrite)
+        prepare(plan)
+        train_all(plan, workers=1, console=console)
     directory = plan.directory(plan.runs[0])
     done = read_done(directory)
     assert done is not None

@@ -30,6 +30,8 @@ def krause_lift(
     together, but their rounding does: give the expected key, never one computed from the same
     sequence, which would let the future in.
 
+    In float16 the norm of a key, ``|k|^2 / 2``, must stay below 65504.
+
     Raises ``ValueError`` for a number ``sigma`` that is not above 0.
 
     Source: arXiv 2602.11534, Krause attention. Differs in form only: the squared query norm, a

@@ -25,9 +25,8 @@ class RotaryPosition(nn.Module):
 
     def __init__(self, head_dim: int, base: float = 10_000.0) -> None:
         super().__init__()
-        self.base = base
-        # Not persistent: recomputed from the configuration; float32 also under model.to(bfloat16).
-        self._frequencies = rotary_frequencies(head_dim, base)
+        self.head_dim, self.base = head_dim, base
+        rotary_frequencies(head_dim, base)  # refuses what has no frequencies
 
     def forward(
         self,
@@ -36,13 +35,12 @@ class RotaryPosition(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Query and key turned by their positions."""
         queries, keys = query.shape[2], key.shape[2]
-        position = torch.arange(keys, device=key.device, dtype=torch.float32)
-        angle = position.unsqueeze(-1) * self._frequencies.to(key.device)
-        if queries <= keys:
-            return rotate(query, angle[keys - queries :]), rotate(key, angle)
-        ahead = torch.arange(keys - queries, keys, device=key.device, dtype=torch.float32)
-        turned = rotate(query, ahead.unsqueeze(-1) * self._frequencies.to(key.device))
-        return turned, rotate(key, angle)
+        # Computed anew, in float32: no buffer that model.to(bfloat16) would round.
+        frequencies = rotary_frequencies(self.head_dim, self.base).to(key.device)
+        first = min(0, keys - queries)
+        position = torch.arange(first, keys, device=key.device, dtype=torch.float32)
+        angle = position.unsqueeze(-1) * frequencies
+        return rotate(query, angle[keys - queries - first :]), rotate(key, angle[-first:])
 
     def extra_repr(self) -> str:
         return f"base={self.base}"

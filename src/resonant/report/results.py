@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import read_json
 from ..training.metrics import read_metrics
 from ..training.statistics import Difference, paired_difference
 
@@ -59,11 +59,11 @@ def gather(directory: Path) -> Results:
     described = directory / "comparison.json"
     if not described.is_file():
         raise UserError(f"{directory} holds no comparison; give the --out of a `resonant compare`")
-    comparison = json.loads(described.read_text())
+    comparison = read_json(described)
     runs = {name: _done(directory / name) for name in comparison["runs"]}
     costs = {}
     if (directory / "probe.json").is_file():
-        costs = json.loads((directory / "probe.json").read_text())["costs"]
+        costs = read_json(directory / "probe.json")["costs"]
     by_arm: dict[str, list[dict[str, Any]]] = {}
     for run in sorted(runs.values(), key=lambda run: run["seed"]):
         by_arm.setdefault(run["arm"], []).append(run)
@@ -121,4 +121,4 @@ def _done(directory: Path) -> dict[str, Any]:
         raise UserError(
             f"{directory} is not finished; run the same `resonant compare` again, it goes on"
         )
-    return json.loads(path.read_text())
+    return read_json(path)

@@ -7,18 +7,20 @@ import json
 import os
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import yaml
 from rich.console import Console
 
 from ..data.text import describe, load_corpus
 from ..errors import UserError, nearest
 from ..experiments.experiment import Arm, Experiment
-from ..files import write_atomically
+from ..files import damaged, read_json, write_atomically
 from .configs import RunConfig, config_hash, differences, flatten
 from .display import Display
 from .pool import Pool, RunState
@@ -78,7 +80,7 @@ def check_directories(plan: Plan, *, overwrite: bool) -> None:
         described = directory / "config.yaml"
         if not described.is_file():
             continue
-        old = yaml.safe_load(described.read_text())
+        old = _read_config(described)
         new = json.loads(json.dumps(dataclasses.asdict(config)))
         changed = differences(old, new)
         if changed and overwrite:
@@ -92,6 +94,16 @@ def check_directories(plan: Plan, *, overwrite: bool) -> None:
             )
 
 
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise damaged(path) from error
+    if not isinstance(values, dict):
+        raise damaged(path)
+    return values
+
+
 def is_done(directory: Path, config: RunConfig) -> bool:
     """Whether ``done.json`` is there and is of this very configuration."""
     done = read_done(directory)
@@ -101,12 +113,28 @@ def is_done(directory: Path, config: RunConfig) -> bool:
 def read_done(directory: Path) -> dict[str, Any] | None:
     """The content of ``done.json``, or None."""
     path = directory / "done.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
+
+
+@contextmanager
+def lock(out: Path) -> Iterator[None]:
+    """Make the folder and hold it: two comparisons in one folder would undo each other."""
+    out.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(out / ".lock")
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(
+            f"another comparison is at work in {out}; wait for it, or choose another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def prepare(plan: Plan) -> None:
-    """Make the comparison's folder and write down what it is."""
-    plan.out.mkdir(parents=True, exist_ok=True)
+    """Write down what the comparison is."""
     described = {
         "experiment": plan.experiment.name,
         "says": plan.experiment.says,
@@ -151,7 +179,7 @@ def probe_all(plan: Plan) -> None:
     target = plan.out / "probe.json"
     first_runs = {config.arm: config for config in reversed(plan.runs)}
     wanted = {arm.name: config_hash(first_runs[arm.name]) for arm in plan.arms}
-    if target.is_file() and json.loads(target.read_text()).get("hashes") == wanted:
+    if target.is_file() and read_json(target).get("hashes") == wanted:
         return
     children = {arm.name: Child("resonant.training.probe") for arm in plan.arms}
     try:

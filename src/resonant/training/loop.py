@@ -7,23 +7,26 @@ import importlib
 import io
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 import yaml
 from torch import nn
 
 from ..errors import UserError
-from ..files import fault, write_atomically
+from ..files import damaged, fault, write_atomically
 from .configs import RunConfig, TrainingConfig, config_hash
 from .language import LanguageTask
 from .metrics import Metrics
 from .task import Task
 
 Report = Callable[[int, float], None]
+LOCK_SECONDS = 60.0
 
 
 def train(config: RunConfig, directory: Path, data_dir: Path | None, report: Report) -> None:
@@ -32,6 +35,12 @@ def train(config: RunConfig, directory: Path, data_dir: Path | None, report: Rep
     Goes on from ``last.ckpt`` if there is one. ``report(step, loss)`` is called after each step.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    # The system frees the lock of a dead process; a killed parent's worker may live for a moment.
+    with filelock.FileLock(directory / ".lock", timeout=LOCK_SECONDS):
+        _train(config, directory, data_dir, report)
+
+
+def _train(config: RunConfig, directory: Path, data_dir: Path | None, report: Report) -> None:
     fault("run-started")
     described = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
     write_atomically(directory / "config.yaml", described.encode(), "config")
@@ -79,7 +88,7 @@ class _Run:
         """Take up ``last.ckpt``; rows of metrics.csv beyond it are dropped."""
         checkpoint = self.directory / "last.ckpt"
         if checkpoint.is_file():
-            saved = torch.load(checkpoint, weights_only=True)
+            saved = _load(checkpoint)
             self.task.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             torch.set_rng_state(saved["generator"])
@@ -163,6 +172,13 @@ def learning_rate(training: TrainingConfig, step: int) -> float:
         return training.learning_rate * (step + 1) / training.warmup
     through = (step - training.warmup) / max(1, training.steps - training.warmup)
     return training.learning_rate * (0.55 + 0.45 * math.cos(math.pi * through))
+
+
+def _load(checkpoint: Path) -> dict[str, Any]:
+    try:
+        return torch.load(checkpoint, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise damaged(checkpoint) from error
 
 
 def _import_plugin(name: str) -> None:

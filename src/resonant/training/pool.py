@@ -60,7 +60,13 @@ class Pool:
                 time.sleep(0.25)
             show()
         finally:
+            # Nothing new is begun; threads that still wait for a message get none.
+            waiting.clear()
             for child in list(self._children):
+                child.stop()
+            for thread in threads:
+                thread.join()
+            for child in self._children:
                 child.close()
 
     def _work(self, waiting: deque[RunState]) -> None:

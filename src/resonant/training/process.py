@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 
@@ -14,12 +15,14 @@ class Child:
     """``python -m MODULE`` with one computing thread; it ends when this end is closed."""
 
     def __init__(self, module: str) -> None:
+        # A file, not a pipe: a talkative child would fill a pipe that nobody reads, and stop.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             env=os.environ | threads,
             errors="replace",
@@ -41,19 +44,23 @@ class Child:
 
     def last_words(self) -> str:
         """How a dead child ended: its signal or status and the last line of its errors."""
-        assert self.process.stderr is not None
         status = self.process.wait()
-        lines = self.process.stderr.read().strip().splitlines()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
         ended = f"signal {-status}" if status < 0 else f"status {status}"
         return f"{ended}: {lines[-1]}" if lines else ended
 
     def close(self) -> None:
         """Let the child end, or end it."""
+        self.stop()
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+        self.process.stdout.close()
+        self._errors.close()
+
+    def stop(self) -> None:
+        """End the child; whoever waits in ``receive`` gets None."""
         self.process.terminate()
         self.process.wait()
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()

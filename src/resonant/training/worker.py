@@ -56,6 +56,9 @@ def _serve(job: dict, channel: TextIO) -> None:
     try:
         data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
         train(run_config(job["config"]), Path(job["directory"]), data_dir, report)
+    except TimeoutError:
+        busy = f"{job['directory']} is in use by another process; wait for it or choose --out"
+        say(event="failed", message=busy)
     except UserError as error:
         say(event="failed", message=str(error))
     except OSError as error:

@@ -95,6 +95,8 @@ def attend(
     lift, mask = split_mask(lift, attn_mask)
     dtype = lift.value.dtype
     lift = _one_dtype(lift)
+    if lift.query.shape[2] == 0 or lift.key.shape[2] == 0:
+        return lift.value.new_zeros(*lift.query.shape[:3], lift.value.shape[3], dtype=dtype)
     lift, mask, case = _simplify(lift, neighborhood, mask, top_k=top_k, dropout_p=dropout_p)
     chosen = _demanded(path, case)
     if _recorded is not None:
