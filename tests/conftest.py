@@ -12,6 +12,12 @@ import torch  # noqa: E402
 torch.set_num_threads(1)  # tests run side by side
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same numbers on every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Without the run-time checks, as users run it: for our own errors about wrong arguments."""

@@ -68,6 +68,6 @@ def test_as_many_as_there_are_changes_nothing() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_selects_in_float32(dtype: torch.dtype) -> None:
     lift = Lift(*(torch.randn(1, 2, 64, 8).to(dtype) for _ in range(3)))
-    wide = Lift(lift.query.double(), lift.key.double(), lift.value.double())
+    wide = Lift(lift.query.float(), lift.key.float(), lift.value.float())
     kept = attention_weights(lift, Full(), top_k=9) > 0
     assert torch.equal(kept, attention_weights(wide, Full(), top_k=9) > 0)

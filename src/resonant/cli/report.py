@@ -20,5 +20,5 @@ def main(arguments: list[str]) -> int:
     results = gather(directory)
     console = Console()
     print_table(results, console)
-    console.print(f"report: {write_report(results, directory)}", highlight=False)
+    console.print(f"report: {write_report(results, directory)}", highlight=False, soft_wrap=True)
     return 0

@@ -44,5 +44,5 @@ def main(arguments: list[str]) -> int:
     assert done is not None
     for name, value in done["metrics"].items():
         console.print(f"{name} {value:.4f} nats per token", highlight=False)
-    console.print(f"model: {directory}", highlight=False)
+    console.print(f"model: {directory}", highlight=False, soft_wrap=True)
     return 0
