@@ -169,9 +169,8 @@ def _overlapping(tensor: Tensor, spans: list[tuple[int, int]]) -> list[Tensor]:
     parts = []
     for (start, stop), (low, high) in zip(spans, inside, strict=True):
         shared = [pieces[cut] for cut in cuts[:-1] if low <= cut < high]
-        joined = torch.cat(shared, dim=2) if shared else tensor[:, :, :0]
         before = min(low, stop) - start
-        parts.append(_pad(joined, before, stop - start - before - joined.shape[2]))
+        parts.append(_pad(shared, before, stop - start - before - (high - low), like=tensor))
     return parts
 
 
@@ -179,25 +178,26 @@ def _slice_padded(tensor: Tensor, start: int, stop: int) -> Tensor:
     """``tensor[:, :, start:stop]`` with zeros where the range leaves the tensor."""
     length = tensor.shape[2]
     low, high = max(start, 0), min(stop, length)
-    return _pad(tensor[:, :, low:high], low - start, stop - high)
+    return _pad([tensor[:, :, low:high]], low - start, stop - high, like=tensor)
 
 
-def _pad(tensor: Tensor, before: int, after: int) -> Tensor:
-    """Zeros before and after along the sequence.
+def _pad(pieces: list[Tensor], before: int, after: int, *, like: Tensor) -> Tensor:
+    """Pieces joined along the sequence, with zeros before and after.
 
     By concatenation: `F.pad` by nothing keeps the strides of its input, which compiled graphs with
     free sizes take for contiguous.
     """
-    batch, heads, _, dim = tensor.shape
-    head = tensor.new_zeros(batch, heads, before, dim)
-    tail = tensor.new_zeros(batch, heads, after, dim)
-    return torch.cat([head, tensor, tail], dim=2)
+    batch, heads, _, dim = like.shape
+    head = [like.new_zeros(batch, heads, before, dim)] if before else []
+    tail = [like.new_zeros(batch, heads, after, dim)] if after else []
+    joined = [*head, *pieces, *tail]
+    return joined[0] if len(joined) == 1 else torch.cat(joined, dim=2)
 
 
 def _fold(query: Tensor, groups: int, block: int, count: int) -> Tensor:
     """Queries as (batch * key_head, block, group * query, dim)."""
     batch, heads, queries, dim = query.shape
-    padded = _pad(query, 0, count * block - queries)
+    padded = _pad([query], 0, count * block - queries, like=query)
     shape = (batch * (heads // groups), groups, count, block, dim)
     return padded.reshape(shape).transpose(1, 2).flatten(2, 3)
 
