@@ -281,7 +281,6 @@ def test_learned_scalars_are_parameters_of_submodules_per_head() -> None:
         ({"num_key_value_heads": 3}, "must divide num_heads, but they are 3 and 4"),
         ({"dropout": 1.5}, "dropout is a probability"),
         ({"top_k": 0}, "top_k counts the keys to keep"),
-        ({"sigma": 1.0}, "softmax attention has no learned scalar 'sigma'"),
     ],
 )
 def test_bad_options_are_refused(options: dict, why: str) -> None:
@@ -305,6 +304,12 @@ def test_bad_inputs_are_refused() -> None:
         KrauseAttention(EMBED, HEADS, sigma=-1.0)
     with pytest.raises(ValueError, match="did you mean 'krause'"):
         attention("kruse", EMBED, HEADS)
+    with pytest.raises(
+        TypeError, match="softmax attention has no option or learned scalar 'sigma'"
+    ):
+        SoftmaxAttention(EMBED, HEADS, sigma=1.0)
+    with pytest.raises(TypeError, match="did you mean 'neighborhood'"):
+        KrauseAttention(EMBED, HEADS, neighbourhood=Causal())
     with pytest.raises(TypeError, match="a neighborhood is"):
         SoftmaxAttention(EMBED, HEADS, neighborhood="causal")
     assert SoftmaxAttention(EMBED, HEADS).neighborhood == Full()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..errors import nearest
 from ..functional.attend import attend, attention_weights
 from ..functional.lift import Lift
 from ..functional.mask import as_bias, from_blocked
@@ -50,8 +52,8 @@ class Attention(nn.Module):
     Serves as ``self_attn`` and ``multihead_attn`` of ``nn.TransformerEncoderLayer`` and
     ``nn.TransformerDecoderLayer``, in training and evaluation.
 
-    Raises ``ValueError`` for sizes that do not divide, ``batch_first=False`` and a start for a
-    scalar that the mechanism does not have.
+    Raises ``ValueError`` for sizes that do not divide and ``batch_first=False``, ``TypeError`` for
+    an option or scalar that there is not.
 
     Differs from MultiheadAttention: weights come per head and only when asked for, ``is_causal``
     is applied rather than taken as a hint, and causality is bottom-right.
@@ -200,9 +202,10 @@ class Attention(nn.Module):
 def _with_starts(mechanism: Mechanism, starts: dict[str, float]) -> dict[str, Scalar]:
     unknown = sorted(set(starts) - set(mechanism.scalars))
     if unknown:
-        known = ", ".join(mechanism.scalars) or "none"
-        raise ValueError(
-            f"{mechanism.name} attention has no learned scalar {unknown[0]!r} (it has: {known})"
+        own = [p for p in inspect.signature(Attention).parameters if p != "mechanism_name"]
+        raise TypeError(
+            f"{mechanism.name} attention has no option or learned scalar {unknown[0]!r}; "
+            f"{nearest(unknown[0], [*own, *mechanism.scalars])}"
         )
     return {
         name: Scalar(starts.get(name, scalar.start), scalar.off, scalar.baseline, scalar.positive)

@@ -46,7 +46,7 @@ class LanguageTask:
         torch.manual_seed(config.seed)
         try:
             self.model: LanguageModel = language_model(config.model)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
 
     def loss(self, step: int) -> Tensor:
