@@ -138,7 +138,7 @@ def law_off(of: Mechanism) -> None:
 
 
 def law_padding(of: Mechanism) -> None:
-    """Padded keys, left or right and whatever they hold, change nothing."""
+    """Padded keys, left or right and whatever finite numbers they hold, change nothing."""
     length, padding = 23, 6
     inputs = draw(of, length, length)
     for side in ("left", "right"):
@@ -197,12 +197,14 @@ def law_gradients(of: Mechanism) -> None:
 def law_paths(of: Mechanism) -> None:
     """Every path equals ``materialized`` in value and gradient, at awkward sizes, with padding."""
     sizes = ((1, 1), (7, 7), (23, 23), (129, 129), (7, 23), (23, 7), (1, 129), (129, 7))
+    taken: set[str] = set()
     for queries, keys in sizes:
         for neighborhood in _neighborhoods():
             for top_k in (None, 4):
                 for padding in ("none", "left", "right"):
                     inputs = draw(of, queries, keys)
-                    _compare_paths(of, inputs, neighborhood, top_k=top_k, padding=padding)
+                    taken |= _compare_paths(of, inputs, neighborhood, top_k=top_k, padding=padding)
+    assert taken == set(PATHS), f"{of.name}: only {sorted(taken)} were compared"
 
 
 def _compare_paths(
@@ -212,7 +214,8 @@ def _compare_paths(
     *,
     top_k: int | None,
     padding: str,
-) -> None:
+) -> set[str]:
+    """Compare all paths that can; returns the ones taken."""
     queries, keys = inputs.query.shape[2], inputs.key.shape[2]
     if top_k is not None:  # repeated tokens: ties that every path must treat alike
         repeated = inputs.key.detach()[:, :, torch.arange(keys) % 3].requires_grad_()
@@ -222,23 +225,32 @@ def _compare_paths(
         real = torch.arange(keys) >= keys // 3
         mask = (real if padding == "left" else real.flip(0))[None, None, None]
 
+    taken: set[str] = set()
+
     def run(path: str) -> tuple[Tensor, ...]:
         options = {"top_k": top_k, "attn_mask": mask, "path": path}
         with record_paths() as recorded:
             output = attend(inputs.lift(of), neighborhood, **options)
+        taken.add(recorded[0])
         assert path in ("auto", recorded[0]), f"{path} was asked for, {recorded[0]} taken"
         gradients = torch.autograd.grad(output.square().sum(), inputs.tensors)
         return output, *gradients
 
     reference = run("materialized")
-    for path in ("auto", "chunked"):
-        for ours, theirs in zip(run(path), reference, strict=True):
+    for path in ("auto", "fused", "banded", "chunked"):
+        try:
+            results = run(path)
+        except ValueError:  # this path cannot, and says why: see the dispatch table
+            assert path in ("fused", "banded")
+            continue
+        for ours, theirs in zip(results, reference, strict=True):
             scale = theirs.abs().max().item() + 1.0
             error = (ours - theirs).abs().max().item() if theirs.numel() else 0.0
             assert error < 1e-10 * scale, (
                 f"{of.name}: {path} differs from materialized by {error:.2e} for {queries} "
                 f"queries, {keys} keys, {neighborhood}, top_k={top_k}, {padding} padding"
             )
+    return taken
 
 
 def law_blind_rows(of: Mechanism) -> None:

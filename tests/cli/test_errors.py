@@ -26,6 +26,8 @@ def text(tmp_path: Path) -> Path:
         (["compare", "--model.heads=3"], "twice model.heads"),
         (["compare", "--training.learning_rate=0"], "learning_rate must be above 0; it is 0"),
         (["compare", "stdlib", "extra"], "extra"),
+        (["compare", '--training={"steps": 2}'], "as in --training.steps 2000"),
+        (["compare", "--model.attention={}"], "as in --model.attention.window 64"),
         (["compare", "--seeds", "0"], "--seeds must be at least 1; it is 0"),
         (["compare", "--data.name", "stdlibb"], "did you mean 'stdlib'"),
         (["compare", "--data.tokens", "words"], "bytes or characters"),
@@ -98,6 +100,18 @@ def test_another_configuration_is_refused_and_overwritten_only_when_told(
     assert (out / "krause-window-topk-seed0" / "done.json").read_text() == old
     compare(text, out, "--training.steps=4", "--overwrite")
     assert '"steps": 4' in (out / "krause-window-topk-seed0" / "done.json").read_text()
+
+
+def test_a_checkpoint_of_another_configuration_is_never_taken_up(
+    text: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    compare(text, out)
+    for name in ("config.yaml", "done.json"):
+        (out / "krause-window-topk-seed0" / name).unlink()
+    refused = compare(text, out, "--training.learning_rate=0.5")
+    assert refused.returncode == 2
+    assert "last.ckpt belongs to a run of another configuration" in refused.stderr
 
 
 def test_another_text_is_another_configuration(text: Path, tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def test_a_user_s_field_reaches_the_arms_that_have_it() -> None:
     assert set(windows.values()) == {9}
 
 
+def test_starts_of_scalars_go_to_the_arms_that_have_them() -> None:
+    experiment = EXPERIMENTS["stdlib"]
+    overrides = {"model.attention.scalars": {"sigma": 4.0}}
+    for arm in experiment.arms:
+        attention = experiment.config(experiment.base, arm, 0, overrides).model.attention
+        assert attention.scalars == ({} if attention.mechanism == "softmax" else {"sigma": 4.0})
+
+
 def test_configurations_go_through_plain_values_and_have_a_hash(experiment: Experiment) -> None:
     config = experiment.config(experiment.base, experiment.arms[-1], 2, {})
     again = run_config(dataclasses.asdict(config))

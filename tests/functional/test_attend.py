@@ -201,3 +201,28 @@ def test_no_queries_or_no_keys_give_zeros() -> None:
             )
             assert output.shape == (2, 2, queries, 6)
             assert output.eq(0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 8), (1, 1, 8, 8)])
+def test_large_negative_numbers_block_in_every_dtype(
+    dtype: torch.dtype, shape: tuple[int, ...]
+) -> None:
+    lift = Lift(*(torch.randn(1, 1, 8, 4).to(dtype) for _ in range(3)))
+    mask, allowed = torch.zeros(shape), torch.ones(shape, dtype=torch.bool)
+    mask[..., 0], allowed[..., 0] = -1e9, False
+    for neighborhood in (Full(), Band(5)):
+        for top_k in (None, 2):
+            options = {"top_k": top_k, "neighborhood": neighborhood}
+            torch.testing.assert_close(
+                attend(lift, attn_mask=mask, **options), attend(lift, attn_mask=allowed, **options)
+            )
+
+
+def test_a_batch_of_nothing_and_its_gradient() -> None:
+    for shape in ((0, 2, 9, 4), (2, 2, 0, 4)):
+        tensors = [torch.randn(shape, requires_grad=True) for _ in range(3)]
+        output = attend(Lift(*tensors), Causal(3))
+        assert output.shape == shape
+        output.sum().backward()
+        assert all(x.grad is not None for x in tensors)

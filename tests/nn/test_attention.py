@@ -348,3 +348,22 @@ def test_low_precision_modules_stay_near(name: str, dtype: torch.dtype) -> None:
     for output in (autocast, low):
         assert output.dtype == dtype
         torch.testing.assert_close(output.float(), reference, atol=3e-2, rtol=3e-2)
+
+
+def test_an_infinite_width_trains_on_without_harm() -> None:
+    module = KrauseAttention(EMBED, HEADS, sigma=math.inf)
+    module(torch.randn(2, 9, EMBED))[0].square().sum().backward()
+    for parameter in module.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+
+
+def test_origin_is_not_poisoned_by_padding_or_emptiness() -> None:
+    module, x = KrauseAttention(EMBED, HEADS), torch.randn(2, 9, EMBED)
+    padding = torch.zeros(2, 9, dtype=torch.bool)
+    padding[:, 6:] = True
+    x[:, 6:] = math.nan
+    module(x, key_padding_mask=padding)
+    module(torch.randn(2, 0, EMBED))
+    assert module.origin.isfinite().all()
+    assert module.origin.abs().sum() > 0

@@ -1,5 +1,6 @@
 """Killed at any named point and started again, a comparison ends with bitwise the same numbers."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,11 @@ def test_killed_and_started_again(
     if in_worker:
         assert "Run the same command again: what is finished is kept" in killed.stderr
         assert "Traceback" not in killed.stderr
-    if in_worker and point != "done-written":
-        assert quality(tmp_path) != uninterrupted
+        done = tmp_path / "krause-window-topk-seed0" / "done.json"
+        assert done.exists() == (point == "done-written")
+    else:
+        assert killed.returncode == -signal.SIGKILL
+        assert not (tmp_path / "report.html").exists()
     again = compare(text, tmp_path)
     assert (tmp_path / "report.html").is_file(), again.stderr
     assert quality(tmp_path) == uninterrupted

@@ -58,6 +58,8 @@ def parse(
     for option in given:
         if option not in known and not option.startswith(f"--{OPEN_ENDED}."):
             raise UserError(f"no option is called {option}; {nearest(option, known)}")
+        if option.removeprefix("--") in (*GROUPS, "model.attention", OPEN_ENDED):
+            raise UserError(f"{option} is a group: name a field of it, as in {_example(option)}")
     try:
         built = parser.instantiate(parser.parse_args(arguments))
     except (argparse.ArgumentError, jsonargparse.ArgumentError, ValueError) as error:
@@ -71,6 +73,12 @@ def parse(
         elif option in flat:
             overrides[option] = flat[option]
     return built, overrides
+
+
+def _example(group: str) -> str:
+    examples = {"--model": "layers 4", "--training": "steps 2000", "--data": "name file"}
+    examples |= {"--model.attention": "window 64", f"--{OPEN_ENDED}": "sigma 4"}
+    return f"{group}.{examples[group]}"
 
 
 def base_config(experiment: Experiment, options: jsonargparse.Namespace) -> RunConfig:

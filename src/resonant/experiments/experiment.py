@@ -59,5 +59,9 @@ class Experiment:
         changed = {name for each in self.arms for name in each.changes}
         everywhere = {name: v for name, v in overrides.items() if name not in changed}
         own = {name: overrides.get(name, v) for name, v in self.changes(arm).items()}
+        own = {"model.attention.mechanism": base.model.attention.mechanism} | own
+        if own["model.attention.mechanism"] == "softmax":
+            # Softmax has no learned scalars: their starts are for the other arms.
+            everywhere.pop("model.attention.scalars", None)
         named = {"experiment": self.name, "arm": arm.name, "seed": seed}
         return replaced(base, everywhere | own | named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -33,7 +34,10 @@ class HeadScalar(nn.Module):
         self.value = nn.Parameter(value.log() if positive else value)
 
     def forward(self) -> Float[Tensor, "head"]:
-        return self.value.exp() if self.positive else self.value
+        if not self.positive:
+            return self.value
+        # The largest finite number stands for infinity, whose gradient would be 0 times infinity.
+        return self.value.clamp(max=math.log(torch.finfo(self.value.dtype).max)).exp()
 
 
 class Attention(nn.Module):
@@ -202,7 +206,8 @@ class Attention(nn.Module):
 def _with_starts(mechanism: Mechanism, starts: dict[str, float]) -> dict[str, Scalar]:
     unknown = sorted(set(starts) - set(mechanism.scalars))
     if unknown:
-        own = [p for p in inspect.signature(Attention).parameters if p != "mechanism_name"]
+        hidden = ("mechanism_name", "scalar_starts")
+        own = [p for p in inspect.signature(Attention).parameters if p not in hidden]
         raise TypeError(
             f"{mechanism.name} attention has no option or learned scalar {unknown[0]!r}; "
             f"{nearest(unknown[0], [*own, *mechanism.scalars])}"

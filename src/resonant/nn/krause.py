@@ -46,11 +46,14 @@ class KrauseAttention(Attention):
     @torch.no_grad()
     def observe(self, key: Tensor, blocked: Tensor | None) -> None:
         """Move ``origin`` towards the mean of the keys that take part."""
+        if key.numel() == 0:
+            return
         key = key.detach().to(self.origin.dtype)
         if blocked is None:
             mean = key.mean(dim=(0, 2))
         else:
-            real = (as_bias(from_blocked(blocked)) > -math.inf).to(key.dtype)[:, None, :, None]
-            mean = (key * real).sum(dim=(0, 2)) / real.sum().clamp(min=1.0)
+            real = (as_bias(from_blocked(blocked)) > -math.inf)[:, None, :, None]
+            # Filled, not multiplied: padding may hold what is no number.
+            mean = key.masked_fill(~real, 0.0).sum(dim=(0, 2)) / real.sum().clamp(min=1)
         # A new tensor: compiled backward passes may read the old one again.
         self.origin = self.origin.lerp(mean, MOMENTUM)

@@ -47,7 +47,7 @@ def _train(config: RunConfig, directory: Path, data_dir: Path | None, report: Re
     for plugin in config.plugins:
         _import_plugin(plugin)
     task = LanguageTask(config, data_dir)
-    state = _Run(task, config.training, directory)
+    state = _Run(task, config, directory)
     state.resume()
     state.until_done(report)
     finish(task, config, directory, seconds=state.seconds)
@@ -79,9 +79,10 @@ class _Run:
     Batches depend on seed and step alone, so there is no loader to save; dropout's generator is.
     """
 
-    def __init__(self, task: Task, training: TrainingConfig, directory: Path) -> None:
-        self.task, self.training, self.directory = task, training, directory
-        self.optimizer = build_optimizer(task.model, training)
+    def __init__(self, task: Task, config: RunConfig, directory: Path) -> None:
+        self.task, self.training, self.directory = task, config.training, directory
+        self.hash = config_hash(config)
+        self.optimizer = build_optimizer(task.model, config.training)
         self.step, self.seconds, self.loss_sum = 0, 0.0, 0.0
 
     def resume(self) -> None:
@@ -89,6 +90,11 @@ class _Run:
         checkpoint = self.directory / "last.ckpt"
         if checkpoint.is_file():
             saved = _load(checkpoint)
+            if saved["hash"] != self.hash:
+                raise UserError(
+                    f"{checkpoint} belongs to a run of another configuration; delete its folder, "
+                    "or choose another --out"
+                )
             self.task.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             torch.set_rng_state(saved["generator"])
@@ -143,6 +149,7 @@ class _Run:
         buffer = io.BytesIO()
         torch.save(
             {
+                "hash": self.hash,
                 "model": self.task.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "generator": torch.get_rng_state(),

@@ -95,8 +95,8 @@ def attend(
     lift, mask = split_mask(lift, attn_mask)
     dtype = lift.value.dtype
     lift = _one_dtype(lift)
-    if lift.query.shape[2] == 0 or lift.key.shape[2] == 0:
-        return lift.value.new_zeros(*lift.query.shape[:3], lift.value.shape[3], dtype=dtype)
+    if lift.query.numel() == 0 or lift.key.numel() == 0:
+        return _zeros(lift).to(dtype)
     lift, mask, case = _simplify(lift, neighborhood, mask, top_k=top_k, dropout_p=dropout_p)
     chosen = _demanded(path, case)
     if _recorded is not None:
@@ -151,6 +151,12 @@ def _check_numbers(top_k: int | None, dropout_p: float, path: str) -> None:
         raise ValueError(f"dropout_p is a probability in [0, 1); it is {dropout_p}")
     if path != "auto" and path not in PATHS:
         raise ValueError(f"path is 'auto' or one of {', '.join(PATHS)}; it is {path!r}")
+
+
+def _zeros(lift: Lift) -> Tensor:
+    """The output where there is nothing to attend with or to, still part of the graph."""
+    nothing = 0.0 * (lift.query.sum() + lift.key.sum() + lift.value.sum())
+    return nothing.expand(*lift.query.shape[:3], lift.value.shape[3])
 
 
 def _one_dtype(lift: Lift) -> Lift:

@@ -18,6 +18,7 @@ from ..mask import as_bias
 # Logits this close to the k-th largest, relative to the row's range, count as ties with it: equal
 # keys are a rounding error apart, and which one survives must not depend on the path taken.
 TIE_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+WIDEST_RANGE = 1000.0  # nats below the largest logit; exp(-1000) is 0 in every dtype
 
 
 def logits(lift: Lift) -> Tensor:
@@ -36,11 +37,14 @@ def hidden_by_rank(scores: Tensor, top_k: int) -> Tensor:
     """True for all logits below the ``top_k``-th largest of their row, ties kept.
 
     Kept is ``logit >= kth - tolerance * (max - min)`` with the range over visible keys: the range,
-    unlike the size, does not depend on a constant added to the row.
+    unlike the size, does not depend on a constant added to the row. It ends 1000 nats below the
+    largest logit.
     """
     kth = scores.topk(top_k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
-    lowest = scores.masked_fill(scores == -math.inf, math.inf).amin(-1, keepdim=True)
-    spread = scores.amax(-1, keepdim=True) - lowest
+    highest = scores.amax(-1, keepdim=True)
+    # Keys that a mask of -1e9 all but blocks have no weight, and no say in what counts as a tie.
+    lowest = scores.masked_fill(scores < highest - WIDEST_RANGE, math.inf).amin(-1, keepdim=True)
+    spread = highest - lowest
     return scores < kth - TIE_TOLERANCE[scores.dtype] * spread
 
 

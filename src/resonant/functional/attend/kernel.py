@@ -49,11 +49,11 @@ def append_bias(lift: Lift) -> tuple[Tensor, Tensor, Tensor]:
 def split_bias(bias: Tensor, dtype: torch.dtype) -> list[Tensor]:
     """A bias as columns in ``dtype`` whose sum is the bias: two of them in low precision.
 
-    ``high = round(bias)``, ``low = round(bias - high)``; high keeps its gradient. -inf is not
-    split, for -inf minus -inf is not a number.
+    ``high = round(bias)``, ``low = round(bias - high)``; high keeps its gradient. -inf, and what
+    overflows to it (-1e9 in float16), is not split: its rest is not a number.
     """
     high = bias.to(dtype)
     if dtype in (torch.float32, torch.float64):
         return [high]
     rest = bias - high.to(bias.dtype)
-    return [high, rest.masked_fill(bias == float("-inf"), 0.0).to(dtype)]
+    return [high, rest.masked_fill(high.isinf(), 0.0).to(dtype)]
