@@ -27,7 +27,7 @@ class Arm:
 class Experiment:
     """Arms on one data set with one budget. ``ceilings`` are losses (nats) an arm must get below.
 
-    ``ceilings`` map an arm's name, or "*" for every arm, to the largest acceptable validation loss;
+    ``ceilings`` map an arm's name, or "*" for every arm, to the largest acceptable mean test loss;
     an experiment that misses one says that it failed.
     """
 

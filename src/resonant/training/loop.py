@@ -74,7 +74,7 @@ def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) ->
 
 
 class _Run:
-    """The state that a checkpoint holds: model, optimiser, step, and the loss since the last row.
+    """The state that a checkpoint holds: model, optimiser, step and time, at a row of metrics.
 
     Batches depend on seed and step alone, so there is no loader to save; dropout's generator is.
     """
