@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
+# Five of the ten arms of stdlib; `resonant list` names them all.
+DEMO_ARMS := softmax,softmax-gate,softmax-morlet-relative,softmax-window,krause-window
 
 .PHONY: install demo test test-slow lint bench clean
 
@@ -21,7 +23,7 @@ install: .venv/.dev
 	touch $@
 
 demo: .venv/.lab
-	$(BIN)/resonant compare stdlib --out runs/demo
+	$(BIN)/resonant compare stdlib --out runs/demo --arms $(DEMO_ARMS)
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)

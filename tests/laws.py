@@ -19,8 +19,15 @@ def plain_krause(query: Tensor, key: Tensor, sigma: Tensor) -> Tensor:
     return -distance / (2 * sigma.to(query.dtype).square()[:, None, None])
 
 
+def plain_sink(query: Tensor, key: Tensor, sink: Tensor) -> Tensor:
+    """The sink is one more column, whose weight ``plain_attention`` throws away."""
+    column = sink.to(query.dtype)[:, None, None].expand(*query.shape[:-1], 1)
+    return torch.cat([plain_softmax(query, key), column], dim=-1)
+
+
 PLAIN_SCORES: dict[str, Callable[..., Tensor]] = {
     "softmax": plain_softmax,
+    "softmax-sink": plain_sink,
     "krause": plain_krause,
 }
 
@@ -31,9 +38,10 @@ def plain_attention(
     """Scores by the definition, softmax and mean, all in the dtype of the inputs."""
     query, key, value = tensors
     scores = PLAIN_SCORES[name](query, key, **scalars)
+    keys = key.shape[-2]
     if allowed is not None:
-        scores = scores.masked_fill(~allowed, -math.inf)
-    return scores.softmax(-1) @ value
+        scores[..., :keys] = scores[..., :keys].masked_fill(~allowed, -math.inf)
+    return scores.softmax(-1)[..., :keys] @ value
 
 
 def root_mean_square(x: Tensor) -> float:

@@ -66,8 +66,8 @@ def draw(
 
     scalars = {}
     for name, scalar in of.scalars.items():
-        factor = 1.0 + 0.1 * normal(HEADS)
-        scalars[name] = (scalar.start * factor).to(dtype).requires_grad_()
+        spread = 0.1 * (abs(scalar.start) or 1.0)
+        scalars[name] = (scalar.start + spread * normal(HEADS)).to(dtype).requires_grad_()
     shapes = ((HEADS, queries, DIM), (KEY_HEADS, keys, DIM), (KEY_HEADS, keys, DIM - 2))
     query, key, value = (normal(batch, *s).to(dtype).requires_grad_() for s in shapes)
     return Inputs(query, key, value, scalars)

@@ -36,15 +36,15 @@ def play(tmp_path: Path) -> Path:
 
 def test_characters_read_back_and_unknown_ones_are_marked(play: Path) -> None:
     corpus = load_corpus(DataConfig("file", "characters", str(play)))
-    assert corpus.decode(corpus.splits["train"][:21]) == "To be, or not to be.\n"
-    assert corpus.vocabulary == 1 + len(set("To be, or not to be.\n"))
+    assert corpus.tokenizer.decode(corpus.splits["train"][:21]) == "To be, or not to be.\n"
+    assert corpus.tokenizer.vocabulary == 1 + len(set("To be, or not to be.\n"))
     assert (corpus.splits["test"][-100:] == 0).all()
-    assert corpus.decode(corpus.splits["test"][-2:]) == "\ufffd\ufffd"
+    assert corpus.tokenizer.decode(corpus.splits["test"][-2:]) == "\ufffd\ufffd"
 
 
 def test_bytes_read_back(play: Path) -> None:
     corpus = load_corpus(DataConfig("file", "bytes", str(play)))
-    assert corpus.vocabulary == 256
+    assert corpus.tokenizer.vocabulary == 256
     whole = np.concatenate([corpus.splits[s] for s in ("train", "valid", "test")])
     assert whole.tobytes() == play.read_bytes()
 
@@ -59,7 +59,7 @@ def test_shakespeare_from_a_folder_is_checked(
     path = tmp_path / "shakespeare" / "input.txt"
     path.write_bytes(content)
     corpus = load_corpus(DataConfig("shakespeare", "characters"), tmp_path)
-    assert corpus.decode(corpus.splits["train"][:14]) == "First Citizen:"
+    assert corpus.tokenizer.decode(corpus.splits["train"][:14]) == "First Citizen:"
     path.write_bytes(content[:-1])
     with pytest.raises(UserError, match="its SHA-256 is"):
         load_corpus(DataConfig("shakespeare"), tmp_path)

@@ -1,11 +1,14 @@
 """Arms are honest: one change each, a same-mask control beside every window, equal sizes."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
 from resonant.experiments import EXPERIMENTS, Experiment
+from resonant.functional import mechanism, mechanisms
+from resonant.models.configs import SCALARS
 from resonant.models.language import LanguageModel
 from resonant.training.configs import config_hash, differences, replaced, run_config
 
@@ -37,14 +40,32 @@ def test_every_window_has_a_softmax_with_the_same_mask(experiment: Experiment) -
     assert {a.window for a in attentions if a.mechanism == "softmax"} == windows
 
 
-def test_arms_have_equal_parameters_but_for_learned_scalars(experiment: Experiment) -> None:
+def test_arms_have_equal_parameters_but_for_what_they_are_about(experiment: Experiment) -> None:
     sizes = []
     for arm in experiment.arms:
         with torch.device("meta"):
             model = LanguageModel(experiment.config(experiment.base, arm, 0, {}).model)
         named = model.named_parameters()
-        sizes.append(sum(p.numel() for name, p in named if ".scalars." not in name))
+        about = (".scalars.", ".gate.", "position.")
+        sizes.append(sum(p.numel() for n, p in named if not any(part in n for part in about)))
     assert len(set(sizes)) == 1
+
+
+def test_what_arms_are_about_is_a_small_share_of_their_parameters(experiment: Experiment) -> None:
+    sizes = {}
+    for arm in experiment.arms:
+        with torch.device("meta"):
+            model = LanguageModel(experiment.config(experiment.base, arm, 0, {}).model)
+        sizes[arm.name] = sum(p.numel() for p in model.parameters())
+    for arm in experiment.arms:
+        if arm.control is not None:
+            assert abs(sizes[arm.name] / sizes[arm.control] - 1) < 0.08
+
+
+def test_the_known_scalars_are_those_of_our_mechanisms() -> None:
+    assert {n: tuple(mechanism(n).scalars) for n in SCALARS} == SCALARS
+    ours = {n for n, m in mechanisms().items() if m.lift.__module__.startswith("resonant.")}
+    assert ours == set(SCALARS)
 
 
 def test_a_user_s_field_reaches_the_arms_that_have_it() -> None:
@@ -55,8 +76,9 @@ def test_a_user_s_field_reaches_the_arms_that_have_it() -> None:
         config = experiment.config(experiment.base, arm, 0, overrides)
         windows[arm.name] = config.model.attention.window
         assert config.training.steps == 7
-    assert windows.pop("softmax") is None
-    assert set(windows.values()) == {9}
+    local = {name for name in windows if "window" in name}
+    assert {windows[name] for name in local} == {9}
+    assert {windows[name] for name in set(windows) - local} == {None}
 
 
 def test_starts_of_scalars_go_to_the_arms_that_have_them() -> None:
@@ -64,7 +86,7 @@ def test_starts_of_scalars_go_to_the_arms_that_have_them() -> None:
     overrides = {"model.attention.scalars": {"sigma": 4.0}}
     for arm in experiment.arms:
         attention = experiment.config(experiment.base, arm, 0, overrides).model.attention
-        assert attention.scalars == ({} if attention.mechanism == "softmax" else {"sigma": 4.0})
+        assert attention.scalars == ({"sigma": 4.0} if attention.mechanism == "krause" else {})
 
 
 def test_configurations_go_through_plain_values_and_have_a_hash(experiment: Experiment) -> None:
@@ -77,9 +99,21 @@ def test_configurations_go_through_plain_values_and_have_a_hash(experiment: Expe
         run_config({"sed": 1})
 
 
+def demo_arms() -> list[str]:
+    makefile = Path(__file__).parents[2] / "Makefile"
+    line = next(x for x in makefile.read_text().splitlines() if x.startswith("DEMO_ARMS"))
+    return line.split(":=")[1].strip().split(",")
+
+
 def test_the_demo_is_the_size_it_claims_and_can_fail() -> None:
     demo = EXPERIMENTS["stdlib"]
-    assert demo.ceilings == {"*": 2.1, "softmax": 1.9}
+    assert {arm: demo.ceilings.get(arm, demo.ceilings["*"]) for arm in demo_arms()} == {
+        "softmax": 1.9,
+        "softmax-gate": 2.1,
+        "softmax-morlet-relative": 2.1,
+        "softmax-window": 2.1,
+        "krause-window": 2.1,
+    }
     assert demo.seeds == 3
     assert (demo.base.model.layers, demo.base.model.width) == (2, 64)
     assert (demo.base.training.batch_size, demo.base.training.context) == (16, 128)

@@ -11,6 +11,7 @@ from ..files import disk_error
 COMMANDS = {
     "compare": "train arms of an experiment under several seeds; table and report",
     "train": "train one arm under one seed",
+    "sample": "text from a trained model",
     "report": "write the report of a comparison again",
     "list": "what there is: experiments, arms, presets, data",
 }

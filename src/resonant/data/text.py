@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import UserError, nearest
 from .configs import DataConfig
 from .download import Remote, fetch
+from .tokens import Tokenizer
 
 TINY_SHAKESPEARE = Remote(
     name="shakespeare",
@@ -21,31 +22,16 @@ TINY_SHAKESPEARE = Remote(
     sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 )
 SPLITS = ("train", "valid", "test")
-UNKNOWN = 0  # the id of characters that the training split does not have
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Token ids by split, what they stand for, and a hash of the text.
-
-    ``characters`` is None for bytes; else token id i stands for ``characters[i - 1]``.
-    """
+    """Token ids by split, what they stand for, and a hash of the text."""
 
     name: str
     splits: dict[str, np.ndarray]
     digest: str
-    characters: str | None = None
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of token ids."""
-        return 256 if self.characters is None else 1 + len(self.characters)
-
-    def decode(self, ids: np.ndarray) -> str:
-        """Token ids as text; what cannot be shown becomes the replacement character."""
-        if self.characters is None:
-            return bytes(ids.astype(np.uint8)).decode("utf-8", errors="replace")
-        return "".join("\ufffd" if i == UNKNOWN else self.characters[i - 1] for i in ids)
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
 
 
 def load_corpus(config: DataConfig, data_dir: Path | None = None) -> Corpus:
@@ -68,29 +54,19 @@ def load_corpus(config: DataConfig, data_dir: Path | None = None) -> Corpus:
         )
     texts = sources[config.name](config, data_dir)
     digest = hashlib.sha256(b"\0".join(texts[split] for split in SPLITS)).hexdigest()
-    if config.tokens == "bytes":
-        ids = {split: np.frombuffer(texts[split], dtype=np.uint8) for split in SPLITS}
-        return Corpus(config.name, ids, digest)
-    return _characters(config.name, texts, digest)
+    tokenizer = Tokenizer()
+    if config.tokens == "characters":
+        tokenizer = Tokenizer.of(texts["train"].decode("utf-8", errors="replace"))
+    ids = {split: tokenizer.encode(texts[split]) for split in SPLITS}
+    return Corpus(config.name, ids, digest, tokenizer)
 
 
 def describe(corpus: Corpus) -> str:
     """One line for tables: the data's name, size, hash, and the Python whose library it is."""
     size = sum(len(ids) for ids in corpus.splits.values()) / 1e6
     source = f" of Python {platform.python_version()}" if corpus.name == "stdlib" else ""
-    unit = "bytes" if corpus.characters is None else "characters"
+    unit = "bytes" if corpus.tokenizer.characters is None else "characters"
     return f"{corpus.name}{source}, {size:.2f}M {unit}, sha256 {corpus.digest[:12]}"
-
-
-def _characters(name: str, texts: dict[str, bytes], digest: str) -> Corpus:
-    decoded = {split: texts[split].decode("utf-8", errors="replace") for split in SPLITS}
-    alphabet = "".join(sorted(set(decoded["train"])))
-    index = {character: i + 1 for i, character in enumerate(alphabet)}
-    ids = {
-        split: np.array([index.get(c, UNKNOWN) for c in text], dtype=np.int32)
-        for split, text in decoded.items()
-    }
-    return Corpus(name, ids, digest, alphabet)
 
 
 def _stdlib(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..models.configs import SCALARS
 from ..training.configs import RunConfig, replaced
 
 
@@ -60,8 +61,9 @@ class Experiment:
         everywhere = {name: v for name, v in overrides.items() if name not in changed}
         own = {name: overrides.get(name, v) for name, v in self.changes(arm).items()}
         own = {"model.attention.mechanism": base.model.attention.mechanism} | own
-        if own["model.attention.mechanism"] == "softmax":
-            # Softmax has no learned scalars: their starts are for the other arms.
-            everywhere.pop("model.attention.scalars", None)
+        # Starts of learned scalars go to the arms that have them; of your own mechanism, all.
+        starts = everywhere.pop("model.attention.scalars", {})
+        has = SCALARS.get(own["model.attention.mechanism"], tuple(starts))
+        everywhere["model.attention.scalars"] = {n: v for n, v in starts.items() if n in has}
         named = {"experiment": self.name, "arm": arm.name, "seed": seed}
         return replaced(base, everywhere | own | named)

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A Gaussian in the distance of two centers: ``-precision / 2 (query_i - key_j)^2`` nats.
+
+    Shapes: ``query`` (batch or 1, head or 1, query), ``key`` (batch or 1, key_head or 1, key),
+    ``precision`` (batch or 1, head or 1, query or 1), in one unit and its inverse square, float32
+    or better. Kept apart from the features because, lifted as it stands, it cancels
+    catastrophically: paths move the origin to each block of queries, or form the difference.
+    """
+
+    query: Float[Tensor, "#batch #head query"]
+    key: Float[Tensor, "#batch #key_head key"]
+    precision: Float[Tensor, "#batch #head #query"]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Labels of documents packed in one row: a query sees only keys with its own label.
+
+    Shapes: ``query`` (batch or 1, query), ``key`` (batch or 1, key), integers.
+    """
+
+    query: Int[Tensor, "#batch query"]
+    key: Int[Tensor, "#batch key"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +46,10 @@ class Lift:
     better, in nats, -inf where a key takes no part. ``head`` is a multiple of ``key_head``: query
     head h reads key head ``h // (head / key_head)``. The widths of key and value may differ.
 
+    ``pair`` adds a Gaussian of a distance to the logits, ``documents`` hides keys of other
+    documents, and ``sink`` (batch or 1, head, query or 1) in nats is the logit of one further key
+    with the value 0, which every query sees.
+
     Raises ``ValueError`` when the sizes do not fit together.
 
     Source: the identity of section 0 of the mathematics page. Scores are never scaled again:
@@ -30,6 +60,9 @@ class Lift:
     key: Float[Tensor, "batch key_head key dim"]
     value: Float[Tensor, "batch key_head key value_dim"]
     key_bias: Float[Tensor, "#batch #key_head key"] | None = None
+    pair: Pair | None = field(default=None, kw_only=True)
+    documents: Documents | None = field(default=None, kw_only=True)
+    sink: Float[Tensor, "#batch head #query"] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         query, key, value = self.query, self.key, self.value
@@ -79,14 +112,44 @@ class Lift:
 
     def keys(self, start: int, stop: int) -> Lift:
         """The same lift over the keys ``start:stop`` alone."""
-        bias = self.key_bias
-        return replace(
-            self,
-            key=self.key[:, :, start:stop],
-            value=self.value[:, :, start:stop],
-            key_bias=None if bias is None else bias[:, :, start:stop],
-        )
+        sides = {name: x[:, :, start:stop] for name, x in self.key_side().items()}
+        return self.with_key_side(sides)
 
     def queries(self, start: int, stop: int) -> Lift:
         """The same lift over the queries ``start:stop`` alone."""
-        return replace(self, query=self.query[:, :, start:stop])
+
+        def cut(per_query: Tensor) -> Tensor:
+            return per_query if per_query.shape[-1] == 1 else per_query[..., start:stop]
+
+        pair, documents, sink = self.pair, self.documents, self.sink
+        if pair is not None:
+            query = pair.query[..., start:stop]
+            pair = replace(pair, query=query, precision=cut(pair.precision))
+        if documents is not None:
+            documents = replace(documents, query=documents.query[:, start:stop])
+        query = self.query[:, :, start:stop]
+        sink = None if sink is None else cut(sink)
+        return replace(self, query=query, pair=pair, documents=documents, sink=sink)
+
+    def key_side(self) -> dict[str, Tensor]:
+        """All that belongs to keys, by name, the sequence on axis 2: what a cache stores."""
+        side = {"key": self.key, "value": self.value}
+        if self.key_bias is not None:
+            side["key_bias"] = self.key_bias
+        if self.pair is not None:
+            side["pair"] = self.pair.key
+        if self.documents is not None:
+            side["documents"] = self.documents.key.unsqueeze(1)
+        return side
+
+    def with_key_side(self, side: dict[str, Tensor]) -> Lift:
+        """The same queries over other keys, given as ``key_side`` gives them."""
+        pair, documents = self.pair, self.documents
+        return replace(
+            self,
+            key=side["key"],
+            value=side["value"],
+            key_bias=side.get("key_bias"),
+            pair=None if pair is None else replace(pair, key=side["pair"]),
+            documents=documents and replace(documents, key=side["documents"].squeeze(1)),
+        )

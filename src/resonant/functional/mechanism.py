@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from ..errors import nearest
 from .krause import krause_lift
 from .lift import Lift
-from .softmax import softmax_lift
+from .softmax import sink_lift, softmax_lift
 
 
 @dataclass(frozen=True)
@@ -96,4 +97,8 @@ def mechanism(name: str) -> Mechanism:
 
 
 register("softmax")(softmax_lift)
+register(
+    "softmax-sink",
+    sink=Scalar(start=0.0, off=-math.inf, baseline="softmax", positive=False),
+)(sink_lift)
 register("krause", sigma=Scalar(start=2.5, off=float("inf")))(krause_lift)

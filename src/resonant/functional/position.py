@@ -1,41 +1,143 @@
-"""Positions as functions of queries and keys."""
+"""Positions: rotations of queries and keys, encodings to add, and Gaussian locality."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from .lift import Lift, Pair
+from .neighborhood import positions
+
+Convention = Literal["half", "interleaved"]
+CONVENTIONS: tuple[Convention, ...] = ("half", "interleaved")
+
+# A Morlet wavelet is admissible (its mean nearly 0) from omega sigma = 5 on; frequencies stay
+# below Nyquist's pi. Both bounds as in arXiv 2605.26355.
+ADMISSIBLE = 5.0
+HIGHEST_OMEGA = 0.95 * math.pi
+SMALLEST_SIGMA = ADMISSIBLE / HIGHEST_OMEGA  # 1.675: narrower ones would need omega above Nyquist
 
 
 def rotary_frequencies(dim: int, base: float = 10_000.0) -> Float[Tensor, "half"]:
-    """``omega_c = base ** (-2 c / dim)`` for c < dim / 2, in radians per position.
+    """``omega_c = base ** (-2 c / dim)`` for c < dim / 2, in radians per position, float64.
 
     An infinite base turns rotation off (all frequencies 0).
     Raises ``ValueError`` for an odd ``dim`` or a base that is not above 1.
     Source: Su et al., RoFormer (arXiv 2104.09864), section 3.2.2.
     """
     if dim % 2:
-        raise ValueError(f"rotary positions turn pairs of features: dim must be even, it is {dim}")
+        raise ValueError(f"positions turn pairs of features: dim must be even, it is {dim}")
     if not base > 1:
         raise ValueError(f"the rotary base must be above 1 (10000 is usual); it is {base}")
     if math.isinf(base):
-        return torch.zeros(dim // 2)
-    return base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim).float()
+        return torch.zeros(dim // 2, dtype=torch.float64)
+    return base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
 
 
 def rotate(
     features: Float[Tensor, "batch head sequence dim"],
     angle: Float[Tensor, "*batch sequence half"],
+    *,
+    convention: Convention = "half",
 ) -> Float[Tensor, "batch head sequence dim"]:
-    """Turn the pair of features (c, c + dim / 2) by ``angle[..., c]`` radians.
+    """Turn pairs of features by ``angle[..., c]`` radians: ``[x cos - y sin, y cos + x sin]``.
 
-    ``[x1 cos - x2 sin, x2 cos + x1 sin]`` with x1, x2 the two halves (the half-split convention).
-    Angles stay in float32 or better; the result has the dtype of ``features``.
-    Source: Su et al., RoFormer (arXiv 2104.09864), equation 34, with halves for neighbours.
+    The pair (x, y) of angle c is (c, c + dim / 2) by the "half" convention (GPT-NeoX, Llama), and
+    (2 c, 2 c + 1) by the "interleaved" one (RoFormer, GPT-J). Weights trained under one make no
+    sense under the other. Angles stay in float32 or better; the result has the dtype of
+    ``features``. Source: Su et al., RoFormer (arXiv 2104.09864), equation 34.
+
+    Raises ``ValueError`` for an unknown convention.
     """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention is {' or '.join(CONVENTIONS)}; it is {convention!r}")
     cos, sin = angle.cos(), angle.sin()
-    first, second = features.chunk(2, dim=-1)
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-    return turned.to(features.dtype)
+    if convention == "half":
+        first, second = features.chunk(2, dim=-1)
+    else:
+        first, second = features.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = [first * cos - second * sin, second * cos + first * sin]
+    joined = torch.cat(turned, -1) if convention == "half" else torch.stack(turned, -1).flatten(-2)
+    return joined.to(features.dtype)
+
+
+def sinusoidal_encoding(
+    position: Int[Tensor, "*batch sequence"], dim: int, base: float = 10_000.0
+) -> Float[Tensor, "*batch sequence dim"]:
+    """``PE(t)[2 c] = sin(omega_c t)``, ``PE(t)[2 c + 1] = cos(omega_c t)`` with rotary frequencies.
+
+    Raises ``ValueError`` as ``rotary_frequencies`` does.
+    Source: Vaswani et al. (2017), section 3.5.
+    """
+    angle = position.double().unsqueeze(-1) * rotary_frequencies(dim, base).to(position.device)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2).float()
+
+
+def morlet_constraints(
+    omega: Float[Tensor, "half"], sigma: Float[Tensor, "half"]
+) -> tuple[Float[Tensor, "half"], Float[Tensor, "half"]]:
+    """Frequencies and widths held where a Morlet wavelet is admissible and below Nyquist.
+
+    ``sigma >= 5 / (0.95 pi) = 1.675``; ``omega <= 0.95 pi``; then ``omega >= 5 / sigma``.
+
+    Source: arXiv 2605.26355. Differs: it floors sigma at 1e-3, and the last step then lifts omega
+    beyond Nyquist for every sigma below 1.59.
+    """
+    sigma = sigma.clamp(min=SMALLEST_SIGMA)
+    return torch.maximum(omega.clamp(max=HIGHEST_OMEGA), ADMISSIBLE / sigma), sigma
+
+
+def morlet_encoding(
+    position: Int[Tensor, "*batch sequence"],
+    omega: Float[Tensor, "half"],
+    sigma: Float[Tensor, "half"],
+) -> Float[Tensor, "*batch sequence dim"]:
+    """``PE(t)[2 c] = exp(-t^2 / (2 sigma_c^2)) cos(omega_c t)``, ``[2 c + 1]`` with sin.
+
+    ``omega`` in radians per position, ``sigma`` in positions, taken as they are (constraints:
+    ``morlet_constraints``). At the published start sigma is 1.7 to 5: beyond 15 tokens the encoding
+    is below 0.2 % of its size, and a model has no positions there.
+
+    Source: arXiv 2605.26355, Morlet positional encoding.
+    """
+    time = position.to(torch.promote_types(omega.dtype, torch.float32)).unsqueeze(-1)
+    envelope = torch.exp(-0.5 * (time / sigma).square())
+    angle = time * omega
+    waves = torch.stack([envelope * angle.cos(), envelope * angle.sin()], dim=-1)
+    return waves.flatten(-2)
+
+
+def gaussian_locality(
+    lift: Lift,
+    ell: float | Float[Tensor, "#head"],
+    *,
+    query_position: Int[Tensor, "query"] | None = None,
+    key_position: Int[Tensor, "key"] | None = None,
+) -> Lift:
+    """The same lift with ``-(i - j)^2 / (2 ell_h^2)`` added to the logits: near tokens weigh more.
+
+    ``ell`` is a width in positions, a number or (head,); infinity adds exactly nothing. Positions
+    are integers; left out, the last query stands at the last key.
+
+    Raises ``ValueError`` for a number that is not above 0.
+
+    Source: the amplitude of Morlet positions made relative (arXiv 2606.01258). Differs: one width
+    per head, where the paper has one per frequency.
+    """
+    if isinstance(ell, (int, float)) and not ell > 0:
+        raise ValueError(f"ell is a width in positions and must be above 0, but it is {ell}")
+    if (query_position is None) != (key_position is None):
+        raise ValueError("give query_position and key_position, or neither")
+    if query_position is None or key_position is None:
+        sizes = lift.query.shape[2], lift.key.shape[2]
+        query_position, key_position = positions(*sizes, lift.query.device)
+    wide = torch.promote_types(lift.query.dtype, torch.float32)
+    width = torch.as_tensor(ell, device=lift.query.device).to(wide)
+    precision = width.pow(-2).reshape(1, -1, 1)
+    query, key = (x.to(wide).reshape(1, 1, -1) for x in (query_position, key_position))
+    return replace(lift, pair=Pair(query, key, precision))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,6 +25,27 @@ def softmax_lift(
     Source: Vaswani et al., "Attention Is All You Need" (2017), equation 1.
     """
     return Lift(query * (query.shape[-1] ** -0.5 if scale is None else scale), key, value)
+
+
+def sink_lift(
+    query: Float[Tensor, "batch head query dim"],
+    key: Float[Tensor, "batch key_head key dim"],
+    value: Float[Tensor, "batch key_head key value_dim"],
+    sink: float | Float[Tensor, "#head"],
+) -> Lift:
+    """Softmax with a learned sink: ``A_ij = exp(s_ij) / (exp(sink_h) + sum_j exp(s_ij))``.
+
+    A head may attend to nothing at all: what the sink takes goes to no value. ``sink`` (nats) is a
+    number or a tensor (head,); -inf is plain softmax. A baseline for mechanisms that claim to need
+    no sink.
+
+    Source: the learned bias in the denominator of OpenAI's gpt-oss models (2025); attention sinks
+    as such: Xiao et al. (arXiv 2309.17453).
+    """
+    lift = softmax_lift(query, key, value)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    each = torch.as_tensor(sink, device=query.device).to(wide).reshape(1, -1, 1)
+    return replace(lift, sink=each.expand(1, query.shape[1], 1))
 
 
 def softmax_attention(

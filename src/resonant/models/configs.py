@@ -17,11 +17,13 @@ class AttentionConfig:
     """One attention layer: the mechanism and whom a token may listen to.
 
     Args:
-        mechanism: softmax, krause, or a name given to resonant.register
+        mechanism: softmax, softmax-sink, krause, or a name given to resonant.register
         window: keys a token sees, itself included (none: the whole past)
         top_k: keys kept of those, the ones with the largest logits (none: all)
         scalars: starts of learned scalars by name, as in sigma: 2.5 (others: the mechanism's own)
         dropout: share of attention weights dropped in training
+        gate: energy (none: no gate)
+        standardize: how the gate's energy is standardized, prefix or none
     """
 
     mechanism: str = "softmax"
@@ -29,16 +31,53 @@ class AttentionConfig:
     top_k: int | None = None
     scalars: dict[str, float] = field(default_factory=dict)
     dropout: float = 0.0
+    gate: str | None = None
+    standardize: str = "prefix"
 
     def __post_init__(self) -> None:
         check_least("model.attention", self, {"window": 1, "top_k": 1})
+        if self.gate is not None:
+            check_choice("model.attention.gate", self.gate, ("energy",))
+        check_choice("model.attention.standardize", self.standardize, ("prefix", "none"))
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"model.attention.dropout must be in [0, 1); it is {self.dropout}")
 
 
+# The learned scalars of our own mechanisms, whose starts ``scalars`` may give.
+SCALARS = {"softmax": (), "softmax-sink": ("sink",), "krause": ("sigma",)}
+POSITIONS = ("rotary", "morlet-relative", "sinusoidal", "learned", "morlet", "none")
+ADDED = ("sinusoidal", "learned", "morlet")  # to embeddings; the others act inside attention
+
+
+@dataclass(frozen=True)
+class PositionConfig:
+    """How a model knows the order of its tokens.
+
+    Args:
+        kind: rotary, morlet-relative, sinusoidal, learned, morlet (absolute), or none
+        base: base of the frequencies (rotary, morlet-relative, sinusoidal)
+        convention: which features rotations pair, half or interleaved (rotary, morlet-relative)
+        locality: width at the start, in tokens (morlet-relative)
+        max_length: number of positions (learned); the model takes no longer sequence
+    """
+
+    kind: str = "rotary"
+    base: float = 10_000.0
+    convention: str = "half"
+    locality: float = 64.0
+    max_length: int = 512
+
+    def __post_init__(self) -> None:
+        check_choice("model.position.kind", self.kind, POSITIONS)
+        check_choice("model.position.convention", self.convention, ("half", "interleaved"))
+        check_least("model.position", self, {"max_length": 1})
+        if not self.locality > 0:
+            raise ValueError(f"model.position.locality must be above 0; it is {self.locality}")
+
+
 @dataclass(frozen=True)
 class LanguageModelConfig:
-    """A causal transformer: pre-norm, rotary positions, SwiGLU, tied embeddings.
+    """A causal transformer: pre-norm, SwiGLU, tied embeddings; attention and positions to choose.
 
     Args:
         vocabulary: number of token ids (256 for bytes)
@@ -47,7 +86,7 @@ class LanguageModelConfig:
         heads: query heads
         key_value_heads: key and value heads (none: as many as query heads)
         hidden: features inside the feed-forward layer
-        rotary_base: base of the rotary frequencies
+        position: how it knows the order of tokens
         attention: what every layer attends with
     """
 
@@ -57,7 +96,7 @@ class LanguageModelConfig:
     heads: int = 4
     key_value_heads: int | None = None
     hidden: int = 160
-    rotary_base: float = 10_000.0
+    position: PositionConfig = field(default_factory=PositionConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
 
     def __post_init__(self) -> None:
@@ -65,7 +104,7 @@ class LanguageModelConfig:
         check_least("model", self, dict.fromkeys(counts, 1))
         if self.width % (2 * self.heads):
             raise ValueError(
-                "model.width must be a multiple of twice model.heads (rotary positions turn pairs "
+                "model.width must be a multiple of twice model.heads (positions turn pairs "
                 f"of features in each head), but they are {self.width} and {self.heads}"
             )
         if self.key_value_heads is not None and self.heads % self.key_value_heads:
@@ -73,6 +112,12 @@ class LanguageModelConfig:
                 "model.key_value_heads must divide model.heads, but they are "
                 f"{self.key_value_heads} and {self.heads}"
             )
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` naming the nearest of ``choices`` if ``value`` is none of them."""
+    if value not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}; {nearest(value, choices)}")
 
 
 def check_least(prefix: str, config: Any, least: Mapping[str, int]) -> None:

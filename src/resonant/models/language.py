@@ -7,12 +7,27 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..functional.documents import token_positions
+from ..functional.mask import as_bias, from_blocked
 from ..functional.neighborhood import Causal
-from ..nn import Block, RotaryPosition, attention
+from ..nn import (
+    Attention,
+    Block,
+    EnergyGate,
+    HeadPosition,
+    LearnedPosition,
+    ModelCache,
+    MorletPosition,
+    RelativeMorletPosition,
+    RotaryPosition,
+    SinusoidalPosition,
+    attention,
+)
 from .configs import LanguageModelConfig, preset
 from .pretrained import load_pretrained, save_pretrained
 
@@ -21,13 +36,17 @@ class LanguageModel(nn.Module):
     """Token embedding, pre-norm blocks of attention and SwiGLU, read-out tied to the embedding.
 
     ``tokens`` (batch, sequence) of ids -> logits (batch, sequence, vocabulary); position t sees
-    tokens 0..t only. ``key_padding_mask`` (batch, sequence), True = padding.
+    tokens 0..t only. ``key_padding_mask`` (batch, sequence), True = padding, on either side;
+    ``documents`` (batch or 1, sequence), labels of documents packed in one row: none sees another.
+    ``cache`` (from ``new_cache``) remembers earlier calls: these tokens follow those; evaluation
+    only.
     """
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.position = _added_position(config)
         self.blocks = nn.ModuleList(_block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width)
         self.reset_parameters()
@@ -38,20 +57,58 @@ class LanguageModel(nn.Module):
         Tied read-outs see the token's own embedding first: at unit length it would win by far.
         """
         nn.init.normal_(self.embedding.weight, std=0.25 * self.config.width**-0.5)
+        if isinstance(self.position, LearnedPosition):
+            nn.init.normal_(self.position.table.weight, std=0.25)  # the size of an embedding
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down_proj.weight")):
                 parameter.data.mul_((2 * self.config.layers) ** -0.5)
+
+    def new_cache(self) -> ModelCache:
+        """An empty cache for decoding with this model."""
+        return ModelCache([layer.new_cache() for layer in self.attentions()])
+
+    def attentions(self) -> list[Attention]:
+        """The attention module of each layer."""
+        return [block.attention for block in self.blocks]  # type: ignore[misc]
 
     def forward(
         self,
         tokens: Int[Tensor, "batch sequence"],
         *,
         key_padding_mask: Tensor | None = None,
+        documents: Int[Tensor, "#batch sequence"] | None = None,
+        cache: ModelCache | None = None,
     ) -> Float[Tensor, "batch sequence vocabulary"]:
         x = self.embedding(tokens) * math.sqrt(self.config.width)
-        for block in self.blocks:
-            x = block(x, key_padding_mask=key_padding_mask)
+        if self.position is not None:
+            x = x + self._encoding(tokens, key_padding_mask, documents, cache=cache).to(x.dtype)
+        masks = {"key_padding_mask": key_padding_mask, "documents": documents}
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache=None if cache is None else cache.layers[i], **masks)
         return F.linear(self.norm(x), self.embedding.weight)
+
+    def _encoding(
+        self,
+        tokens: Tensor,
+        padding: Tensor | None,
+        documents: Tensor | None,
+        *,
+        cache: ModelCache | None,
+    ) -> Tensor:
+        """What positions add to embeddings; padding is not counted, documents start anew."""
+        assert self.position is not None
+        length = tokens.shape[1] + (0 if cache is None else cache.length)
+        if isinstance(self.position, LearnedPosition) and length > self.position.max_length:
+            raise ValueError(
+                f"learned positions end at model.position.max_length = {self.position.max_length}, "
+                f"but the sequence has {length} tokens; shorten it or train with a larger one"
+            )
+        real = tokens.new_ones(tokens.shape, dtype=torch.bool)
+        if padding is not None:
+            real = as_bias(from_blocked(padding)) > -math.inf
+        if cache is not None:
+            return self.position(cache.positions(real, documents))
+        return self.position(token_positions(real, documents=documents)[0])
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``directory``."""
@@ -86,6 +143,36 @@ def language_model(
     return LanguageModel(dataclasses.replace(config, **changes))
 
 
+def _added_position(config: LanguageModelConfig) -> nn.Module | None:
+    position = config.position
+    match position.kind:
+        case "sinusoidal":
+            return SinusoidalPosition(config.width, position.base)
+        case "learned":
+            return LearnedPosition(config.width, position.max_length)
+        case "morlet":
+            return MorletPosition(config.width)
+    return None
+
+
+def _head_position(config: LanguageModelConfig) -> HeadPosition | None:
+    position, head_dim = config.position, config.width // config.heads
+    turning: dict[str, Any] = {"base": position.base, "convention": position.convention}
+    match position.kind:
+        case "rotary":
+            return RotaryPosition(head_dim, **turning)
+        case "morlet-relative":
+            return RelativeMorletPosition(head_dim, config.heads, ell=position.locality, **turning)
+    return None
+
+
+def _gate(config: LanguageModelConfig) -> EnergyGate | None:
+    if config.attention.gate is None:
+        return None
+    key_heads = config.key_value_heads or config.heads
+    return EnergyGate(config.width, key_heads, standardize=config.attention.standardize)  # type: ignore[arg-type]
+
+
 def _block(config: LanguageModelConfig) -> Block:
     chosen = config.attention
     layer = attention(
@@ -97,7 +184,8 @@ def _block(config: LanguageModelConfig) -> Block:
         num_key_value_heads=config.key_value_heads,
         neighborhood=Causal(window=chosen.window),
         top_k=chosen.top_k,
-        position=RotaryPosition(config.width // config.heads, config.rotary_base),
+        position=_head_position(config),
+        gate=_gate(config),
         **chosen.scalars,
     )
     return Block(layer, config.hidden)

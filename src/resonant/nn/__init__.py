@@ -6,10 +6,20 @@ Masks have MultiheadAttention's polarity: boolean True = blocked.
 from collections.abc import Callable
 from typing import Any
 
-from .attention import Attention, HeadScalar
+from .attention import Attention
 from .block import Block, SwiGLU
+from .cache import AttentionCache, ModelCache
+from .energy import EnergyGate
 from .krause import KrauseAttention
-from .position import RotaryPosition
+from .parameter import HeadScalar
+from .position import (
+    HeadPosition,
+    LearnedPosition,
+    MorletPosition,
+    RelativeMorletPosition,
+    RotaryPosition,
+    SinusoidalPosition,
+)
 from .softmax import SoftmaxAttention
 
 _OWN_MODULE: dict[str, Callable[..., Attention]] = {
@@ -32,10 +42,18 @@ def attention(mechanism_name: str, embed_dim: int, num_heads: int, **options: An
 
 __all__ = [
     "Attention",
+    "AttentionCache",
     "Block",
+    "EnergyGate",
+    "HeadPosition",
     "HeadScalar",
     "KrauseAttention",
+    "LearnedPosition",
+    "ModelCache",
+    "MorletPosition",
+    "RelativeMorletPosition",
     "RotaryPosition",
+    "SinusoidalPosition",
     "SoftmaxAttention",
     "SwiGLU",
     "attention",

@@ -3,51 +3,33 @@
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..errors import nearest
 from ..functional.attend import attend, attention_weights
-from ..functional.lift import Lift
+from ..functional.lift import Documents, Lift
 from ..functional.mask import as_bias, from_blocked
 from ..functional.mechanism import Mechanism, Scalar, mechanism
-from ..functional.neighborhood import Full, Neighborhood, causal_part, reach
-
-Position = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-class HeadScalar(nn.Module):
-    """One learned number per head, kept in a module of its own so that PEFT can save it.
-
-    Returns a tensor (head,); a positive scalar stores its logarithm.
-    """
-
-    def __init__(self, num_heads: int, start: float, *, positive: bool) -> None:
-        super().__init__()
-        self.positive = positive
-        value = torch.full((num_heads,), float(start))
-        self.value = nn.Parameter(value.log() if positive else value)
-
-    def forward(self) -> Float[Tensor, "head"]:
-        if not self.positive:
-            return self.value
-        # The largest finite number stands for infinity, whose gradient would be 0 times infinity.
-        return self.value.clamp(max=math.log(torch.finfo(self.value.dtype).max)).exp()
+from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, positions, reach
+from .cache import AttentionCache
+from .energy import EnergyGate
+from .parameter import HeadScalar
+from .position import HeadPosition
 
 
 class Attention(nn.Module):
     """Multi-head attention by the mechanism called ``mechanism_name``.
 
-    Projects query, key and value, splits heads, turns them by ``position``, lifts them, attends
-    over ``neighborhood`` and projects back. Words and defaults are those of
-    ``torch.nn.MultiheadAttention`` with ``batch_first=True``; beyond them:
-    ``num_key_value_heads`` (grouped queries), ``neighborhood``, ``top_k``, ``position``, and the
-    start of each learned scalar of the mechanism (``sigma=2.5``).
+    Projects query, key and value, splits heads, turns them by ``position``, lifts them, gates the
+    lift by ``gate``, attends over ``neighborhood`` and projects back. Words and defaults are those
+    of ``torch.nn.MultiheadAttention`` with ``batch_first=True``; beyond them:
+    ``num_key_value_heads`` (grouped queries), ``neighborhood``, ``top_k``, ``position`` (a
+    ``HeadPosition``), ``gate`` (an ``EnergyGate``), and the start of each learned scalar of the
+    mechanism (``sigma=2.5``).
 
     **Masks have MultiheadAttention's polarity: boolean True = blocked, and in
     ``key_padding_mask`` True = padding** (``resonant.functional`` has SDPA's, the opposite). Float
@@ -84,7 +66,8 @@ class Attention(nn.Module):
         num_key_value_heads: int | None = None,
         neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
         top_k: int | None = None,
-        position: Position | None = None,
+        position: HeadPosition | None = None,
+        gate: EnergyGate | None = None,
         **scalar_starts: float,
     ) -> None:
         super().__init__()
@@ -97,7 +80,10 @@ class Attention(nn.Module):
         self.head_dim = embed_dim // num_heads
         self.dropout, self.batch_first = dropout, True
         reach(neighborhood)  # refuses what is no neighborhood
-        self.neighborhood, self.top_k, self.position = neighborhood, top_k, position
+        self.neighborhood, self.top_k = neighborhood, top_k
+        self.position, self.gate = position, gate
+        if gate is not None and isinstance(neighborhood, Causal):
+            gate.refuse_causal(f"the neighborhood is {neighborhood}")
         narrow = key_heads * self.head_dim
         self.q_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         self.k_proj = nn.Linear(embed_dim if kdim is None else kdim, narrow, bias=bias)
@@ -127,6 +113,11 @@ class Attention(nn.Module):
     def observe(self, key: Tensor, blocked: Tensor | None) -> None:
         """Hook for statistics of training: sees the keys after they were used."""
 
+    def new_cache(self) -> AttentionCache:
+        """An empty cache for decoding with this module."""
+        window = self.neighborhood.window if isinstance(self.neighborhood, Causal) else None
+        return AttentionCache(window)
+
     def forward(
         self,
         query: Float[Tensor, "batch query embed"],
@@ -137,11 +128,15 @@ class Attention(nn.Module):
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
         need_weights: bool = False,
+        cache: AttentionCache | None = None,
+        documents: Int[Tensor, "#batch key"] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend; returns the output (batch, query, embed) and the weights or None.
 
         ``attn_mask`` is (query, key), (batch * head, query, key) or broadcasts to
         (batch, head, query, key). Weights (batch, head, query, key) come before dropout.
+        ``cache`` holds the keys of earlier calls and takes these; causal attention only.
+        ``documents`` labels tokens packed in one row: none sees another document's.
         """
         if query.dim() != 3:
             raise ValueError(
@@ -150,10 +145,18 @@ class Attention(nn.Module):
             )
         key = query if key is None else key
         value = key if value is None else value
-        heads = self._project(query, key, value)
-        lift = self._padded(self.lift(*heads), key_padding_mask)
+        neighborhood = causal_part(self.neighborhood) if is_causal else self.neighborhood
+        self._check_causal(neighborhood, attn_mask, cache)
+        heads, lift = self._lift(query, key, value, 0 if cache is None else cache.length)
+        lift = self._padded(lift, key_padding_mask)
+        lift = self._within(lift, documents)
+        if self.gate is not None:
+            known = {"key_padding_mask": key_padding_mask, "documents": documents, "cache": cache}
+            lift = self.gate(lift, key, **known)
+        if cache is not None:
+            lift = cache.update(lift)
         options = {
-            "neighborhood": causal_part(self.neighborhood) if is_causal else self.neighborhood,
+            "neighborhood": neighborhood,
             "top_k": self.top_k,
             "attn_mask": self._functional_mask(attn_mask, query.shape[0]),
         }
@@ -165,14 +168,62 @@ class Attention(nn.Module):
             self.observe(heads[1], key_padding_mask)
         return self.out_proj(output.transpose(1, 2).flatten(2)), weights
 
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _check_causal(
+        self, neighborhood: Neighborhood, mask: Tensor | None, cache: AttentionCache | None
+    ) -> None:
+        causal = isinstance(neighborhood, Causal)
+        if self.gate is not None:
+            if causal:
+                self.gate.refuse_causal("attention is causal here")
+            if mask is not None:
+                self.gate.refuse_causal("attn_mask may be causal")
+            if cache is not None:
+                self.gate.refuse_causal("a cache is for causal attention")
+        if cache is None:
+            return
+        if self.training:
+            raise ValueError("a cache is for inference; call eval() on the module first")
+        if not causal:
+            raise ValueError(
+                f"with a cache later tokens cannot be seen, but the neighborhood is "
+                f"{neighborhood}; use Causal() or is_causal=True"
+            )
+        if mask is not None:
+            raise ValueError(
+                "attn_mask cannot be used with a cache, whose keys it does not know; use "
+                "key_padding_mask, documents or a neighborhood"
+            )
+
+    def _lift(
+        self, query: Tensor, key: Tensor, value: Tensor, start: int
+    ) -> tuple[tuple[Tensor, Tensor], Lift]:
+        """Query and key heads, turned, and their lift; keys stand at ``start`` and after."""
+
         def split(features: Tensor) -> Tensor:
             return features.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
-        turned = split(self.q_proj(query)), split(self.k_proj(key))
-        if self.position is not None:
-            turned = self.position(*turned)
-        return *turned, split(self.v_proj(value))
+        query, key = split(self.q_proj(query)), split(self.k_proj(key))
+        value = split(self.v_proj(value))
+        if self.position is None:
+            return (query, key), self.lift(query, key, value)
+        # The last query stands at the last key; with more queries than keys the first are early.
+        sizes = positions(query.shape[2], key.shape[2], key.device)
+        query_position, key_position = (start + each for each in sizes)
+        query = self.position.rotate(query, query_position)
+        key = self.position.rotate(key, key_position)
+        lift = self.lift(query, key, value)
+        return (query, key), self.position.place(lift, query_position, key_position)
+
+    def _within(self, lift: Lift, documents: Tensor | None) -> Lift:
+        if documents is None:
+            return lift
+        if lift.query.shape[2] != lift.key.shape[2] or documents.shape[1] != lift.key.shape[2]:
+            raise ValueError(
+                "documents labels the tokens of self-attention, (batch, sequence), but there are "
+                f"{lift.query.shape[2]} queries, {lift.key.shape[2]} keys and labels of shape "
+                f"{tuple(documents.shape)}; use attn_mask in cross-attention"
+            )
+        return replace(lift, documents=Documents(documents, documents))
 
     def _padded(self, lift: Lift, padding: Tensor | None) -> Lift:
         if padding is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -35,11 +37,8 @@ class Block(nn.Module):
         self.feedforward_norm = nn.RMSNorm(attention.embed_dim)
         self.feedforward = SwiGLU(attention.embed_dim, hidden_dim)
 
-    def forward(
-        self, x: Float[Tensor, "batch sequence embed"], *, key_padding_mask: Tensor | None = None
-    ) -> Tensor:
-        attended, _ = self.attention(
-            self.attention_norm(x), key_padding_mask=key_padding_mask, is_causal=True
-        )
+    def forward(self, x: Float[Tensor, "batch sequence embed"], **options: Any) -> Tensor:
+        """Options (``key_padding_mask``, ``cache``, ``documents``) go to the attention."""
+        attended, _ = self.attention(self.attention_norm(x), is_causal=True, **options)
         x = x + attended
         return x + self.feedforward(self.feedforward_norm(x))

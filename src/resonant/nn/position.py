@@ -1,46 +1,209 @@
-"""Position modules: what turns queries and keys before a mechanism sees them."""
+"""Position modules: what acts inside attention, and what is added to embeddings."""
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..functional.position import rotary_frequencies, rotate
+from ..functional.lift import Lift
+from ..functional.position import (
+    ADMISSIBLE,
+    CONVENTIONS,
+    Convention,
+    gaussian_locality,
+    morlet_constraints,
+    morlet_encoding,
+    rotary_frequencies,
+    rotate,
+    sinusoidal_encoding,
+)
+from .parameter import HeadScalar, WideVector
 
 
-class RotaryPosition(nn.Module):
+class HeadPosition(nn.Module):
+    """A position that acts inside attention; subclasses override one method or both.
+
+    ``position`` counts indices of the row, left padding and other documents included: only
+    differences matter to what is relative.
+    """
+
+    def rotate(
+        self,
+        features: Float[Tensor, "batch head token dim"],
+        position: Int[Tensor, "token"],
+    ) -> Float[Tensor, "batch head token dim"]:
+        """Queries or keys turned by their positions, before they are lifted."""
+        del position
+        return features
+
+    def place(
+        self,
+        lift: Lift,
+        query_position: Int[Tensor, "query"],
+        key_position: Int[Tensor, "key"],
+    ) -> Lift:
+        """The lift with what positions add to its logits."""
+        del query_position, key_position
+        return lift
+
+
+class RotaryPosition(HeadPosition):
     """Rotary positions: turns query and key so that scores see only relative positions.
 
-    ``angle[t, c] = t omega_c`` with ``omega_c = base ** (-2 c / head_dim)``; pairs are the two
-    halves of a head (see ``functional.rotate``). The last query stands at the last key.
-    ``base`` is a number above 1; infinity turns rotation off.
+    ``angle[t, c] = t omega_c`` with ``omega_c = base ** (-2 c / head_dim)``; ``convention`` says
+    which features make a pair: "half" (c, c + head_dim / 2) or "interleaved" (2 c, 2 c + 1), see
+    ``functional.rotate``. ``base`` is a number above 1; infinity turns rotation off.
 
-    Source: Su et al., RoFormer (arXiv 2104.09864), section 3.2.2.
+    Raises ``ValueError`` for an odd ``head_dim``, a base that is not above 1 or an unknown
+    convention. Source: Su et al., RoFormer (arXiv 2104.09864), section 3.2.2.
     """
 
     OFF: ClassVar[dict[str, float]] = {"base": float("inf")}
 
-    def __init__(self, head_dim: int, base: float = 10_000.0) -> None:
+    def __init__(
+        self, head_dim: int, base: float = 10_000.0, *, convention: Convention = "half"
+    ) -> None:
         super().__init__()
+        if convention not in CONVENTIONS:
+            raise ValueError(f"convention is {' or '.join(CONVENTIONS)}; it is {convention!r}")
         self.head_dim, self.base = head_dim, base
+        self.convention: Convention = convention
         rotary_frequencies(head_dim, base)  # refuses what has no frequencies
 
-    def forward(
-        self,
-        query: Float[Tensor, "batch head query dim"],
-        key: Float[Tensor, "batch key_head key dim"],
-    ) -> tuple[Tensor, Tensor]:
-        """Query and key turned by their positions."""
-        queries, keys = query.shape[2], key.shape[2]
-        # Computed anew, in float32: no buffer that model.to(bfloat16) would round.
-        frequencies = rotary_frequencies(self.head_dim, self.base).to(key.device)
-        first = min(0, keys - queries)
-        position = torch.arange(first, keys, device=key.device, dtype=torch.float32)
-        angle = position.unsqueeze(-1) * frequencies
-        return rotate(query, angle[keys - queries - first :]), rotate(key, angle[-first:])
+    def rotate(self, features: Tensor, position: Tensor) -> Tensor:
+        # Computed anew: no buffer that model.to(bfloat16) would round.
+        frequencies = rotary_frequencies(self.head_dim, self.base).to(position.device)
+        return rotate(features, _angle(features, position, frequencies), convention=self.convention)
 
     def extra_repr(self) -> str:
-        return f"base={self.base}"
+        return f"base={self.base}, convention={self.convention}"
+
+
+class RelativeMorletPosition(HeadPosition):
+    """Relative Morlet positions: rotary with learned frequencies, times a Gaussian of distance.
+
+    ``-(i - j)^2 / (2 ell_h^2)`` is added to the logits, and query and key are turned by ``omega``,
+    which is learned per pair of features (start: rotary frequencies of ``base``); the width ``ell``
+    is learned per head, in positions; infinity is RoPE.
+
+    Raises ``ValueError`` as ``RotaryPosition`` does.
+
+    Source: the theory paper of Morlet positions (arXiv 2606.01258), whose phase is RoPE's angle and
+    whose amplitude a Gaussian locality kernel. Differs: one width per head, where the paper has one
+    per frequency; made relative by us.
+    """
+
+    OFF: ClassVar[dict[str, float]] = {"ell": float("inf"), "base": float("inf")}
+
+    def __init__(
+        self,
+        head_dim: int,
+        num_heads: int,
+        *,
+        ell: float = 64.0,
+        base: float = 10_000.0,
+        convention: Convention = "half",
+    ) -> None:
+        super().__init__()
+        if not ell > 0:
+            raise ValueError(f"ell is a width in positions and must be above 0, but it is {ell}")
+        if convention not in CONVENTIONS:
+            raise ValueError(f"convention is {' or '.join(CONVENTIONS)}; it is {convention!r}")
+        self.convention: Convention = convention
+        self.omega = WideVector(rotary_frequencies(head_dim, base))
+        self.ell = HeadScalar(num_heads, ell, positive=True)
+
+    def rotate(self, features: Tensor, position: Tensor) -> Tensor:
+        return rotate(
+            features, _angle(features, position, self.omega()), convention=self.convention
+        )
+
+    def place(self, lift: Lift, query_position: Tensor, key_position: Tensor) -> Lift:
+        positions = {"query_position": query_position, "key_position": key_position}
+        return gaussian_locality(lift, self.ell(), **positions)
+
+
+class SinusoidalPosition(nn.Module):
+    """Fixed sines and cosines to add to embeddings: ``functional.sinusoidal_encoding``.
+
+    Maps positions (batch, token) to (batch, token, embed_dim). An infinite ``base`` gives the same
+    encoding everywhere. Source: Vaswani et al. (2017), section 3.5.
+    """
+
+    OFF: ClassVar[dict[str, float]] = {"base": float("inf")}
+
+    def __init__(self, embed_dim: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        self.embed_dim, self.base = embed_dim, base
+        rotary_frequencies(embed_dim, base)  # refuses what has no frequencies
+
+    def forward(
+        self, position: Int[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch token embed_dim"]:
+        return sinusoidal_encoding(position, self.embed_dim, self.base)
+
+    def extra_repr(self) -> str:
+        return f"{self.embed_dim}, base={self.base}"
+
+
+class LearnedPosition(nn.Module):
+    """A learned vector for each of ``max_length`` positions, to add to embeddings.
+
+    Maps positions (batch, token) to (batch, token, embed_dim). Positions from ``max_length`` on
+    have no vector: PyTorch raises ``IndexError``. Source: Gehring et al. (arXiv 1705.03122).
+    """
+
+    def __init__(self, embed_dim: int, max_length: int) -> None:
+        super().__init__()
+        if max_length < 1:
+            raise ValueError(
+                f"max_length counts positions, so it is at least 1; it is {max_length}"
+            )
+        self.max_length = max_length
+        self.table = nn.Embedding(max_length, embed_dim)
+
+    def forward(
+        self, position: Int[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch token embed_dim"]:
+        return self.table(position)
+
+
+class MorletPosition(nn.Module):
+    """Absolute Morlet positions to add to embeddings, frequencies and widths learned.
+
+    ``PE(t)[2 c] = exp(-t^2 / (2 sigma_c^2)) cos(omega_c t)``, ``[2 c + 1]`` with sin, under
+    ``functional.morlet_constraints``. Starts with omega log-spaced from 1 to 0.99 pi and
+    sigma = 5 / omega: **beyond 15 tokens the encoding is below 0.2 % of its size** until training
+    widens it (``extra_repr`` shows the widths).
+
+    Maps positions (batch, token) to (batch, token, embed_dim); raises ``ValueError`` for an odd
+    ``embed_dim``. Source: arXiv 2605.26355. Differs: see ``functional.morlet_constraints``.
+    """
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        if embed_dim % 2:
+            raise ValueError(f"Morlet positions come in pairs: embed_dim is even, not {embed_dim}")
+        omega = torch.logspace(0.0, math.log10(0.99 * math.pi), embed_dim // 2)
+        self.omega, self.sigma = WideVector(omega), WideVector(ADMISSIBLE / omega)
+
+    def forward(
+        self, position: Int[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch token embed_dim"]:
+        return morlet_encoding(position, *morlet_constraints(self.omega(), self.sigma()))
+
+    def extra_repr(self) -> str:
+        if self.omega.value.is_meta:
+            return ""
+        _, sigma = morlet_constraints(self.omega.value.detach(), self.sigma.value.detach())
+        return f"sigma from {sigma.min().item():.2f} to {sigma.max().item():.2f} tokens"
+
+
+def _angle(features: Tensor, position: Tensor, frequencies: Tensor) -> Tensor:
+    """(token, half) in radians, in float32 or better."""
+    wide = torch.promote_types(features.dtype, torch.float32)
+    return position.to(wide).unsqueeze(-1) * frequencies.to(wide)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..data.configs import DataConfig
+from ..errors import UserError
 from ..models.configs import LanguageModelConfig, check_least, from_dict
 
 
@@ -79,6 +81,21 @@ class RunConfig:
 def run_config(values: dict[str, Any]) -> RunConfig:
     """A ``RunConfig`` from plain values (YAML, JSON)."""
     return from_dict(RunConfig, values)
+
+
+def import_plugins(names: tuple[str, ...]) -> None:
+    """Import a user's modules, which register mechanisms.
+
+    Raises ``UserError`` for one that cannot be imported.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(
+                f"cannot import the plugin {name!r} ({error}); plugins are module names on "
+                "Python's path, so run from the folder that holds it or install it"
+            ) from error
 
 
 def config_hash(config: RunConfig) -> str:

@@ -14,7 +14,7 @@ from ..data.batches import evaluation_windows, training_batch
 from ..data.configs import DataConfig
 from ..data.text import Corpus, load_corpus
 from ..errors import UserError
-from ..files import write_atomically
+from ..models.generation import generate
 from ..models.language import LanguageModel, language_model
 from .configs import RunConfig
 
@@ -38,10 +38,11 @@ class LanguageTask:
                 f"the text behind {config.data.name!r} changed since this run was planned (hash "
                 f"{self.corpus.digest[:12]}, planned {config.corpus[:12]}); run the comparison anew"
             )
-        if config.model.vocabulary < self.corpus.vocabulary:
+        needed = self.corpus.tokenizer.vocabulary
+        if config.model.vocabulary < needed:
             raise UserError(
-                f"the data have {self.corpus.vocabulary} token ids but model.vocabulary is "
-                f"{config.model.vocabulary}; pass --model.vocabulary {self.corpus.vocabulary}"
+                f"the data have {needed} token ids but model.vocabulary is "
+                f"{config.model.vocabulary}; pass --model.vocabulary {needed}"
             )
         torch.manual_seed(config.seed)
         try:
@@ -89,27 +90,23 @@ class LanguageTask:
             "sample": text,
         }
 
-    @torch.no_grad()
     def _sample(self) -> tuple[str, str]:
         """A continuation of the start of the validation split at temperature 0.8."""
-        training = self.config.training
-        self.model.eval()
-        generator = torch.Generator().manual_seed(self.config.seed)
-        tokens, _ = evaluation_windows(
-            self.corpus.splits["valid"], count=1, context=min(64, training.context)
+        training, valid = self.config.training, self.corpus.splits["valid"]
+        tokens, _ = evaluation_windows(valid, count=1, context=min(64, training.context))
+        drawn = generate(
+            self.model,
+            tokens,
+            training.sample_tokens,
+            temperature=0.8,
+            seed=self.config.seed,
+            context=max(2, training.context),
         )
-        start = tokens.shape[1]
-        for _ in range(training.sample_tokens):
-            logits = self.model(tokens[:, -training.context :])[:, -1, : self.corpus.vocabulary]
-            chosen = torch.multinomial((logits / 0.8).softmax(-1), 1, generator=generator)
-            tokens = torch.cat([tokens, chosen], dim=1)
-        self.model.train()
-        ids = tokens[0].numpy()
-        return self.corpus.decode(ids[:start]), self.corpus.decode(ids[start:])
+        ids, start = drawn[0].numpy(), tokens.shape[1]
+        decode = self.corpus.tokenizer.decode
+        return decode(ids[:start]), decode(ids[start:])
 
     def save(self, directory: Path) -> None:
-        """The model, and the characters its token ids stand for."""
+        """The model, and what its token ids stand for."""
         self.model.save_pretrained(directory)
-        if self.corpus.characters is not None:
-            content = self.corpus.characters.encode()
-            write_atomically(directory / "characters.txt", content, "characters")
+        self.corpus.tokenizer.save(directory)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import io
 import json
 import math
@@ -20,7 +19,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..files import damaged, fault, write_atomically
-from .configs import RunConfig, TrainingConfig, config_hash
+from .configs import RunConfig, TrainingConfig, config_hash, import_plugins
 from .language import LanguageTask
 from .metrics import Metrics
 from .task import Task
@@ -44,8 +43,7 @@ def _train(config: RunConfig, directory: Path, data_dir: Path | None, report: Re
     fault("run-started")
     described = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
     write_atomically(directory / "config.yaml", described.encode(), "config")
-    for plugin in config.plugins:
-        _import_plugin(plugin)
+    import_plugins(config.plugins)
     task = LanguageTask(config, data_dir)
     state = _Run(task, config, directory)
     state.resume()
@@ -163,12 +161,22 @@ class _Run:
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices only: norms and learned scalars must be free to move."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    others = [p for p in model.parameters() if p.dim() < 2]
+    """AdamW with weight decay on matrices only: norms and learned scalars must be free to move.
+
+    Nor on parameters that a module names in ``no_weight_decay`` (the energies of a gate).
+    """
+    exempt = {
+        id(module.get_parameter(name))
+        for module in model.modules()
+        for name in getattr(module, "no_weight_decay", ())
+    }
+    decayed, free = [], []
+    for parameter in model.parameters():
+        matrix = parameter.dim() >= 2 and id(parameter) not in exempt
+        (decayed if matrix else free).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": training.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": free, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.95), fused=True)
 
@@ -186,13 +194,3 @@ def _load(checkpoint: Path) -> dict[str, Any]:
         return torch.load(checkpoint, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise damaged(checkpoint) from error
-
-
-def _import_plugin(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(
-            f"cannot import the plugin {name!r} ({error}); plugins are module names on Python's "
-            "path, so run from the folder that holds it or install it"
-        ) from error

@@ -26,7 +26,7 @@ def main() -> None:
     os.dup2(2, 1)
     import torch
 
-    from .configs import run_config
+    from .configs import import_plugins, run_config
     from .language import LanguageTask
     from .loop import build_optimizer
 
@@ -34,8 +34,7 @@ def main() -> None:
     sys.path.insert(0, os.getcwd())
     job = json.loads(sys.stdin.readline())
     config = run_config(job["config"])
-    for plugin in config.plugins:
-        __import__(plugin)
+    import_plugins(config.plugins)
     task = LanguageTask(config, None if job["data_dir"] is None else Path(job["data_dir"]))
     optimizer = build_optimizer(task.model, config.training)
 

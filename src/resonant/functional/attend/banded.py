@@ -86,7 +86,7 @@ def _whole(lift: Lift, shape: _Geometry) -> Lift:
     key, value = (_slice_padded(x, *span) for x in (lift.key, lift.value))
     columns = _bias_columns(lift)
     bias = None if columns is None else _slice_padded(columns, *span).squeeze(-1)
-    return Lift(lift.query, key, value, bias)
+    return Lift(lift.query, key, value, bias, sink=lift.sink)
 
 
 def _cut(lift: Lift, shape: _Geometry, step: int) -> list[Lift]:
@@ -98,13 +98,17 @@ def _cut(lift: Lift, shape: _Geometry, step: int) -> list[Lift]:
     biases: list[Tensor | None] = [None] * len(spans)
     if columns is not None:
         biases = [column.squeeze(-1) for column in _overlapping(columns, spans)]
+    sinks: list[Tensor | None] = [None] * len(spans)
+    if lift.sink is not None:
+        sinks = [*lift.sink.expand(*lift.query.shape[:3]).split(step * shape.block, dim=2)]
     return [
-        Lift(query, key, value, bias)
-        for query, key, value, bias in zip(
+        Lift(query, key, value, bias, sink=sink)
+        for query, key, value, bias, sink in zip(
             lift.query.split(step * shape.block, dim=2),
             _overlapping(lift.key, spans),
             _overlapping(lift.value, spans),
             biases,
+            sinks,
             strict=True,
         )
     ]
@@ -142,6 +146,7 @@ def _segment(
         band(part.key),
         band(part.value),
         None if part.key_bias is None else band(part.key_bias.unsqueeze(-1)).squeeze(-1),
+        sink=None if part.sink is None else _fold_sink(part, shape.block, count),
     )
     allowed = _allowed(neighborhood, shape, range(first, first + count), query.device)
     if groups > 1:
@@ -200,6 +205,12 @@ def _fold(query: Tensor, groups: int, block: int, count: int) -> Tensor:
     padded = _pad([query], 0, count * block - queries, like=query)
     shape = (batch * (heads // groups), groups, count, block, dim)
     return padded.reshape(shape).transpose(1, 2).flatten(2, 3)
+
+
+def _fold_sink(part: Lift, block: int, count: int) -> Tensor:
+    assert part.sink is not None
+    each = part.sink.expand(*part.query.shape[:3]).unsqueeze(-1)
+    return _fold(each, part.groups, block, count).squeeze(-1)
 
 
 def _allowed(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from ..lift import Lift
+from ..lift import Lift, Pair
 from ..neighborhood import Neighborhood, reach, visible
-from .explicit import recomputed_attention
-from .kernel import fused_kernel
+from .explicit import recomputed_attention, same_document
+from .kernel import fold_pair, fused_kernel
 
 BLOCK = 128
+# A Gaussian is lifted in blocks of queries this long at most, and no further than this many of its
+# standard deviations to either side of the middle; blocks smaller than the least are not worth a
+# call of the kernel, and the difference is formed directly.
+LONGEST_PAIR_BLOCK = 64
+SHORTEST_PAIR_BLOCK = 8
+PAIR_REACH = 4.0
 
 
 def chunked_attention(
@@ -24,13 +32,17 @@ def chunked_attention(
     """Attention block by block of queries.
 
     A block runs on the fused kernel where it can; with top-k, dropout or a mask that needs a
-    gradient its weights are written out, and computed again in the backward pass.
+    gradient its weights are written out, and computed again in the backward pass. So are they for
+    a Gaussian too narrow for blocks, or in a compiled graph, which cannot ask how narrow it is.
     """
+    block = BLOCK if lift.pair is None else _pair_block(lift.pair)
+    direct = block < min(SHORTEST_PAIR_BLOCK, lift.query.shape[2])
+    block = BLOCK if direct else block
     queries, keys = lift.query.shape[2], lift.key.shape[2]
     back, ahead = reach(neighborhood)
     outputs = []
-    for start in range(0, queries, BLOCK):
-        stop = min(start + BLOCK, queries)
+    for start in range(0, queries, block):
+        stop = min(start + block, queries)
         first, last = start + keys - queries, stop - 1 + keys - queries
         low = 0 if back is None else max(0, first - back)
         high = keys if ahead is None else min(keys, last + ahead + 1)
@@ -42,9 +54,13 @@ def chunked_attention(
         position = torch.arange(first, last + 1, device=device)
         allowed = visible(neighborhood, position, torch.arange(low, high, device=device))
         block_mask = _slice_mask(mask, slice(start, stop), slice(low, high))
-        outputs.append(
-            _block(part.keys(low, high), allowed, block_mask, top_k=top_k, dropout_p=dropout_p)
-        )
+        learned = mask is not None and mask.requires_grad
+        part = part.keys(low, high)
+        if direct or learned or top_k is not None or dropout_p > 0.0:
+            options = {"top_k": top_k, "dropout_p": dropout_p}
+            outputs.append(recomputed_attention(part, allowed, block_mask, **options))
+        else:
+            outputs.append(_fused_block(part, allowed, block_mask))
     return torch.cat(outputs, dim=2)
 
 
@@ -65,15 +81,21 @@ def merge_masks(allowed: Tensor | None, mask: Tensor | None) -> Tensor | None:
     return mask.masked_fill(~allowed, float("-inf"))
 
 
-def _block(
-    part: Lift,
-    allowed: Tensor | None,
-    mask: Tensor | None,
-    *,
-    top_k: int | None,
-    dropout_p: float,
-) -> Tensor:
-    learned = mask is not None and mask.requires_grad
-    if top_k is None and dropout_p == 0.0 and not learned:
-        return fused_kernel(part, merge_masks(allowed, mask))
-    return recomputed_attention(part, allowed, mask, top_k=top_k, dropout_p=dropout_p)
+def _fused_block(part: Lift, allowed: Tensor | None, mask: Tensor | None) -> Tensor:
+    mask = merge_masks(allowed, mask)
+    if part.documents is not None:
+        mask = merge_masks(same_document(part.documents), mask)
+        part = replace(part, documents=None)
+    return fused_kernel(part if part.pair is None else fold_pair(part), mask)
+
+
+def _pair_block(pair: Pair) -> int:
+    """Queries in a block whose centers stay near its middle; 0 where that is not known."""
+    if torch.compiler.is_compiling():
+        return 0
+    with torch.no_grad():
+        steps = pair.query.diff(dim=-1)
+        if steps.numel() == 0:
+            return 1
+        widest = (steps.abs().amax() * pair.precision.amax().sqrt()).item()
+    return int(min(LONGEST_PAIR_BLOCK, 2 * PAIR_REACH / max(widest, 1e-9)))

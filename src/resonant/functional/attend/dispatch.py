@@ -35,6 +35,8 @@ class Case:
     top_k: int | None = None
     dropout: bool = False
     mask: Literal["none", "constant", "learned"] = "none"
+    pair: bool = False
+    documents: bool = False
 
 
 def why_not(path: Path, case: Case) -> str | None:
@@ -45,6 +47,8 @@ def why_not(path: Path, case: Case) -> str | None:
             (case.top_k is not None, "the fused kernel cannot select the top k"),
             (case.dropout, "the fused kernel has no dropout"),
             (case.mask == "learned", "the fused kernel gives masks no gradient"),
+            (case.pair, "a Gaussian is lifted block by block"),
+            (case.documents, "documents are masked block by block"),
             (windowed, "the fused kernel has no windows"),
             (
                 isinstance(case.neighborhood, Causal) and case.queries < case.keys,
@@ -57,6 +61,10 @@ def why_not(path: Path, case: Case) -> str | None:
             return "only a window or a band has bands"
         if case.mask != "none":
             return "a mask over (query, key) is not cut into bands"
+        if case.pair:
+            return "a Gaussian is lifted block by block"
+        if case.documents:
+            return "documents are masked block by block"
     return None
 
 
@@ -75,6 +83,9 @@ def attend(
     path: Path | Literal["auto"] = "auto",
 ) -> Tensor:
     """Softmax attention over a lift: ``sum_j softmax_j(<query_i, key_j> + key_bias_j) value_j``.
+
+    A pair adds its Gaussian to the logits, documents hide keys, a sink adds ``exp(sink_i)`` to the
+    denominator (see ``Lift``).
 
     The keys of query i are those in ``neighborhood``, allowed by ``attn_mask`` and with a finite
     bias; of these, with ``top_k``, the ones whose logit is among the k largest (ties kept, see
@@ -124,8 +135,8 @@ def attention_weights(
 ) -> Tensor:
     """The weights of ``attend``, materialized for looking: (batch, head, query, key).
 
-    Float32 or better; rows sum to 1, or to 0 where a query sees nothing. Same arguments, masks and
-    errors as ``attend``.
+    Float32 or better; rows sum to 1 (with a sink to less), or to 0 where a query sees nothing. Same
+    arguments, masks and errors as ``attend``.
     """
     _check_numbers(top_k, 0.0, "materialized")
     lift, mask = split_mask(lift, attn_mask)
@@ -196,7 +207,9 @@ def _simplify(
     if top_k is not None and top_k >= most:
         top_k = None
     kind = "none" if mask is None else "learned" if mask.requires_grad else "constant"
-    return lift, mask, Case(queries, keys, neighborhood, top_k, dropout_p > 0.0, kind)
+    features = {"pair": lift.pair is not None, "documents": lift.documents is not None}
+    case = Case(queries, keys, neighborhood, top_k, dropout_p > 0.0, kind, **features)
+    return lift, mask, case
 
 
 def _demanded(path: str, case: Case) -> Path:

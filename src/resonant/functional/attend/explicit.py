@@ -12,17 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..lift import Lift
+from ..lift import Documents, Lift, Pair
 from ..mask import as_bias
 
 # Logits this close to the k-th largest, relative to the row's range, count as ties with it: equal
 # keys are a rounding error apart, and which one survives must not depend on the path taken.
 TIE_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+# Nats; finite in every dtype, and beside a sink this low every other key has all the weight.
+LOWEST_SINK = -60_000.0
 WIDEST_RANGE = 1000.0  # nats below the largest logit; exp(-1000) is 0 in every dtype
 
 
 def logits(lift: Lift) -> Tensor:
-    """``<query, key> + key_bias`` as (batch, head, query, key), in float32 or better."""
+    """``<query, key> + key_bias + pair`` as (batch, head, query, key), in float32 or better.
+
+    Keys of other documents get -inf.
+    """
     batch, heads, queries, dim = lift.query.shape
     wide = torch.promote_types(lift.query.dtype, torch.float32)
     # Query heads of a group are folded into the query axis, so that keys are never repeated.
@@ -30,7 +35,26 @@ def logits(lift: Lift) -> Tensor:
     scores = query @ lift.key.to(wide).transpose(-2, -1)
     if lift.key_bias is not None:
         scores = scores + lift.key_bias.to(wide).unsqueeze(2)
-    return scores.reshape(batch, heads, queries, -1)
+    scores = scores.reshape(batch, heads, queries, -1)
+    if lift.pair is not None:
+        scores = scores + pair_logits(lift).to(wide)
+    if lift.documents is not None:
+        scores = scores.masked_fill(~same_document(lift.documents), -math.inf)
+    return scores
+
+
+def pair_logits(lift: Lift) -> Tensor:
+    """``-precision / 2 (query_i - key_j)^2``, differences formed first; broadcasts to logits."""
+    pair = lift.pair
+    assert pair is not None
+    key = pair.key if pair.key.shape[1] == 1 else pair.key.repeat_interleave(lift.groups, dim=1)
+    distance = pair.query.unsqueeze(-1) - key.unsqueeze(-2)
+    return -0.5 * pair.precision.unsqueeze(-1) * distance.square()
+
+
+def same_document(documents: Documents) -> Tensor:
+    """Boolean (batch or 1, 1, query, key), True within one document."""
+    return (documents.query.unsqueeze(-1) == documents.key.unsqueeze(-2)).unsqueeze(1)
 
 
 def hidden_by_rank(scores: Tensor, top_k: int) -> Tensor:
@@ -67,7 +91,11 @@ def weights_and_sight(
             scores.masked_fill_(hidden_by_rank(scores, top_k), -math.inf)
         blind = scores.amax(-1, keepdim=True) == -math.inf
         scores.masked_fill_(blind, 0.0)
-    return torch.softmax(scores, dim=-1), ~blind
+    attention = torch.softmax(scores, dim=-1)
+    if lift.sink is not None:
+        sink = lift.sink.to(scores.dtype).clamp(min=LOWEST_SINK).unsqueeze(-1)
+        attention = attention * torch.sigmoid(scores.logsumexp(-1, keepdim=True) - sink)
+    return attention, ~blind
 
 
 def weights(lift: Lift, allowed: Tensor | None, mask: Tensor | None, top_k: int | None) -> Tensor:
@@ -103,14 +131,29 @@ def recomputed_attention(
 ) -> Tensor:
     """``explicit_attention`` whose weights are computed again in the backward pass, not kept."""
 
-    def run(query: Tensor, key: Tensor, value: Tensor, *rest: Tensor | None):
-        bias, mask = rest
-        block = Lift(query, key, value, bias)
-        return explicit_attention(block, allowed, mask, top_k=top_k, dropout_p=dropout_p)
+    def run(*tensors: Tensor | None):
+        block = _from_tensors(lift, tensors[:-1])
+        return explicit_attention(block, allowed, tensors[-1], top_k=top_k, dropout_p=dropout_p)
 
-    arguments = (lift.query, lift.key, lift.value, lift.key_bias, mask)
+    arguments = (*_tensors(lift), mask)
     if not torch.is_grad_enabled():
         return run(*arguments)
     output = checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=dropout_p > 0.0)
     assert isinstance(output, Tensor)
     return output
+
+
+def _tensors(lift: Lift) -> tuple[Tensor | None, ...]:
+    """What a gradient may be taken to."""
+    pair = lift.pair
+    gaussian = () if pair is None else (pair.query, pair.key, pair.precision)
+    return (lift.query, lift.key, lift.value, lift.key_bias, lift.sink, *gaussian)
+
+
+def _from_tensors(lift: Lift, tensors: tuple[Tensor | None, ...]) -> Lift:
+    """The same lift with other tensors, as ``_tensors`` gives them."""
+    query, key, value, bias, sink, *pair = tensors
+    assert query is not None and key is not None and value is not None  # noqa: PT018
+    gaussian = None if lift.pair is None else Pair(*pair)  # type: ignore[arg-type]
+    rest = {"pair": gaussian, "documents": lift.documents, "sink": sink}
+    return Lift(query, key, value, bias, **rest)

@@ -1,0 +1,86 @@
+"""`resonant sample`: text from a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+from ..errors import UserError
+from ..training.configs import import_plugins
+
+TYPED_CHARACTERS = 200_000  # of a prompt; more is a mistake, a data file for instance
+
+
+def main(arguments: list[str]) -> int:
+    """Print a continuation of the prompt."""
+    options = _parser().parse_args(arguments)
+    directory = Path(options.run)
+    if not (directory / "model.safetensors").is_file():
+        raise UserError(
+            f"{directory} holds no model.safetensors; give the folder of a finished run, such as "
+            "runs/demo/softmax-seed0"
+        )
+    sys.path.insert(0, os.getcwd())
+    import_plugins(tuple(options.plugins.split(",")) if options.plugins else ())
+    import torch
+
+    from ..data.tokens import Tokenizer
+    from ..models.generation import generate
+    from ..models.language import LanguageModel
+
+    torch.set_num_threads(1)
+    tokenizer = Tokenizer.load(directory)
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    if not prompt or len(prompt) > TYPED_CHARACTERS:
+        raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")
+    try:
+        model = LanguageModel.from_pretrained(directory)
+        tokens = torch.tensor([tokenizer.encode(prompt).tolist()] * options.samples)
+        drawn = generate(
+            model,
+            tokens,
+            options.tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            seed=options.seed,
+            context=options.context or _trained_context(directory),
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    for number, row in enumerate(drawn):
+        if number:
+            print("\n---")
+        print(prompt + tokenizer.decode(row[tokens.shape[1] :].numpy()))
+    return 0
+
+
+def _trained_context(directory: Path) -> int | None:
+    """As many tokens as the run was trained on, where its configuration lies beside it."""
+    path = directory / "config.yaml"
+    if not path.is_file():
+        return None
+    return yaml.safe_load(path.read_text())["training"]["context"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="resonant sample", description="Text from the folder of a finished run."
+    )
+    parser.add_argument("run", help="folder of a run, such as runs/demo/softmax-seed0")
+    parser.add_argument("--prompt", default="\n", help="what to go on from; - reads it")
+    parser.add_argument("--tokens", type=int, default=300, help="how many to draw (300)")
+    parser.add_argument("--samples", type=int, default=1, help="how many texts (1)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 = the likeliest (0.8)")
+    parser.add_argument("--top-k", type=int, help="draw from the k likeliest")
+    parser.add_argument("--top-p", type=float, help="draw from the likeliest that reach p")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    parser.add_argument(
+        "--context", type=int, help="tokens the model looks back on (as many as in training)"
+    )
+    parser.add_argument("--plugins", help="modules to import first, by comma")
+    return parser

@@ -1,0 +1,155 @@
+"""Caches for decoding: lifted keys, and the little that gates and positions remember.
+
+Nothing is held in modules: a cache is made (``new_cache``), handed to each call, and updated there.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ..functional.documents import token_positions
+from ..functional.energy import PrefixSums
+from ..functional.lift import Lift
+
+SMALLEST_CAPACITY = 16
+
+
+class AttentionCache:
+    """What one attention module remembers of the tokens so far.
+
+    Lifted keys and values, with bias, positions and documents, in order; without ``window`` all of
+    them, in buffers that double; with a window W the last W - 1 at least and 2 W at most, so that
+    time and memory per token do not grow. ``energy`` are the running sums of an energy gate.
+
+    For inference: run the model in evaluation, without gradients.
+    """
+
+    def __init__(self, window: int | None = None) -> None:
+        self.window = window
+        self.energy: PrefixSums | None = None
+        self._length = 0
+        self._buffers: dict[str, Tensor] = {}
+        self._end = 0  # of what the buffers hold
+
+    @property
+    def length(self) -> int:
+        """Number of tokens seen, stored or not; left padding counts."""
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        buffers = sum(x.numel() * x.element_size() for x in self._buffers.values())
+        return buffers + (0 if self.energy is None else self.energy.nbytes)
+
+    def update(self, lift: Lift) -> Lift:
+        """Store the keys of ``lift``; returns its queries over all keys they may see.
+
+        Raises ``ValueError`` under gradients, and when documents come in one call and not in
+        another.
+        """
+        if torch.is_grad_enabled() and lift.key.requires_grad:
+            raise ValueError(
+                "a cache keeps keys without their gradients; call the model inside torch.no_grad()"
+            )
+        new = self._complete(lift.key_side(), lift)
+        count = lift.key.shape[2]
+        start, stop = self._first_needed(self._end), self._end + count
+        if self._buffers and stop <= self._buffers["key"].shape[2]:
+            for name, buffer in self._buffers.items():
+                buffer[:, :, self._end : stop] = new[name]
+            held = {name: x[:, :, start:stop] for name, x in self._buffers.items()}
+            self._end = stop
+        else:
+            old = {name: x[:, :, start : self._end] for name, x in self._buffers.items()}
+            held = {n: torch.cat([old[n], x], dim=2) if old else x for n, x in new.items()}
+            self._store(held)
+        self._length += count
+        return lift.with_key_side(held)
+
+    def reorder(self, index: Int[Tensor, "rows"]) -> None:
+        """Go on with the rows ``index`` of the batch (beams, finished rows)."""
+        self._buffers = {
+            # Positions that all rows share have a batch axis of 1.
+            name: x if name == "pair" and x.shape[0] == 1 else x.index_select(0, index)
+            for name, x in self._buffers.items()
+        }
+        if self.energy is not None:
+            self.energy = self.energy.reorder(index)
+
+    def _first_needed(self, end: int) -> int:
+        """The first stored key that the next query may see."""
+        return 0 if self.window is None else max(0, end - (self.window - 1))
+
+    def _store(self, held: dict[str, Tensor]) -> None:
+        length = held["key"].shape[2]
+        start = self._first_needed(length)
+        capacity = max(SMALLEST_CAPACITY, 2 * (length - start + 1))
+        self._buffers = {}
+        for name, x in held.items():
+            buffer = x.new_zeros(*x.shape[:2], capacity, *x.shape[3:])
+            buffer[:, :, : length - start] = x[:, :, start:]
+            self._buffers[name] = buffer
+        self._end = length - start
+
+    def _complete(self, new: dict[str, Tensor], lift: Lift) -> dict[str, Tensor]:
+        """The key side with the names that are stored: a bias that was or is 0 is not given."""
+        batch, heads, count = lift.key.shape[:3]
+        if "key_bias" in new:
+            new["key_bias"] = new["key_bias"].expand(batch, heads, count)
+        if "documents" in new:
+            new["documents"] = new["documents"].expand(batch, 1, count)
+        if not self._buffers:
+            return new
+        if "key_bias" in new and "key_bias" not in self._buffers:
+            shape = (batch, heads, self._buffers["key"].shape[2])
+            self._buffers["key_bias"] = new["key_bias"].new_zeros(shape)
+        elif "key_bias" in self._buffers and "key_bias" not in new:
+            new["key_bias"] = self._buffers["key_bias"].new_zeros(batch, heads, count)
+        if new.keys() != self._buffers.keys():
+            raise ValueError(
+                "documents were given in one call with this cache and not in another; give them "
+                "in every call or in none"
+            )
+        return new
+
+
+class ModelCache:
+    """The caches of a model's layers, and where each row's next token stands.
+
+    ``layers`` is one ``AttentionCache`` a layer. Made by ``LanguageModel.new_cache``.
+    """
+
+    def __init__(self, layers: list[AttentionCache]) -> None:
+        self.layers = layers
+        self._count: Tensor | None = None
+        self._document: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Number of tokens seen; left padding counts."""
+        return self.layers[0].length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    def reorder(self, index: Int[Tensor, "rows"]) -> None:
+        """Go on with the rows ``index`` of the batch (beams, finished rows)."""
+        for layer in self.layers:
+            layer.reorder(index)
+        self._count, self._document = (
+            None if x is None else x.index_select(0, index) for x in (self._count, self._document)
+        )
+
+    def positions(
+        self, real: Bool[Tensor, "batch token"], documents: Int[Tensor, "#batch token"] | None
+    ) -> Int[Tensor, "batch token"]:
+        """Positions of the next tokens in their documents, padding not counted."""
+        past = {"past_count": self._count, "past_document": self._document}
+        position, self._count = token_positions(real, documents=documents, **past)
+        self._document = None if documents is None else documents.expand_as(real)[:, -1:]
+        return position

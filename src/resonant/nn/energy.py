@@ -1,0 +1,110 @@
+"""The energy gate as a module."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..functional.energy import (
+    Standardize,
+    check_standardize,
+    gate_keys,
+    standardize_prefix,
+    standardized,
+)
+from ..functional.lift import Lift
+from ..functional.mask import as_bias, from_blocked
+from .cache import AttentionCache
+from .parameter import HeadScalar
+
+
+class EnergyGate(nn.Module):
+    """Gates keys by their energy: ``A'_ij = A_ij g_j / sum_j A_ij g_j``, for any mechanism.
+
+    ``e_j = w . x_j``, ``g_j = sigmoid(alpha (z_j - tau))`` with z the standardized energy; w, alpha
+    (steepness) and tau (threshold, in standard deviations) are learned per key head. Give it to an
+    attention module: ``SoftmaxAttention(64, 4, gate=EnergyGate(64, 4))``; ``embed_dim`` is the
+    width of what keys are projected from (``kdim``).
+
+    ``standardize``: "prefix" (causal), "sequence" (as published; the future reaches every gate, so
+    it needs ``allow_future_leak=True`` and is refused wherever attention is or may be causal: with
+    ``Causal``, ``is_causal``, an ``attn_mask`` or a cache; for bidirectional encoders) or "none"
+    (the energy as it is, with a learned bias). Otherwise w has no bias, which standardizing would
+    cancel, and wants no weight decay.
+
+    Raises ``ValueError`` for an unknown ``standardize`` or one that is refused.
+
+    Source: arXiv 2605.26355. Differs: prefix statistics; the paper's order is softmax, dropout,
+    gate, renormalize, ours drops out last: the same mean path, other noise.
+    """
+
+    OFF: ClassVar[dict[str, float]] = {"alpha": 0.0, "tau": float("-inf")}
+    no_weight_decay = ("energy.weight",)
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_key_value_heads: int,
+        *,
+        alpha: float = 2.0,
+        tau: float = 0.0,
+        standardize: Standardize = "prefix",
+        allow_future_leak: bool = False,
+    ) -> None:
+        super().__init__()
+        check_standardize(standardize, allow_future_leak=allow_future_leak)
+        self.standardize: Standardize = standardize
+        self.energy = nn.Linear(embed_dim, num_key_value_heads, bias=standardize == "none")
+        self.alpha = HeadScalar(num_key_value_heads, alpha, positive=False)
+        self.tau = HeadScalar(num_key_value_heads, tau, positive=False)
+
+    def refuse_causal(self, why: str) -> None:
+        """Raise ``ValueError`` if this gate lets the future in; ``why`` says what is causal."""
+        if self.standardize == "sequence":
+            raise ValueError(
+                f'a gate with standardize="sequence" lets the future into the past, and {why}; '
+                'use standardize="prefix"'
+            )
+
+    def forward(
+        self,
+        lift: Lift,
+        source: Float[Tensor, "batch key embed_dim"],
+        *,
+        key_padding_mask: Tensor | None = None,
+        documents: Int[Tensor, "#batch key"] | None = None,
+        cache: AttentionCache | None = None,
+    ) -> Lift:
+        """The lift with its keys gated; ``source`` is what the keys are projected from.
+
+        ``key_padding_mask`` True = padding. ``cache`` holds the sums of earlier keys.
+        """
+        energy = self.energy(source).mT
+        real = None
+        if key_padding_mask is not None:
+            real = as_bias(from_blocked(key_padding_mask)) > float("-inf")
+        if self.standardize == "prefix":
+            past = None if cache is None else cache.energy
+            z, sums = standardize_prefix(energy, mask=real, documents=documents, past=past)
+            if cache is not None:
+                cache.energy = sums
+        else:
+            z = standardized(
+                energy,
+                standardize=self.standardize,
+                mask=real,
+                documents=documents,
+                allow_future_leak=True,  # demanded at construction
+            )
+        return gate_keys(lift, z, self._wide(self.alpha), self._wide(self.tau))
+
+    @staticmethod
+    def _wide(scalar: HeadScalar) -> Tensor:
+        value = scalar()
+        return value.to(torch.promote_types(value.dtype, torch.float32))
+
+    def extra_repr(self) -> str:
+        return f"standardize={self.standardize}"

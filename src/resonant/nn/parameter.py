@@ -1,0 +1,51 @@
+"""Learned numbers in modules of their own, so that PEFT can save them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class HeadScalar(nn.Module):
+    """One learned number per head.
+
+    Returns a tensor (head,); a positive scalar stores its logarithm.
+    """
+
+    def __init__(self, num_heads: int, start: float, *, positive: bool) -> None:
+        super().__init__()
+        self.positive = positive
+        value = torch.full((num_heads,), float(start))
+        self.value = nn.Parameter(value.log() if positive else value)
+
+    def forward(self) -> Float[Tensor, "head"]:
+        if not self.positive:
+            return self.value
+        # The largest finite number stands for infinity, whose gradient would be 0 times infinity.
+        return self.value.clamp(max=math.log(torch.finfo(self.value.dtype).max)).exp()
+
+
+class WideVector(nn.Module):
+    """A learned vector that stays float32 or better, also under ``model.to(torch.bfloat16)``.
+
+    For frequencies: position 8192 times a frequency rounded to 8 bits is off by many turns.
+    """
+
+    def __init__(self, start: Float[Tensor, "size"]) -> None:
+        super().__init__()
+        self.value = nn.Parameter(start.float())
+
+    def forward(self) -> Float[Tensor, "size"]:
+        return self.value
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        before = self.value.detach()
+        super()._apply(fn, recurse)
+        if torch.finfo(self.value.dtype).bits < 32:
+            self.value.data = before.to(self.value.device)
+        return self
