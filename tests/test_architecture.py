@@ -23,8 +23,9 @@ ARROWS = {
     "experiments": {"data", "models", "training"},  # their configs alone, checked below
     "training": {"data", "experiments", "models"},
     "report": {"training"},
-    "cli": {"data", "experiments", "models", "report", "training"},
-    "testing": {"functional"},
+    "checks": set(),
+    "cli": {"checks", "data", "experiments", "models", "report", "training"},
+    "testing": {"checks", "functional"},
 }
 
 

@@ -12,6 +12,7 @@ COMMANDS = {
     "compare": "train arms of an experiment under several seeds; table and report",
     "train": "train one arm under one seed",
     "sample": "text from a trained model",
+    "check": "certify any model: causality, padding, cache",
     "report": "write the report of a comparison again",
     "list": "what there is: experiments, arms, presets, data",
 }

@@ -1,0 +1,153 @@
+"""`resonant check`: a certificate for any model, by the name of a module, a factory or a folder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, nearest
+from ..files import write_atomically
+
+EPILOG = """\
+MODEL is one of
+  package.module:name   a torch module, or a function without arguments that makes one; it may
+  path/to/file.py:name  also return (model, inputs), the tensor to call it with
+  FOLDER                a language model of ours (a run, or written by save_pretrained)
+
+It must map a sequence to a sequence: token ids (batch, sequence) or features (batch, sequence,
+width). Which of the two, and how wide, is guessed unless you say.
+Status: 0 if nothing fails, 1 if something does, 2 if the model cannot be called."""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the certificate; status 1 if a check fails."""
+    options = _parser().parse_args(arguments)
+    checks = tuple(options.checks.split(","))
+    import torch
+
+    from ..checks import CHECKS, Subject, certify, guess_subject
+    from ..training.configs import import_plugins
+
+    for check in checks:
+        if check not in CHECKS:
+            raise UserError(f"no check is called {check!r}; {nearest(check, CHECKS)}")
+    sys.path.insert(0, os.getcwd())
+    import_plugins(tuple(options.plugins.split(",")) if options.plugins else ())
+    torch.manual_seed(options.seed)
+    model, inputs = _load(options.model)
+    known: dict[str, Any] = {"mask_argument": options.mask_argument}
+    known["mask_means"] = options.mask_means
+    if options.sequence_first or inputs is not None:
+        known["sequence_axis"] = 0 if options.sequence_first else 1
+    try:
+        if inputs is None:
+            sizes = {"vocabulary": options.vocabulary, "width": options.width}
+            found = {"length": options.length, "seed": options.seed}
+            subject = guess_subject(model, **found, **sizes, **known)
+        else:
+            subject = Subject(model, inputs, **known)
+        certificate = certify(subject, checks, tolerance=options.tolerance)
+    except ValueError as error:
+        hint = "; on the command line --vocabulary N or --width N, --sequence-first"
+        raise UserError(str(error) + hint) from error
+    print(certificate)
+    if options.out is not None:
+        content = json.dumps(dataclasses.asdict(certificate), indent=2) + "\n"
+        write_atomically(Path(options.out), content.encode(), "certificate")
+    return 0 if certificate.holds else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="resonant check",
+        description="Certify that a model keeps the future out of the past, padding out of real "
+        "tokens, and decodes with a cache as it reads the whole.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument(
+        "--checks", default="causality,padding,cache", help="which, by comma (all three)"
+    )
+    parser.add_argument("--vocabulary", type=int, help="the model takes token ids below this")
+    parser.add_argument("--width", type=int, help="the model takes features this wide")
+    parser.add_argument("--length", type=int, help="tokens of the input (29, or another prime)")
+    parser.add_argument("--sequence-first", action="store_true", help="(sequence, batch, ...)")
+    parser.add_argument("--mask-argument", help="name of the padding mask among the arguments")
+    parser.add_argument("--mask-means", choices=("padding", "real"), help="what True says in it")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.0, help="forgiven where bits should be equal (0)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and inputs (0)")
+    parser.add_argument("--plugins", help="modules to import first, by comma")
+    parser.add_argument("--out", help="also write the certificate here, as JSON")
+    return parser
+
+
+def _load(name: str) -> tuple[Any, Any]:
+    """The model that ``name`` stands for, and inputs if it brings any."""
+    if Path(name).is_dir():
+        from ..models.language import LanguageModel
+
+        try:
+            return LanguageModel.from_pretrained(name), None
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    where, _, attribute = name.rpartition(":")
+    if not where:
+        raise UserError(
+            f"{name!r} names no model; give package.module:name, file.py:name or a folder"
+        )
+    module = _module(where)
+    if not hasattr(module, attribute):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise UserError(f"{where} has no {attribute!r}; {nearest(attribute, public)}")
+    return _build(getattr(module, attribute), name)
+
+
+def _module(where: str) -> Any:
+    try:
+        if not where.endswith(".py"):
+            return importlib.import_module(where)
+        if not Path(where).is_file():
+            raise UserError(f"there is no file {where}")
+        spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules.setdefault(spec.name, module)
+        sys.path.insert(0, str(Path(where).resolve().parent))
+        spec.loader.exec_module(module)
+        return module
+    except ImportError as error:
+        raise UserError(
+            f"cannot import {where!r} ({error}); run from the folder that holds it, or install it"
+        ) from error
+
+
+def _build(made: Any, name: str) -> tuple[Any, Any]:
+    from torch import Tensor, nn
+
+    if not isinstance(made, nn.Module):
+        if not callable(made):
+            raise UserError(f"{name} is a {type(made).__name__}, neither a model nor a function")
+        try:
+            made = made()
+        except TypeError as error:
+            raise UserError(
+                f"{name} cannot be called without arguments ({error}); write a function that "
+                "returns the model"
+            ) from error
+    model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not callable(model) or not (inputs is None or isinstance(inputs, Tensor)):
+        raise UserError(
+            f"{name} gives {type(made).__name__}; return a model, or (model, inputs) with a tensor"
+        )
+    return model, inputs
