@@ -33,12 +33,17 @@ PLAIN_SCORES: dict[str, Callable[..., Tensor]] = {
 
 
 def plain_attention(
-    name: str, tensors: tuple[Tensor, ...], scalars: dict[str, Tensor], allowed: Tensor | None
+    name: str,
+    tensors: tuple[Tensor, ...],
+    scalars: dict[str, Tensor],
+    allowed: Tensor | None,
+    bias: Tensor | float = 0.0,
 ) -> Tensor:
-    """Scores by the definition, softmax and mean, all in the dtype of the inputs."""
+    """Scores by the definition, a bias, softmax and mean, all in the dtype of the inputs."""
     query, key, value = tensors
     scores = PLAIN_SCORES[name](query, key, **scalars)
     keys = key.shape[-2]
+    scores[..., :keys] = scores[..., :keys] + bias
     if allowed is not None:
         scores[..., :keys] = scores[..., :keys].masked_fill(~allowed, -math.inf)
     return scores.softmax(-1)[..., :keys] @ value

@@ -1,4 +1,4 @@
-"""Attention that synchronises: Krause attention and its baseline, at the speed of fused SDPA.
+"""Attention that synchronises, at the speed of fused SDPA: Krause, energy gates, Morlet positions.
 
 The names below are the public surface; they load on first use, so that the command line answers
 without torch.
@@ -19,10 +19,17 @@ if TYPE_CHECKING:
         Scalar,
         attend,
         attention_weights,
+        energy_gate,
+        energy_log_gate,
+        gaussian_locality,
         krause_attention,
+        morlet_encoding,
         register,
+        rotate,
+        sinusoidal_encoding,
         softmax_attention,
     )
+    from .models.generation import generate
     from .models.language import LanguageModel, language_model
 
 _HOME = {
@@ -34,11 +41,18 @@ _HOME = {
     "Scalar": "functional",
     "attend": "functional",
     "attention_weights": "functional",
+    "energy_gate": "functional",
+    "energy_log_gate": "functional",
     "functional": "",
+    "gaussian_locality": "functional",
+    "generate": "models.generation",
     "krause_attention": "functional",
     "language_model": "models.language",
+    "morlet_encoding": "functional",
     "nn": "",
     "register": "functional",
+    "rotate": "functional",
+    "sinusoidal_encoding": "functional",
     "softmax_attention": "functional",
     "testing": "",
 }
@@ -52,11 +66,18 @@ __all__ = [
     "Scalar",
     "attend",
     "attention_weights",
+    "energy_gate",
+    "energy_log_gate",
     "functional",
+    "gaussian_locality",
+    "generate",
     "krause_attention",
     "language_model",
+    "morlet_encoding",
     "nn",
     "register",
+    "rotate",
+    "sinusoidal_encoding",
     "softmax_attention",
     "testing",
 ]
