@@ -9,12 +9,14 @@ from torch import Tensor
 
 from resonant.functional import (
     Causal,
+    Full,
     Lift,
     Mechanism,
     Neighborhood,
     Scalar,
     attend,
     attention_weights,
+    energy_gate,
     gaussian_locality,
     krause_lift,
     mechanism,
@@ -134,6 +136,24 @@ def test_an_infinite_width_adds_exactly_nothing() -> None:
                 assert torch.equal(plain, ours)
 
 
+def test_gate_and_locality_off_in_one_lift_are_plain_softmax() -> None:
+    plain = softmax_lift(*(torch.randn(2, 2, LENGTH, 8) for _ in range(3)))
+    both = energy_gate(gaussian_locality(plain, math.inf), torch.randn(2, 2, LENGTH), 0.0, 0.3)
+    other_order = gaussian_locality(
+        energy_gate(plain, torch.randn(2, 2, LENGTH), 1.0, -math.inf), math.inf
+    )
+    for neighborhood in (Full(), Causal(), Causal(5)):
+        for top_k in (None, 3):
+            expected, ours, theirs = (
+                attend(x, neighborhood, top_k=top_k, path="materialized")
+                for x in (plain, both, other_order)
+            )
+            assert torch.equal(ours, expected)
+            assert torch.equal(theirs, expected)
+            automatic = attend(both, neighborhood, top_k=top_k)
+            torch.testing.assert_close(automatic, expected, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("ell", [3.7, 23.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_locality_keeps_the_budget_at_8192_tokens(ell: float, dtype: torch.dtype) -> None:
@@ -170,8 +190,6 @@ def test_lifted_as_it_stands_it_does_not() -> None:
     penalty = -distance.square() / (2 * widths[:, None, None].square())
     tensors = (query[:, :, -64:], key, value)
     plain = plain_attention("softmax", tensors, {}, None, penalty)
-    from resonant.functional import Full
-
     exact = plain_locality(part, widths, Full())
     assert over_budget(naive, plain, exact, torch.float32, 2.0) > 10
 

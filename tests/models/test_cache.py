@@ -1,6 +1,7 @@
 """Decoding with a cache equals the full pass, for every mechanism, gate and position."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def build(
 ) -> LanguageModel:
     """A model whose learned numbers are away from their starts and whose tokens differ."""
     torch.manual_seed(0)
-    energy = {} if gate is None else {"gate": "energy", "standardize": gate}
+    energy: Any = {} if gate is None else {"gate": "energy", "standardize": gate}
     config = LanguageModelConfig(
         vocabulary=32,
         layers=2,

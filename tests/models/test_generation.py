@@ -1,5 +1,7 @@
 """Generation: what is drawn, in batches of several lengths, and what may go wrong."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -63,7 +65,7 @@ def shares(logits: Tensor, **options: float) -> Tensor:
 def test_temperature_top_k_and_top_p_by_their_definitions() -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
     probabilities = logits.softmax(-1)  # 0.64, 0.24, 0.09, 0.03
-    close = {"atol": 0.02, "rtol": 0.0}
+    close: Any = {"atol": 0.02, "rtol": 0.0}
     torch.testing.assert_close(shares(logits, temperature=1.0), probabilities, **close)
     torch.testing.assert_close(shares(logits, temperature=2.0), (logits / 2).softmax(-1), **close)
     kept = probabilities[:2] / probabilities[:2].sum()

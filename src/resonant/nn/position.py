@@ -76,7 +76,7 @@ class RotaryPosition(HeadPosition):
 
     def rotate(self, features: Tensor, position: Tensor) -> Tensor:
         # Computed anew: no buffer that model.to(bfloat16) would round.
-        frequencies = rotary_frequencies(self.head_dim, self.base).to(position.device)
+        frequencies = rotary_frequencies(self.head_dim, self.base).float().to(position.device)
         return rotate(features, _angle(features, position, frequencies), convention=self.convention)
 
     def extra_repr(self) -> str:

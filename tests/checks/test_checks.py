@@ -1,0 +1,180 @@
+"""The checks tell sound models from unsound ones, and name the layer."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from resonant.checks import Subject, certify, check_causality, guess_subject
+from resonant.testing import assert_cache, assert_causal, assert_padding
+from tests.checks import models
+
+ENCODER_MASK = torch.ones(29, 29, dtype=torch.bool).triu(1)
+
+
+def test_a_plain_encoder_without_a_mask_is_caught() -> None:
+    with pytest.raises(AssertionError, match=r"causality fails: .* first in layers\.0\.self_attn"):
+        assert_causal(models.encoder())
+
+
+def test_a_plain_encoder_with_a_mask_is_certified() -> None:
+    options = {"mask": ENCODER_MASK, "is_causal": True}
+    assert_causal(models.encoder(), torch.randn(2, 29, 16), options=options)
+    assert_causal(models.MaskedEncoder())
+    assert_padding(models.encoder())
+    assert_padding(models.MaskedEncoder())
+
+
+@pytest.mark.parametrize("make", [models.ours, models.krause_layer])
+def test_ours_is_certified(make) -> None:
+    assert_causal(make())
+    assert_padding(make())
+    assert_cache(make())
+
+
+def test_a_gate_over_the_whole_sequence_is_caught_by_name() -> None:
+    leaking = models.leaking()
+    with pytest.raises(AssertionError, match=r"first in blocks\.0\.attention\.gate"):
+        assert_causal(leaking)
+    with pytest.raises(
+        AssertionError, match=r"cache fails: .* first in blocks\.0\.attention\.gate"
+    ):
+        assert_cache(leaking)
+    sound = models.language_model(gate="energy")
+    assert_causal(sound)
+
+
+def test_a_leak_between_layers_is_placed() -> None:
+    with pytest.raises(AssertionError, match="first in the model itself, before its out"):
+        assert_causal(models.Peeking())
+    assert_causal(models.Peeking(), tolerance=0.1)
+
+
+def test_sequence_first_and_several_outputs() -> None:
+    subject = guess_subject(models.Recurrent())
+    assert subject.sequence_axis == 0  # its LSTM says batch_first=False
+    certificate = certify(subject)
+    assert [v.status for v in certificate.verdicts] == ["holds", "not checked", "not checked"]
+    encoder = models.encoder(batch_first=False)
+    assert guess_subject(encoder).sequence_axis == 0
+    with pytest.raises(AssertionError, match="causality fails"):
+        assert_causal(encoder)
+    assert_padding(encoder)
+
+
+def test_a_dropped_padding_mask_is_caught() -> None:
+    with pytest.raises(AssertionError, match="padding fails: what left padding holds changes real"):
+        assert_padding(models.IgnoresPadding())
+    with pytest.raises(AssertionError, match="padding not checked: forward takes no padding mask"):
+        assert_padding(models.Recurrent())
+
+
+def test_the_mask_s_name_and_meaning_can_be_told() -> None:
+    class Renamed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = models.MaskedEncoder()
+
+        def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+            return self.inner(x, None if kept is None else ~kept)
+
+    assert_padding(Renamed(), mask_argument="kept", mask_means="real")
+    with pytest.raises(AssertionError, match="padding fails"):
+        assert_padding(Renamed(), mask_argument="kept", mask_means="padding")
+
+
+def test_positions_counted_from_the_padding_are_caught() -> None:
+    class Absolute(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = models.MaskedEncoder()
+            self.position = nn.Embedding(64, 16)
+
+        def forward(self, x: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+            return self.inner(x + self.position(torch.arange(x.shape[1])), key_padding_mask)
+
+    with pytest.raises(AssertionError, match="are positions counted from the padding"):
+        assert_padding(Absolute(), width=16)
+
+
+def test_a_cache_as_in_transformers() -> None:
+    assert_cache(models.PastKeyValues())
+    assert_padding(models.PastKeyValues())
+    with pytest.raises(AssertionError, match=r"cache fails: .* first in positions"):
+        assert_cache(models.broken_cache())
+    with pytest.raises(AssertionError, match="cache not checked: the model has no cache"):
+        assert_cache(models.encoder())
+
+
+def test_what_cannot_be_told_is_not_certified() -> None:
+    class Drawing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.rand(1)
+
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.zeros_like(x)
+
+    class Nothing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x / 0.0 * 0.0
+
+    for module, why in (
+        (Drawing(), "one input gives two outputs"),
+        (Constant(), "does not depend on the input"),
+        (Nothing(), "not finite"),
+    ):
+        verdict = check_causality(Subject(module, torch.randn(2, 9, 4)))
+        assert verdict.status == "fails"
+        assert why in verdict.says
+    certificate = certify(Subject(models.Recurrent(), torch.randn(2, 9, 16)), ("padding", "cache"))
+    assert not certificate.holds  # nothing was checked
+
+
+def test_a_model_that_raises_is_reported() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+            if key_padding_mask is not None:
+                raise RuntimeError("no masks today")
+            return x
+
+    verdicts = certify(Subject(Fixed(), torch.randn(2, 9, 4))).verdicts
+    assert verdicts[1].status == "fails"
+    assert "left padding raises RuntimeError: no masks today" in verdicts[1].says
+
+
+def test_modes_are_restored_and_gradients_not_needed() -> None:
+    model = models.ours().train()
+    model.blocks[0].eval()
+    modes = [m.training for m in model.modules()]
+    certify(guess_subject(model))
+    assert [m.training for m in model.modules()] == modes
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_function_is_a_model_too() -> None:
+    def running_mean(x: Tensor) -> Tensor:
+        return x.cumsum(1) / torch.arange(1, x.shape[1] + 1).view(1, -1, 1)
+
+    assert_causal(running_mean, torch.randn(2, 29, 3))
+    with pytest.raises(AssertionError, match="causality fails"):
+        assert_causal(lambda x: x - x.mean(1, keepdim=True), torch.randn(2, 29, 3))
+
+
+def test_what_is_no_sequence_says_so() -> None:
+    class Pooling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x).mean(1)
+
+    with pytest.raises(ValueError, match=r"cannot guess what the model takes .*keeps batch"):
+        guess_subject(Pooling())
+    with pytest.raises(ValueError, match="at least 4 tokens, but their shape is"):
+        Subject(Pooling(), torch.randn(2, 3, 16))
+    with pytest.raises(ValueError, match="sequence_axis is 0 or 1"):
+        Subject(Pooling(), torch.randn(2, 9, 16), sequence_axis=2)
+    with pytest.raises(ValueError, match="no check is called 'speed'"):
+        certify(Subject(nn.Identity(), torch.randn(2, 9, 16)), ("speed",))

@@ -1,0 +1,130 @@
+"""Position modules inside and outside attention: limits, off values, precision, errors."""
+
+import inspect
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from resonant.functional import Causal
+from resonant.nn import (
+    Attention,
+    HeadPosition,
+    LearnedPosition,
+    MorletPosition,
+    RelativeMorletPosition,
+    RotaryPosition,
+    SinusoidalPosition,
+    attention,
+)
+
+EMBED, HEADS, DIM = 16, 4, 4
+
+
+def build(name: str, position: HeadPosition | None, **options) -> Attention:
+    torch.manual_seed(0)
+    return attention(name, EMBED, HEADS, position=position, **options).double()
+
+
+@pytest.mark.parametrize("name", ["softmax", "krause", "softmax-sink"])
+@pytest.mark.parametrize("convention", ["half", "interleaved"])
+def test_relative_morlet_without_locality_is_rope(name: str, convention) -> None:
+    x = torch.randn(2, 40, EMBED, dtype=torch.float64)
+    morlet = RelativeMorletPosition(DIM, HEADS, ell=math.inf, convention=convention)
+    rope = RotaryPosition(DIM, convention=convention)
+    for neighborhood in (Causal(), Causal(7)):
+        ours, theirs = (
+            build(name, p, neighborhood=neighborhood)(x, need_weights=True) for p in (morlet, rope)
+        )
+        torch.testing.assert_close(ours[0], theirs[0], atol=1e-12, rtol=1e-12)
+        assert torch.equal(ours[1], theirs[1])
+
+
+def test_off_values_leave_exactly_no_position() -> None:
+    """Every float of a signature has an off value, and at it nothing is left."""
+    x = torch.randn(2, 20, EMBED, dtype=torch.float64)
+    for kind in (RotaryPosition, RelativeMorletPosition, SinusoidalPosition):
+        parameters = inspect.signature(kind).parameters.values()
+        assert {p.name for p in parameters if isinstance(p.default, float)} == set(kind.OFF)
+    off = RelativeMorletPosition(DIM, HEADS, ell=math.inf, base=math.inf)
+    still = RotaryPosition(DIM, base=math.inf)  # which is no position: see test_attention
+    for name in ("softmax", "krause"):
+        weights = [
+            build(name, p, neighborhood=Causal()).eval()(x, need_weights=True)[1]
+            for p in (off, still, None)
+        ]
+        assert torch.equal(weights[0], weights[1])
+        # Turned heads lie otherwise in memory, and the product is summed in another order.
+        torch.testing.assert_close(weights[0], weights[2], atol=1e-15, rtol=1e-14)
+    same = SinusoidalPosition(8, base=math.inf)(torch.arange(9).unsqueeze(0))
+    assert torch.equal(same, same[:, :1].expand_as(same))
+
+
+def test_locality_makes_near_tokens_weigh_more() -> None:
+    x = torch.randn(1, 1, EMBED, dtype=torch.float64).expand(1, 30, EMBED)
+    position = RelativeMorletPosition(DIM, HEADS, ell=3.7, base=math.inf)
+    _, weights = build("softmax", position, neighborhood=Causal())(x, need_weights=True)
+    distance = torch.arange(30.0, dtype=torch.float64).flip(0)
+    expected = (-distance.square() / (2 * 3.7**2)).softmax(-1)
+    for head in range(HEADS):
+        torch.testing.assert_close(weights[0, head, -1], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_frequencies_and_widths_are_learned_and_stay_float32() -> None:
+    module = attention(
+        "softmax", EMBED, HEADS, position=RelativeMorletPosition(DIM, HEADS, ell=5.0)
+    )
+    names = {n for n, _ in module.named_parameters() if n.startswith("position")}
+    assert names == {"position.omega.value", "position.ell.value"}
+    module(torch.randn(2, 30, EMBED), is_causal=True)[0].square().sum().backward()
+    for name in names:
+        gradient = module.get_parameter(name).grad
+        assert gradient is not None
+        assert gradient.abs().sum() > 0
+    omega = module.get_parameter("position.omega.value").detach().clone()
+    low = module.to(torch.bfloat16)
+    assert torch.equal(low.get_parameter("position.omega.value"), omega)
+    assert low.q_proj.weight.dtype == torch.bfloat16
+    assert low(torch.randn(2, 30, EMBED).bfloat16(), is_causal=True)[0].dtype == torch.bfloat16
+    morlet = MorletPosition(8).to(torch.float16)
+    assert {p.dtype for p in morlet.parameters()} == {torch.float32}
+    assert {p.dtype for p in MorletPosition(8).double().parameters()} == {torch.float64}
+
+
+def test_encodings_to_add_have_the_shape_of_embeddings_and_learn() -> None:
+    position = torch.tensor([[0, 1, 2, 3], [0, 0, 1, 2]])
+    for module in (SinusoidalPosition(8), LearnedPosition(8, 16), MorletPosition(8)):
+        encoding = module(position)
+        assert encoding.shape == (2, 4, 8)
+        assert torch.equal(encoding[0, 1], encoding[1, 2])
+        for parameter in module.parameters():
+            gradient = torch.autograd.grad(module(position).square().sum(), parameter)[0]
+            assert gradient.isfinite().all()
+    assert "sigma from 1.68 to 5.00 tokens" in repr(MorletPosition(64))
+
+
+def test_a_position_of_one_s_own_takes_one_method() -> None:
+    class Reversed(HeadPosition):
+        def rotate(self, features, position):
+            return features * (-1.0) ** position[:, None]
+
+    x = torch.randn(1, 9, EMBED, dtype=torch.float64)
+    output, _ = build("softmax", Reversed(), neighborhood=Causal(4))(x)
+    assert output.shape == x.shape
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_options_are_refused() -> None:
+    for build_position, why in [
+        (lambda: RotaryPosition(8, convention="neox"), "convention is half or interleaved"),  # type: ignore[arg-type]
+        (lambda: RotaryPosition(7), "dim must be even"),
+        (lambda: RelativeMorletPosition(8, 2, ell=0.0), "ell is a width in positions"),
+        (lambda: RelativeMorletPosition(8, 2, convention="x"), "convention is"),  # type: ignore[arg-type]
+        (lambda: LearnedPosition(8, 0), "max_length counts positions"),
+        (lambda: MorletPosition(7), "embed_dim is even, not 7"),
+        (lambda: SinusoidalPosition(8, base=0.5), "base must be above 1"),
+    ]:
+        with pytest.raises(ValueError, match=why):
+            build_position()
+    assert isinstance(RotaryPosition(8), nn.Module)
