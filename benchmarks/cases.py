@@ -9,8 +9,17 @@ import torch
 import torch.nn.functional as F
 
 import resonant
-from resonant.functional import Causal, attend, krause_lift
+from resonant.functional import (
+    Causal,
+    attend,
+    energy_gate,
+    gaussian_locality,
+    krause_lift,
+    softmax_lift,
+)
 from resonant.functional.attend import Path
+
+from resonant.models.configs import AttentionConfig, preset
 
 from .plain_model import PlainModel
 
@@ -56,6 +65,50 @@ def krause(
     return step
 
 
+def gate(batch: int, length: int, path: Path | None = None) -> Step:
+    """Softmax with an energy gate, causal; energies are given."""
+    query, key, value = _tensors(batch, length)
+    energy = torch.randn(batch, 8, length, requires_grad=True)
+    alpha, tau = torch.full((8,), 2.0, requires_grad=True), torch.zeros(8, requires_grad=True)
+
+    def step() -> None:
+        lift = energy_gate(softmax_lift(query, key, value), energy, alpha, tau)
+        attend(lift, Causal(), path=path or "auto").sum().backward()
+
+    return step
+
+
+def locality(batch: int, length: int) -> Step:
+    """Softmax with a Gaussian locality, causal."""
+    query, key, value = _tensors(batch, length)
+    ell = torch.full((8,), 64.0, requires_grad=True)
+
+    def step() -> None:
+        lift = gaussian_locality(softmax_lift(query, key, value), ell)
+        attend(lift, Causal()).sum().backward()
+
+    return step
+
+
+def decode(context: int) -> Step:
+    """Sixteen tokens, one by one, of a windowed language model after ``context`` tokens."""
+    torch.manual_seed(0)
+    config = preset("0.8M")
+    model = resonant.language_model(
+        config, attention=AttentionConfig("krause", window=128, gate="energy")
+    ).eval()
+    cache = model.new_cache()
+    with torch.no_grad():
+        model(torch.randint(0, 66, (1, context)), cache=cache)
+
+    @torch.no_grad()
+    def step() -> None:
+        for _ in range(16):
+            model(torch.zeros(1, 1, dtype=torch.long), cache=cache)
+
+    return step
+
+
 def language_step(model: torch.nn.Module) -> Step:
     """A training step of a language model, optimiser included."""
     torch.manual_seed(0)
@@ -91,6 +144,12 @@ CASES: dict[str, Callable[[], Step]] = {
     "window-16384": partial(krause, 1, 16384, 128),
     "topk-4096": partial(krause, 1, 4096, 128, 96),
     "topk-16384": partial(krause, 1, 16384, 128, 96),
+    "gate-1024": partial(gate, 4, 1024),
+    "gate-4096": partial(gate, 1, 4096),
+    "gate-4096-materialized": partial(gate, 1, 4096, path="materialized"),
+    "locality-1024": partial(locality, 4, 1024),
+    "decode-256": partial(decode, 256),
+    "decode-8192": partial(decode, 8192),
     "model": ours,
     "plain-model": plain,
 }
