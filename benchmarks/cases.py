@@ -18,7 +18,6 @@ from resonant.functional import (
     softmax_lift,
 )
 from resonant.functional.attend import Path
-
 from resonant.models.configs import AttentionConfig, preset
 
 from .plain_model import PlainModel

@@ -25,7 +25,7 @@ ARROWS = {
     "report": {"training"},
     "checks": set(),
     "cli": {"checks", "data", "experiments", "models", "report", "training"},
-    "testing": {"checks", "functional"},
+    "testing": {"checks", "functional", "nn"},
 }
 
 

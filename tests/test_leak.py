@@ -51,3 +51,9 @@ def test_an_honest_gate_stays_at_the_entropy(standardize: str) -> None:
 
 def test_the_published_gate_gets_below_the_entropy() -> None:
     assert trained_loss("sequence") < ENTROPY - 0.3
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in ("sequence", "prefix", "none"):
+        print(f"{name}: {trained_loss(name):.3f} nats; entropy {ENTROPY:.3f}")

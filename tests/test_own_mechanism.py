@@ -10,8 +10,9 @@ import torch
 
 import resonant
 from resonant.functional.mechanism import _MECHANISMS, mechanism
+from resonant.models.configs import AttentionConfig
 from resonant.nn import attention
-from resonant.testing import LAWS, check_mechanism
+from resonant.testing import LAWS, assert_cache, assert_causal, assert_padding, check_mechanism
 from tests.training.running import compare, quality, write_text
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "own_mechanism.py"
@@ -48,6 +49,9 @@ def test_it_is_a_module_and_a_model_with_learned_scalars() -> None:
     assert weights.triu(1).eq(0).all()
     model = resonant.language_model("0.11M", mechanism="cosine")
     assert model(torch.randint(0, 256, (2, 9))).shape == (2, 9, 256)
+    gated = AttentionConfig("cosine", window=7, gate="energy")
+    for assert_law in (assert_causal, assert_padding, assert_cache):
+        assert_law(resonant.language_model("0.11M", attention=gated))
 
 
 def test_it_is_compared_from_the_command_line(
@@ -73,6 +77,18 @@ def test_a_mechanism_that_breaks_a_law_is_caught() -> None:
 
     with pytest.raises(AssertionError, match="the future reaches the past: leaky"):
         check_mechanism("leaky")
+
+
+def test_keys_that_know_of_one_another_cannot_be_cached() -> None:
+    @resonant.register("whitened")
+    def whitened(query, key, value):
+        """Keys less the running mean of the keys in this call: causal, but not by key."""
+        count = torch.arange(1, key.shape[2] + 1).view(-1, 1)
+        return resonant.Lift(query, key - key.cumsum(2) / count, value)
+
+    LAWS["causality"](mechanism("whitened"))
+    with pytest.raises(AssertionError, match="whitened: decoding differs by"):
+        LAWS["cache"](mechanism("whitened"))
 
 
 def test_a_wrong_off_is_caught() -> None:
