@@ -10,6 +10,7 @@ from resonant.functional import (
     Full,
     Lift,
     Neighborhood,
+    Pair,
     attend,
     gaussian_locality,
     record_paths,
@@ -85,3 +86,18 @@ def test_positions_start_anew_and_padding_is_not_counted() -> None:
             past_document=labels[:, cut - 1 : cut],
         )
         assert torch.equal(torch.cat([first, rest], 1), position)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_sizes_that_do_not_fit_are_named() -> None:
+    lift = packed()
+    plain = {"query": lift.query, "key": lift.key, "value": lift.value}
+    with pytest.raises(ValueError, match=r"documents\.key must have shape \(1 or 2, 23\), but it"):
+        Lift(**plain, documents=Documents(LABELS, LABELS[:, :9]))
+    with pytest.raises(ValueError, match=r"sink must have shape \(1 or 2, 4, 1 or 23\), but it is"):
+        Lift(**plain, sink=torch.zeros(1, 2, 1))
+    centers = torch.zeros(1, 1, 23)
+    with pytest.raises(ValueError, match=r"pair\.precision must have shape"):
+        Lift(**plain, pair=Pair(centers, centers, torch.ones(1, 3, 1)))
+    with pytest.raises(ValueError, match=r"pair\.key must have shape \(1 or 2, 1 or 2, 23\)"):
+        Lift(**plain, pair=Pair(centers, torch.zeros(1, 4, 23), torch.ones(1, 4, 1)))

@@ -89,6 +89,7 @@ class Lift:
             )
         if self.key_bias is not None:
             self._check_bias(self.key_bias)
+        self._check_extras()
 
     def _check_bias(self, bias: Tensor) -> None:
         batch, heads, length = self.key.shape[:3]
@@ -98,6 +99,32 @@ class Lift:
                 f"key_bias must have shape (batch or 1, key heads or 1, keys) = ({batch} or 1, "
                 f"{heads} or 1, {length}), but it is {tuple(bias.shape)}"
             )
+
+    def _check_extras(self) -> None:
+        batch, heads, queries, _ = self.query.shape
+        key_heads, keys = self.key.shape[1:3]
+        wanted: list[tuple[str, Tensor, tuple[tuple[int, ...], ...]]] = []
+        if self.pair is not None:
+            pair = self.pair
+            wanted += [
+                ("pair.query", pair.query, ((1, batch), (1, heads), (queries,))),
+                ("pair.key", pair.key, ((1, batch), (1, key_heads), (keys,))),
+                ("pair.precision", pair.precision, ((1, batch), (1, heads), (1, queries))),
+            ]
+        if self.documents is not None:
+            wanted += [
+                ("documents.query", self.documents.query, ((1, batch), (queries,))),
+                ("documents.key", self.documents.key, ((1, batch), (keys,))),
+            ]
+        if self.sink is not None:
+            wanted.append(("sink", self.sink, ((1, batch), (heads,), (1, queries))))
+        for name, tensor, sizes in wanted:
+            fits = tensor.dim() == len(sizes)
+            if not fits or any(s not in allowed for s, allowed in zip(tensor.shape, sizes)):  # noqa: B905
+                shape = ", ".join(" or ".join(map(str, sorted(set(a)))) for a in sizes)
+                raise ValueError(
+                    f"{name} must have shape ({shape}), but it is {tuple(tensor.shape)}"
+                )
 
     @property
     def groups(self) -> int:
