@@ -81,11 +81,12 @@ def test_sample_repeats_and_shows_the_prompt(
 ) -> None:
     texts = []
     for seed in (1, 1, 2):
-        assert main(["sample", str(trained), "--prompt=bad", f"--seed={seed}"]) == 0
+        arguments = ["--prompt=bad", f"--seed={seed}", "--tokens=40"]
+        assert main(["sample", str(trained), *arguments]) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] != texts[2]
     assert texts[0].startswith("bad")
-    assert len(texts[0]) == 3 + 300 + 1
+    assert len(texts[0]) == 3 + 40 + 1
     main(["sample", str(trained), "--samples=3", "--tokens=5", "--temperature=0"])
     assert capsys.readouterr().out.count("---") == 2
 

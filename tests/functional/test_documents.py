@@ -1,5 +1,7 @@
 """Documents packed in one row: none sees another, on any path, and positions start anew."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -91,7 +93,7 @@ def test_positions_start_anew_and_padding_is_not_counted() -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_sizes_that_do_not_fit_are_named() -> None:
     lift = packed()
-    plain = {"query": lift.query, "key": lift.key, "value": lift.value}
+    plain: dict[str, Any] = {"query": lift.query, "key": lift.key, "value": lift.value}
     with pytest.raises(ValueError, match=r"documents\.key must have shape \(1 or 2, 23\), but it"):
         Lift(**plain, documents=Documents(LABELS, LABELS[:, :9]))
     with pytest.raises(ValueError, match=r"sink must have shape \(1 or 2, 4, 1 or 23\), but it is"):
