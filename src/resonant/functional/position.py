@@ -54,8 +54,7 @@ def rotate(
 
     Raises ``ValueError`` for an unknown convention.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention is {' or '.join(CONVENTIONS)}; it is {convention!r}")
+    check_convention(convention)
     cos, sin = angle.cos(), angle.sin()
     if convention == "half":
         first, second = features.chunk(2, dim=-1)
@@ -64,6 +63,12 @@ def rotate(
     turned = [first * cos - second * sin, second * cos + first * sin]
     joined = torch.cat(turned, -1) if convention == "half" else torch.stack(turned, -1).flatten(-2)
     return joined.to(features.dtype)
+
+
+def check_convention(convention: str) -> None:
+    """Raise ``ValueError`` unless ``convention`` is a way to pair features."""
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention is {' or '.join(CONVENTIONS)}; it is {convention!r}")
 
 
 def sinusoidal_encoding(

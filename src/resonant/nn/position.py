@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..functional.lift import Lift
 from ..functional.position import (
     ADMISSIBLE,
-    CONVENTIONS,
     Convention,
+    check_convention,
     gaussian_locality,
     morlet_constraints,
     morlet_encoding,
@@ -68,8 +68,7 @@ class RotaryPosition(HeadPosition):
         self, head_dim: int, base: float = 10_000.0, *, convention: Convention = "half"
     ) -> None:
         super().__init__()
-        if convention not in CONVENTIONS:
-            raise ValueError(f"convention is {' or '.join(CONVENTIONS)}; it is {convention!r}")
+        check_convention(convention)
         self.head_dim, self.base = head_dim, base
         self.convention: Convention = convention
         rotary_frequencies(head_dim, base)  # refuses what has no frequencies
@@ -111,8 +110,7 @@ class RelativeMorletPosition(HeadPosition):
         super().__init__()
         if not ell > 0:
             raise ValueError(f"ell is a width in positions and must be above 0, but it is {ell}")
-        if convention not in CONVENTIONS:
-            raise ValueError(f"convention is {' or '.join(CONVENTIONS)}; it is {convention!r}")
+        check_convention(convention)
         self.convention: Convention = convention
         self.omega = WideVector(rotary_frequencies(head_dim, base))
         self.ell = HeadScalar(num_heads, ell, positive=True)
