@@ -23,7 +23,7 @@ ARROWS = {
     "experiments": {"data", "models", "training"},  # their configs alone, checked below
     "training": {"data", "experiments", "models"},
     "report": {"training"},
-    "checks": set(),
+    "checks": {"nn"},
     "cli": {"checks", "data", "experiments", "models", "report", "training"},
     "testing": {"checks", "functional", "nn"},
 }

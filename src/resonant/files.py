@@ -89,6 +89,8 @@ def disk_error(error: OSError) -> UserError:
         move = "free some space"
     else:
         move = "check that the path is right and may be written"
+    if error.strerror is None:  # raised by ourselves, with a sentence of its own
+        return UserError(str(error))
     where = f"{error.filename}: " if error.filename else ""
     return UserError(
         f"{where}{error.strerror}; {move}, then run the same command again: what is finished is "

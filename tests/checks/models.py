@@ -106,7 +106,7 @@ class Peeking(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.mix(self.embedding(tokens))
-        x = x + 1e-3 * F.pad(x[:, 1:], (0, 0, 0, 1))
+        x = x + 0.1 * x.cumsum(1) + 1e-3 * F.pad(x[:, 1:], (0, 0, 0, 1))
         return self.out(x)
 
 
@@ -164,6 +164,94 @@ class IgnoresPadding(nn.Module):
 
     def forward(self, x: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         return self.encoder(x)
+
+
+class TurnedInside(nn.Module):
+    """Batch first outside, sequence first inside: bidirectional all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(50, WIDTH)
+        self.rnn = nn.LSTM(WIDTH, WIDTH // 2, bidirectional=True)
+        self.unused = nn.GRU(WIDTH, WIDTH)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.rnn(self.embedding(tokens).transpose(0, 1))[0].transpose(0, 1)
+
+
+class ZeroAtFirst(nn.Module):
+    """Attention behind a projection that starts at zero, and a padding mask that is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(50, WIDTH)
+        self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+        nn.init.zeros_(self.attention.out_proj.weight)
+
+    def forward(self, tokens: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        x = self.embedding(tokens)
+        return x + self.attention(x, x, x, need_weights=False)[0]
+
+
+class RunningSum(nn.Module):
+    """Causal but for the last token of each block; its cache remembers nothing; tiny outputs."""
+
+    def __init__(self, block: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.block = block
+        self.embedding = nn.Embedding(50, WIDTH)
+
+    def new_cache(self) -> list[Tensor]:
+        return []
+
+    def forward(self, tokens: Tensor, cache: list[Tensor] | None = None) -> Tensor:
+        x = 1e-7 * self.embedding(tokens)
+        total = x.cumsum(1)
+        if self.block and tokens.shape[1] > self.block:
+            peek = torch.zeros_like(x)
+            last = torch.arange(self.block - 1, tokens.shape[1] - 1, self.block)
+            peek[:, last] = x[:, last + 1]
+            total = total + peek
+        return total
+
+
+class Masked(nn.Module):
+    """A sound encoder whose ``attention_mask`` is boolean; ``blocked`` says what True means."""
+
+    def __init__(self, blocked: bool = False, positions: int = 200) -> None:
+        super().__init__()
+        self.blocked = blocked
+        self.embedding = nn.Embedding(50, WIDTH)
+        self.places = nn.Embedding(positions, WIDTH)
+        self.inner = MaskedEncoder()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        x = self.embedding(input_ids)
+        padding = None
+        if attention_mask is not None:
+            if attention_mask.dtype != torch.bool:
+                raise TypeError("attention_mask must be boolean")
+            padding = attention_mask if self.blocked else ~attention_mask
+        real = torch.ones_like(input_ids) if padding is None else (~padding).long()
+        return self.inner(x + self.places((real.cumsum(1) - 1).clamp(min=0)), padding)
+
+
+def raising() -> nn.Module:
+    """A factory with a fault of its own."""
+    raise KeyError("depth")
+
+
+def uncallable() -> tuple[nn.Module, Tensor]:
+    """A model with inputs that do not fit it."""
+    return encoder(), torch.randn(2, 9, 7)
+
+
+def difference(first: Tensor, second: Tensor) -> Tensor:
+    """A function that is no factory."""
+    return first - second
 
 
 NOT_A_MODEL = 3

@@ -1,5 +1,7 @@
 """The checks tell sound models from unsound ones, and name the layer."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -118,13 +120,13 @@ def test_what_cannot_be_told_is_not_certified() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x / 0.0 * 0.0
 
-    for module, why in (
-        (Drawing(), "one input gives two outputs"),
-        (Constant(), "does not depend on the input"),
-        (Nothing(), "not finite"),
+    for module, status, why in (
+        (Drawing(), "fails", "one input gives two outputs"),
+        (Constant(), "not checked", "no output depends on an earlier token"),
+        (Nothing(), "fails", "not finite"),
     ):
         verdict = check_causality(Subject(module, torch.randn(2, 9, 4)))
-        assert verdict.status == "fails"
+        assert verdict.status == status
         assert why in verdict.says
     certificate = certify(Subject(models.Recurrent(), torch.randn(2, 9, 16)), ("padding", "cache"))
     assert not certificate.holds  # nothing was checked
@@ -135,7 +137,7 @@ def test_a_model_that_raises_is_reported() -> None:
         def forward(self, x: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
             if key_padding_mask is not None:
                 raise RuntimeError("no masks today")
-            return x
+            return x.cumsum(1)
 
     verdicts = certify(Subject(Fixed(), torch.randn(2, 9, 4))).verdicts
     assert verdicts[1].status == "fails"
@@ -159,6 +161,80 @@ def test_a_function_is_a_model_too() -> None:
     assert_causal(running_mean, torch.randn(2, 29, 3))
     with pytest.raises(AssertionError, match="causality fails"):
         assert_causal(lambda x: x - x.mean(1, keepdim=True), torch.randn(2, 29, 3))
+
+
+@pytest.mark.parametrize("make", [models.TurnedInside, models.encoder])
+def test_the_batch_is_not_taken_for_the_sequence(make) -> None:
+    assert guess_subject(make()).sequence_axis == 1
+    with pytest.raises(AssertionError, match="causality fails"):
+        assert_causal(make())
+
+
+def test_what_starts_at_zero_is_not_certified() -> None:
+    certificate = certify(guess_subject(models.ZeroAtFirst()))
+    assert {v.status for v in certificate.verdicts} == {"not checked"}
+    assert not certificate.holds
+    assert "starts at zero (give it weights)" in certificate.verdicts[0].says
+
+
+@pytest.mark.parametrize("block", [5, 16, 64, 128])
+def test_a_leak_at_the_end_of_blocks_is_found(block: int) -> None:
+    with pytest.raises(AssertionError, match="causality fails") as caught:
+        assert_causal(models.RunningSum(block))
+    where = re.search(r"from (\d+) on changes token (\d+) ", str(caught.value))
+    assert where is not None
+    assert int(where[1]) % block == 0
+    assert int(where[2]) == int(where[1]) - 1
+    assert_causal(models.RunningSum(0))
+
+
+def test_small_outputs_are_held_to_their_own_size() -> None:
+    with pytest.raises(AssertionError, match="cache fails"):
+        assert_cache(models.RunningSum(0))
+
+
+def test_attention_masks_of_either_meaning_and_kind() -> None:
+    assert_padding(models.Masked())
+    assert_padding(models.Masked(blocked=True), mask_means="padding")
+    with pytest.raises(AssertionError, match="padding fails"):
+        assert_padding(models.Masked(blocked=True))
+
+
+def test_short_tables_of_positions_are_taken_into_account() -> None:
+    subject = guess_subject(models.Masked(positions=16))
+    assert (subject.length, subject.sequence_axis) == (13, 1)
+    assert_causal(models.Masked(positions=16))
+
+
+def test_padding_that_reaches_nothing_certifies_nothing() -> None:
+    class Backwards(nn.Module):
+        def forward(self, x: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+            return torch.cat([x[:, :1], x[:, 1:] + 0.5 * x[:, :-1].sign() * 0], 1)
+
+    verdict = certify(Subject(Backwards(), torch.randn(2, 9, 4)), ("padding",)).verdicts[0]
+    assert verdict.status == "not checked"
+
+
+def test_a_model_that_cannot_be_called_is_a_mistake_of_the_user() -> None:
+    with pytest.raises(ValueError, match=r"cannot be called with inputs of shape \(2, 9, 7\)"):
+        certify(Subject(models.encoder(), torch.randn(2, 9, 7)))
+    with pytest.raises(ValueError, match="forward has no argument 'nosuch'; it has x"):
+        Subject(models.MaskedEncoder(), torch.randn(2, 9, 16), mask_argument="nosuch")
+    for tolerance in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="tolerance is a number from 0 on"):
+            certify(Subject(models.encoder(), torch.randn(2, 9, 16)), tolerance=tolerance)
+
+
+def test_rounding_is_named_where_it_may_be_the_cause() -> None:
+    class Spectral(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            kernel = torch.fft.rfft(torch.ones(x.shape[1]) * 0.1, 2 * x.shape[1])
+            spectrum = torch.fft.rfft(x, 2 * x.shape[1], dim=1) * kernel[:, None]
+            return torch.fft.irfft(spectrum, 2 * x.shape[1], dim=1)[:, : x.shape[1]]
+
+    verdict = check_causality(Subject(Spectral(), torch.randn(2, 29, 4)))
+    assert "may be rounding (of an FFT, say): see tolerance" in verdict.says
+    assert_causal(Spectral(), torch.randn(2, 29, 4), tolerance=1e-3)
 
 
 def test_what_is_no_sequence_says_so() -> None:

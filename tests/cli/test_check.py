@@ -33,7 +33,7 @@ def test_certificates(
 
 def test_options_reach_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "certificate.json"
-    arguments = ["check", "tests.checks.models:Recurrent", "--sequence-first", "--length=11"]
+    arguments = ["check", "tests.checks.models:Recurrent", "--layout=sequence-first", "--length=11"]
     assert main([*arguments, "--width=16", "--checks=causality", f"--out={out}"]) == 0
     assert "features (11, 3, 16)" in capsys.readouterr().out
     certificate = json.loads(out.read_text())
@@ -57,7 +57,19 @@ def test_a_folder_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["no/such/file.py:ours"], "there is no file no/such/file.py"),
         (["ours"], "names no model; give package.module:name"),
         (["tests.checks.models:ours", "--checks=casuality"], "did you mean 'causality'"),
-        (["tests.checks.models:ours", "--width=7"], "on the command line --vocabulary N"),
+        (
+            ["tests.checks.models:ours", "--width=7"],
+            "see --vocabulary, --width, --length",
+        ),
+        (["tests.checks.models:ours", "--length=2"], "--length is too small: 2"),
+        (["tests.checks.models:with_inputs", "--length=9"], "brings its own"),
+        (["tests.checks.models:encoder", "--tolerance=nan"], "tolerance is a number from 0 on"),
+        (["tests.checks.models:Masked", "--mask-argument=nosuch"], "forward has no argument"),
+        (["tests.checks.broken:raising"], "importing 'tests.checks.broken' raises RuntimeError"),
+        (["tests.checks.models:raising"], "building tests.checks.models:raising raises KeyError"),
+        (["tests.checks.models:uncallable"], "cannot be called with inputs of shape (2, 9, 7)"),
+        (["tests.checks.models:difference"], "cannot be called without arguments"),
+        (["src"], "src holds no config.json"),
         (["tests.checks.models:ours", "--plugins=absent"], "cannot import the plugin 'absent'"),
     ],
 )
@@ -97,7 +109,9 @@ def test_sample_repeats_and_shows_the_prompt(
         (["--prompt="], "the prompt has 0 characters"),
         (["--temperature=-1"], "temperature must be at least 0"),
         (["--top-p=2"], "top_p is a probability"),
-        (["--tokens=-3"], "max_new_tokens must be at least 0"),
+        (["--tokens=-3"], "--tokens must be at least 0; it is -3"),
+        (["--samples=0"], "--samples must be at least 1; it is 0"),
+        (["--context=0"], "--context must be at least 2; it is 0"),
     ],
 )
 def test_mistakes_in_sampling(
@@ -112,3 +126,14 @@ def test_no_model_to_sample_from(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (
         "holds no model.safetensors; give the folder of a finished run" in capsys.readouterr().err
     )
+
+
+def test_a_folder_half_written(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (trained / "config.yaml").write_text("")
+    assert main(["sample", str(trained), "--tokens=3"]) == 0
+    (trained / "config.json").write_text("{ no")
+    assert main(["sample", str(trained)]) == 2
+    assert "config.json is damaged" in capsys.readouterr().err
+    (trained / "config.json").unlink()
+    assert main(["sample", str(trained)]) == 2
+    assert "holds no config.json; give a folder written by save" in capsys.readouterr().err

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from resonant.errors import UserError
 from resonant.experiments import EXPERIMENTS, Experiment
 from resonant.functional import mechanism, mechanisms
 from resonant.models.configs import SCALARS
 from resonant.models.language import LanguageModel
-from resonant.training.configs import config_hash, differences, replaced, run_config
+from resonant.training.compare import make_plan
+from resonant.training.configs import RunConfig, config_hash, differences, replaced, run_config
 
 
 @pytest.fixture(params=EXPERIMENTS)
@@ -117,3 +119,59 @@ def test_the_demo_is_the_size_it_claims_and_can_fail() -> None:
     assert demo.seeds == 3
     assert (demo.base.model.layers, demo.base.model.width) == (2, 64)
     assert (demo.base.training.batch_size, demo.base.training.context) == (16, 128)
+
+
+def planned(arms: list[str], **overrides: object) -> list[RunConfig]:
+    options = {name.replace("__", "."): value for name, value in overrides.items()}
+    plan = make_plan(
+        EXPERIMENTS["stdlib"],
+        EXPERIMENTS["stdlib"].base,
+        arms=arms,
+        seeds=[0],
+        out=Path("nowhere"),
+        data_dir=None,
+        overrides=options,
+    )
+    return list(plan.runs)
+
+
+@pytest.mark.parametrize(
+    ("arms", "option", "value"),
+    [
+        (["softmax", "krause-window"], "model__attention__gate", "energy"),
+        (["softmax"], "model__attention__window", 8),
+        (["softmax", "softmax-gate"], "model__position__kind", "sinusoidal"),
+        (["softmax", "softmax-gate"], "model__attention__scalars", {"sigma": 3.0}),
+    ],
+)
+def test_an_option_that_changes_no_arm_is_refused(
+    arms: list[str], option: str, value: object
+) -> None:
+    with pytest.raises(
+        UserError, match=f"--{option.replace('__', '.')} changes none of these arms"
+    ):
+        planned(arms, **{option: value})
+
+
+def test_an_option_that_makes_an_arm_its_control_is_refused() -> None:
+    with pytest.raises(UserError, match="softmax-morlet is the same as its control softmax-lea"):
+        planned(["softmax-learned", "softmax-morlet"], model__position__kind="sinusoidal")
+    runs = planned(["softmax", "softmax-gate"], model__attention__standardize="none")
+    assert {run.model.attention.standardize for run in runs} == {"none"}
+
+
+def test_more_context_than_learned_positions_is_refused() -> None:
+    with pytest.raises(UserError, match=r"pass --model\.position\.max_length 256"):
+        planned(["softmax-learned"], training__context=256)
+
+
+def test_one_arm_alone_takes_any_field() -> None:
+    for arm in EXPERIMENTS["stdlib"].arms:
+        alone = EXPERIMENTS["stdlib"].alone(arm.name)
+        plain = EXPERIMENTS["stdlib"].config(alone.base, arm, 0, {})
+        assert alone.config(alone.base, alone.arms[0], 0, {}) == plain
+    softmax = EXPERIMENTS["stdlib"].alone("softmax")
+    options = {"model.attention.mechanism": "krause", "model.attention.gate": "energy"}
+    config = softmax.config(softmax.base, softmax.arms[0], 0, options)
+    assert config.model.attention.mechanism == "krause"
+    assert config.model.attention.gate == "energy"

@@ -276,6 +276,22 @@ def test_a_sink_is_compared_with_the_whole_logit() -> None:
     assert (attention_weights(lift, Causal()).sum(-1) < 1).all()
 
 
+@pytest.mark.parametrize("shape", [(40, 1), (1, 1, 40, 1), (1, 2, 1, 1), (40, 40)])
+def test_a_sink_stands_beside_any_mask(shape: tuple[int, ...]) -> None:
+    query = torch.randn(1, 4, 40, 8, dtype=torch.float64)
+    key, value = (torch.randn(1, 2, 40, 8, dtype=torch.float64) for _ in range(2))
+    if len(shape) == 4 and shape[1] > 1:
+        shape = (1, 4, 1, 1)
+    mask = torch.rand(shape) > 0.3
+    lift = sink_lift(query, key, value, torch.randn(4))
+    for neighborhood in (Full(), Causal(), Causal(5)):
+        ours, whole = (
+            attend(lift, neighborhood, attn_mask=mask, path=path)
+            for path in ("auto", "materialized")
+        )
+        torch.testing.assert_close(ours, whole)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_refused_says_why() -> None:
     lift = softmax_lift(*(torch.randn(1, 2, 9, 8) for _ in range(3)))

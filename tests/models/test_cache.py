@@ -235,6 +235,38 @@ def test_what_a_cache_refuses_says_why() -> None:
             layer(x, is_causal=True, attn_mask=torch.zeros(5, 5), cache=layer.new_cache())
 
 
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_a_refused_call_leaves_the_cache_as_it_was(kind: str) -> None:
+    model = build(kind, gate="prefix")
+    ids, _ = tokens()
+    labels = torch.zeros(3, LENGTH, dtype=torch.long)
+    cache = model.new_cache()
+    with pytest.raises(ValueError, match="no_grad"):
+        model(ids[:, :5], cache=cache)
+    with torch.no_grad():
+        full = model(ids)
+        first = model(ids[:, :5], cache=cache)
+        with pytest.raises(ValueError, match="in every call or in none"):
+            model(ids[:, 5:9], documents=labels[:, 5:9], cache=cache)
+        with pytest.raises(ValueError, match="call eval"):
+            model.train()(ids[:, 5:9], cache=cache)
+        model.eval()
+        rest = model(ids[:, 5:], cache=cache)
+    torch.testing.assert_close(torch.cat([first, rest], 1), full, atol=1e-9, rtol=1e-9)
+
+
+@torch.no_grad()
+def test_learned_positions_count_neither_padding_nor_other_documents() -> None:
+    model = build("learned", max_length=8)
+    ids, _ = tokens()
+    packed = torch.tensor([[0] * 8 + [1] * 8])
+    assert model(ids[:1, :16], documents=packed).shape == (1, 16, 32)
+    padding = torch.arange(16) < 8
+    assert model(ids[:1, :16], key_padding_mask=padding.unsqueeze(0)).shape == (1, 16, 32)
+    with pytest.raises(ValueError, match="max_length = 8, but the sequence has 9 tokens"):
+        model(ids[:, :9])
+
+
 def test_added_positions_are_the_ones_without_rotation() -> None:
     for kind in POSITIONS:
         model = build(kind)

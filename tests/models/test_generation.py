@@ -51,8 +51,10 @@ def test_a_seed_repeats_and_another_does_not() -> None:
     assert not torch.equal(first, other)
     assert torch.equal(state, torch.get_rng_state())
     model.train()
+    model.blocks[0].eval()
+    modes = [module.training for module in model.modules()]
     resonant.generate(model, prompts(), 2)
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
 
 
 def shares(logits: Tensor, **options: float) -> Tensor:
@@ -77,6 +79,7 @@ def test_temperature_top_k_and_top_p_by_their_definitions() -> None:
     assert shares(logits, temperature=1.0, top_k=1)[0] == 1.0
     assert shares(logits, temperature=1.0, top_k=99, top_p=1.0)[3] > 0.02
     assert choose_token(logits.unsqueeze(0), 0.0).tolist() == [0]
+    assert choose_token(100 * logits.unsqueeze(0), 1e-40).tolist() == [0]
 
 
 def test_a_stop_token_ends_its_row() -> None:
@@ -106,6 +109,7 @@ def test_beyond_the_context_it_goes_on_from_the_last_half() -> None:
         resonant.generate(model, prompts(), 60, temperature=0.0)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_numbers_out_of_range_say_so() -> None:
     model, ids = build("rotary"), prompts()
     cases = [
@@ -122,6 +126,9 @@ def test_numbers_out_of_range_say_so() -> None:
         resonant.generate(model, ids[:, :0], 3)
     with pytest.raises(ValueError, match="pad prompts of several lengths on the left"):
         resonant.generate(model, ids, 3, key_padding_mask=torch.ones(3, 9, dtype=torch.bool))
+    for mask in (torch.zeros(3, 8), torch.zeros(1, 9), torch.zeros(9)):
+        with pytest.raises(ValueError, match=r"have the shape \(batch, prompt\), but they are"):
+            resonant.generate(model, ids, 3, key_padding_mask=mask.bool())
     with pytest.raises(ValueError, match="max_new_tokens must be at least 0; it is -1"):
         resonant.generate(model, ids, -1)
     assert torch.equal(resonant.generate(model, ids, 0), ids)

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from resonant.functional import Causal, Full
 from resonant.functional.attend import record_paths
-from resonant.nn import Attention, EnergyGate, attention
+from resonant.nn import (
+    Attention,
+    EnergyGate,
+    RelativeMorletPosition,
+    RotaryPosition,
+    attention,
+)
 from resonant.training.configs import TrainingConfig
 from resonant.training.loop import build_optimizer
 
@@ -79,6 +85,35 @@ def test_padding_is_not_counted() -> None:
         padded, _ = module(x, key_padding_mask=mask)
         alone, _ = module(x[:, 6:])
         torch.testing.assert_close(padded[:, 6:], alone)
+
+
+@pytest.mark.parametrize("blocked", [-1e9, -1e4, torch.finfo(torch.float64).min, -math.inf])
+def test_padding_written_as_a_large_negative_number_is_padding(blocked: float) -> None:
+    module, x = build(gate=EnergyGate(EMBED, HEADS), neighborhood=Causal()), tokens()
+    mask = torch.zeros(2, 20, dtype=torch.float64)
+    mask[:, :6] = blocked
+    loud = x.clone()
+    loud[:, :6] *= 50
+    quiet, changed = (module(each, key_padding_mask=mask)[0][:, 6:] for each in (x, loud))
+    assert torch.equal(quiet, changed)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_parts_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match=r"use EnergyGate\(16, 4\)"):
+        build(gate=EnergyGate(EMBED, 2))
+    with pytest.raises(ValueError, match=r"keys here come from 6 features and have 2 heads"):
+        build(gate=EnergyGate(EMBED, 2), kdim=6, num_key_value_heads=2)
+    x = tokens()
+    for position in (RotaryPosition(2), RelativeMorletPosition(8, 4)):
+        with pytest.raises(ValueError, match="head_dim must be that of the attention's heads"):
+            build(position=position)(x)
+    with pytest.raises(ValueError, match="num_heads must be that of the attention"):
+        build(position=RelativeMorletPosition(4, 3))(x)
+    with pytest.raises(TypeError, match=r"convert 0/1 integers with \.bool"):
+        build()(x, key_padding_mask=torch.zeros(2, 20, dtype=torch.long))
+    with pytest.raises(ValueError, match="documents labels the tokens of self-attention"):
+        build()(x, documents=torch.zeros(20, dtype=torch.long))
 
 
 def test_cross_attention_gates_what_is_attended_to() -> None:

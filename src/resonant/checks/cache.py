@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calls import Subject, difference, evaluating, rounding
+from ..nn.modes import evaluating
+from .calls import BLIND, Subject, depends, difference, rounding
 from .certificate import Verdict
 from .locate import record
 from .padding import padded_rows
@@ -33,10 +34,13 @@ def check_cache(subject: Subject) -> Verdict:
     if subject.mask is not None:
         rows, real = padded_rows(subject, "left", 0)
     with evaluating(subject.model):
+        if not depends(subject, on="past"):
+            return Verdict("cache", "not checked", BLIND)
+        subject = subject.with_fitting_mask()
         try:
             whole = subject.call(rows, **({} if real is None else subject.with_mask(real)))
             worst, reordered = _decode(subject, step, rows, real, whole=whole)
-            limit = rounding(whole.dtype) * (1.0 + _largest(whole, real))
+            limit = rounding(whole if real is None else whole[real])
             layer = None
             if worst > limit:
                 layer = _layer(subject, step, rows, limit=limit)
@@ -111,10 +115,6 @@ def _reorder(state: Any, order: Tensor) -> bool:
             getattr(state, name)(order)
             return True
     return False
-
-
-def _largest(whole: Tensor, real: Tensor | None) -> float:
-    return (whole if real is None else whole[real]).abs().max().item()
 
 
 def _layer(subject: Subject, step: Step, rows: Tensor, *, limit: float) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..nn.modes import evaluating
 
 # Names under which models take a padding mask, and what True or 1 means there.
 MASKS = {
@@ -19,7 +20,9 @@ MASKS = {
     "padding_mask": "padding",
     "attention_mask": "real",
 }
-LENGTHS = (29, 31, 37, 41, 43)  # unlike the sizes of most layers, so that an axis can be told
+# Tried in this order: past the blocks of 128 that kernels work in, then short enough for small
+# tables of positions; unlike the sizes of most layers, so that an axis can be told.
+LENGTHS = (131, 137, 61, 29, 31, 13)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Subject:
     axis. ``mask_argument`` is the name of the padding mask among the arguments of ``forward``
     (found by its usual names if None), ``mask_means`` what True says there: "padding" or "real".
 
-    Raises ``ValueError`` for inputs of other shapes, or too short to cut.
+    Raises ``ValueError`` for inputs of other shapes, or too short to cut, and for a mask's name
+    that ``forward`` does not have.
     """
 
     model: Callable[..., Any]
@@ -41,6 +45,7 @@ class Subject:
     sequence_axis: int = 1
     mask_argument: str | None = None
     mask_means: str | None = None
+    boolean_mask: bool = False  # where the usual form of attention_mask is refused
 
     def __post_init__(self) -> None:
         if self.sequence_axis not in (0, 1):
@@ -52,6 +57,12 @@ class Subject:
             )
         if self.mask_means not in (None, "padding", "real"):
             raise ValueError(f"mask_means is padding or real; it is {self.mask_means!r}")
+        named = self.parameters
+        free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in named.values())
+        if self.mask_argument is not None and self.mask_argument not in named and not free:
+            raise ValueError(
+                f"forward has no argument {self.mask_argument!r}; it has {', '.join(named)}"
+            )
 
     @property
     def length(self) -> int:
@@ -77,9 +88,22 @@ class Subject:
         """The padding mask as an argument of the model; ``real`` (batch, sequence) True = token."""
         assert self.mask is not None
         name, means = self.mask
-        if name == "attention_mask":  # transformers counts: 1 = a token
-            return {name: real.long()}
-        return {name: real if means == "real" else ~real}
+        mask = real if means == "real" else ~real
+        if name == "attention_mask" and not self.boolean_mask:
+            return {name: mask.long()}  # as in transformers, 1 = a token
+        return {name: mask}
+
+    def with_fitting_mask(self) -> Subject:
+        """The subject with the kind of mask that its model takes: integers or booleans."""
+        if self.mask is None or self.mask[0] != "attention_mask":
+            return self
+        rows = self.rows(self.inputs)
+        real = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
+        try:
+            self.call(rows, **self.with_mask(real))
+        except Exception:  # a stranger's model may raise anything
+            return dataclasses.replace(self, boolean_mask=True)
+        return self
 
     def rows(self, x: Tensor) -> Tensor:
         """A tensor with batch first and the sequence second, or back again."""
@@ -139,24 +163,12 @@ def tensors_in(value: Any) -> list[Tensor]:
     return []
 
 
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation without gradients; the mode of every module is restored."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    if isinstance(model, nn.Module):
-        model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
-
-
-def rounding(dtype: torch.dtype) -> float:
-    """The largest relative difference that other shapes may cause by rounding alone."""
-    return {torch.float64: 1e-9, torch.float32: 1e-4}.get(dtype, 3e-2)
+def rounding(output: Tensor) -> float:
+    """The largest difference that other shapes may cause by rounding alone in such outputs."""
+    if output.numel() == 0:
+        return 0.0
+    relative = {torch.float64: 1e-9, torch.float32: 1e-4}.get(output.dtype, 3e-2)
+    return relative * output.abs().max().item()
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:
@@ -168,39 +180,86 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     return apart.masked_fill(same, 0.0).nan_to_num(float("inf"), float("inf")).max().item()
 
 
+def depends(subject: Subject, *, on: str) -> bool:
+    """Whether outputs depend on earlier tokens ("past"), later ones ("future") or other "rows"."""
+    rows = subject.rows(subject.inputs)
+    reference, half = subject.call(rows), subject.length // 2
+    for seed in (0, 1):
+        replaced = rows.clone()
+        changed, same = {
+            "past": ((slice(None), slice(half)), (slice(None), slice(half, None))),
+            "future": ((slice(None), slice(half, None)), (slice(None), slice(half))),
+            "rows": ((slice(1),), (slice(1, None),)),
+        }[on]
+        replaced[changed] = subject.noise(rows[changed], seed=seed, loud=seed > 0)
+        if not torch.equal(subject.call(replaced)[same], reference[same]):
+            return True
+    return False
+
+
+BLIND = (
+    "no output depends on an earlier token, so nothing could be seen: the model looks at each "
+    "token alone, or its last layer starts at zero (give it weights), or batch and sequence are "
+    "the other way round (sequence_axis)"
+)
+
+
 def guess_subject(
     model: Any, *, length: int | None = None, batch: int = 3, seed: int = 0, **known: Any
 ) -> Subject:
     """A subject with inputs that the model takes, found by trying.
 
-    Token ids if the model has an embedding, else features as wide as its first layers; the sequence
-    first if one of its modules says ``batch_first=False``. ``known`` are fields of ``Subject``, and
-    ``vocabulary`` or ``width``, which decide the kind.
+    Token ids if the model has an embedding, else features as wide as its first layers. The sequence
+    is on the axis along which outputs depend on one another. ``known`` are fields of ``Subject``,
+    and ``vocabulary`` or ``width``, which decide the kind.
 
-    Raises ``ValueError`` when no guess is taken, with the model's last words.
+    Raises ``ValueError`` when no guess is taken, with the model's words about the first.
     """
     vocabulary, width = known.pop("vocabulary", None), known.pop("width", None)
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    if "sequence_axis" not in known:
-        late = any(getattr(m, "batch_first", True) is False for m in modules)
-        known["sequence_axis"] = 0 if late else 1
     sizes = {size for m in modules for p in m.parameters(recurse=False) for size in p.shape}
-    length = length or next((n for n in LENGTHS if n not in sizes), LENGTHS[0])
-    last = "it has no layers to guess from"
-    dtype = next((p.dtype for m in modules for p in m.parameters()), torch.float32)
+    lengths = [n for n in LENGTHS if n not in sizes] if length is None else [length]
+    first = next((p for m in modules for p in m.parameters()), torch.zeros(1))
+    words, blind = None, None
     for kind, size in _guesses(modules, vocabulary, width):
-        inputs = _draw(kind, size, (batch, length), dtype=dtype, seed=seed)
-        try:
-            subject = Subject(model, inputs.movedim(1, known["sequence_axis"]), **known)
-            with evaluating(model):
-                subject.call(subject.rows(subject.inputs))
-            return subject
-        except Exception as error:  # a stranger's model may raise anything
-            last = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        for tokens in lengths:
+            inputs = _draw(kind, size, (batch, tokens), like=first, seed=seed)
+            try:
+                subject, mixes = _oriented(model, inputs, known)
+                if mixes:
+                    return subject
+                blind = blind or subject
+            except Exception as error:  # a stranger's model may raise anything
+                words = words or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if blind is not None:
+        return blind
     raise ValueError(
-        f"cannot guess what the model takes ({last}); give inputs, or vocabulary (for token ids) "
-        "or width (for features)"
+        f"cannot guess what the model takes ({words or 'it has no layers to guess from'}); give "
+        "inputs, or vocabulary (for token ids) or width (for features), or another length"
     )
+
+
+def _oriented(model: Any, inputs: Tensor, known: dict[str, Any]) -> tuple[Subject, bool]:
+    """A subject that can be called, and whether the model mixes along its sequence alone."""
+    axes = [known["sequence_axis"]] if "sequence_axis" in known else [1, 0]
+    rest = {name: value for name, value in known.items() if name != "sequence_axis"}
+    fitting, errors = [], []
+    with evaluating(model):
+        for axis in axes:
+            try:
+                subject = Subject(model, inputs.movedim(1, axis), sequence_axis=axis, **rest)
+                subject.call(subject.rows(subject.inputs))
+                fitting.append(subject)
+            except Exception as error:  # a stranger's model may raise anything
+                errors.append(error)
+        if not fitting:
+            raise errors[0]
+        mixing = [
+            s
+            for s in fitting
+            if (depends(s, on="past") or depends(s, on="future")) and not depends(s, on="rows")
+        ]
+    return (mixing or fitting)[0], bool(mixing)
 
 
 def _guesses(
@@ -224,8 +283,8 @@ def _guesses(
                 yield "features", size
 
 
-def _draw(kind: str, size: int, shape: tuple[int, int], *, dtype: torch.dtype, seed: int) -> Tensor:
+def _draw(kind: str, size: int, shape: tuple[int, int], *, like: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if kind == "tokens":
-        return torch.randint(0, size, shape, generator=generator)
-    return torch.randn(*shape, size, generator=generator).to(dtype)
+        return torch.randint(0, size, shape, generator=generator).to(like.device)
+    return torch.randn(*shape, size, generator=generator).to(like)

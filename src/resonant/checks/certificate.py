@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from ..nn.modes import evaluating
 from .calls import Subject
 
 CHECKS = ("causality", "padding", "cache")
@@ -28,7 +29,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Certificate:
-    """All checks of one model; ``holds`` if none fails and at least one was made."""
+    """All checks of one model; ``holds`` if none fails and at least one could be made."""
 
     model: str
     verdicts: tuple[Verdict, ...]
@@ -55,12 +56,24 @@ def certify(
     """Make the ``checks`` of ``subject``.
 
     ``tolerance`` is the largest absolute difference to forgive where bits should be equal
-    (replaced futures, contents of padding). Raises ``ValueError`` for an unknown check.
+    (replaced futures, contents of padding). Raises ``ValueError`` for an unknown check, a tolerance
+    below 0, and a model that cannot be called.
     """
     from .cache import check_cache
     from .causality import check_causality
     from .padding import check_padding
 
+    if not 0.0 <= tolerance < float("inf"):
+        raise ValueError(f"tolerance is a number from 0 on; it is {tolerance}")
+    try:
+        with evaluating(subject.model):
+            subject.call(subject.rows(subject.inputs))
+    except Exception as error:  # a stranger's model may raise anything
+        shape = tuple(subject.inputs.shape)
+        raise ValueError(
+            f"the model cannot be called with inputs of shape {shape} "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+        ) from error
     verdicts = []
     for check in checks:
         if check == "causality":
@@ -82,7 +95,8 @@ def _describe(subject: Subject) -> str:
         count = sum(p.numel() for p in model.parameters())
     kind = "features" if inputs.is_floating_point() else "token ids"
     dtype = str(inputs.dtype).removeprefix("torch.")
+    axes = "batch, sequence" if subject.sequence_axis == 1 else "sequence, batch"
     return (
-        f"{name}, {count:,} parameters; {kind} {tuple(inputs.shape)}, {dtype}; "
+        f"{name}, {count:,} parameters; {kind} {tuple(inputs.shape)} ({axes}), {dtype}; "
         f"torch {torch.__version__}"
     )

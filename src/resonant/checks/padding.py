@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .calls import MASKS, Subject, difference, evaluating, rounding
+from ..nn.modes import evaluating
+from .calls import BLIND, MASKS, Subject, depends, difference, rounding
 from .certificate import Verdict
 from .locate import first_parting, record
 
@@ -23,6 +24,12 @@ def check_padding(subject: Subject, *, tolerance: float = 0.0) -> Verdict:
         return Verdict("padding", "not checked", says)
     failures, worst = [], 0.0
     with evaluating(subject.model):
+        if not depends(subject, on="past"):
+            return Verdict("padding", "not checked", BLIND)
+        subject = subject.with_fitting_mask()
+        if not any(_reaches_unmasked(subject, side) for side in ("left", "right")):
+            says = "padding reaches no real token even without the mask, so nothing could be seen"
+            return Verdict("padding", "not checked", says)
         for side in ("left", "right"):
             try:
                 apart, why = _one_side(subject, side, tolerance=tolerance)
@@ -57,6 +64,12 @@ def padded_rows(subject: Subject, side: str, seed: int) -> tuple[Tensor, Tensor]
     return torch.stack(rows), torch.stack(real)
 
 
+def _reaches_unmasked(subject: Subject, side: str) -> bool:
+    """Whether padding changes real tokens where nothing masks it."""
+    (rows, real), (other, _) = (padded_rows(subject, side, seed) for seed in (0, 1))
+    return difference(subject.call(rows)[real], subject.call(other)[real]) > 0.0
+
+
 def _one_side(
     subject: Subject, side: str, *, tolerance: float
 ) -> tuple[float, tuple[str, str | None] | None]:
@@ -75,7 +88,7 @@ def _one_side(
         apart = difference(padded[where], alone)
         if not padded[where].isfinite().all():
             return float("inf"), (f"{side} padding makes real tokens not finite", None)
-        if apart > rounding(alone.dtype) * (1.0 + alone.abs().max().item()):
+        if apart > rounding(output[real]):
             count = int((~where).sum())
             says = f"a row padded by {count} on the {side} differs by {apart:.2g} from it alone"
             hint = "; are positions counted from the padding?" if side == "left" else ""

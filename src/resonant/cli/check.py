@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import sys
@@ -23,7 +24,8 @@ MODEL is one of
 
 It must map a sequence to a sequence: token ids (batch, sequence) or features (batch, sequence,
 width). Which of the two, and how wide, is guessed unless you say.
-Status: 0 if nothing fails, 1 if something does, 2 if the model cannot be called."""
+Status: 0 if what was checked holds, 1 if something fails or nothing could be checked, 2 if the
+model cannot be built or called."""
 
 
 def main(arguments: list[str]) -> int:
@@ -44,8 +46,14 @@ def main(arguments: list[str]) -> int:
     model, inputs = _load(options.model)
     known: dict[str, Any] = {"mask_argument": options.mask_argument}
     known["mask_means"] = options.mask_means
-    if options.sequence_first or inputs is not None:
-        known["sequence_axis"] = 0 if options.sequence_first else 1
+    if options.layout is not None or inputs is not None:
+        known["sequence_axis"] = 0 if options.layout == "sequence-first" else 1
+    given = [n for n in ("vocabulary", "width", "length") if getattr(options, n) is not None]
+    if given and inputs is not None:
+        raise UserError(f"--{given[0]} is for guessing inputs, but {options.model} brings its own")
+    for name in given:
+        if getattr(options, name) < (4 if name == "length" else 1):
+            raise UserError(f"--{name} is too small: {getattr(options, name)}")
     try:
         if inputs is None:
             sizes = {"vocabulary": options.vocabulary, "width": options.width}
@@ -55,7 +63,7 @@ def main(arguments: list[str]) -> int:
             subject = Subject(model, inputs, **known)
         certificate = certify(subject, checks, tolerance=options.tolerance)
     except ValueError as error:
-        hint = "; on the command line --vocabulary N or --width N, --sequence-first"
+        hint = "; see --vocabulary, --width, --length and --layout" if inputs is None else ""
         raise UserError(str(error) + hint) from error
     print(certificate)
     if options.out is not None:
@@ -78,8 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--vocabulary", type=int, help="the model takes token ids below this")
     parser.add_argument("--width", type=int, help="the model takes features this wide")
-    parser.add_argument("--length", type=int, help="tokens of the input (29, or another prime)")
-    parser.add_argument("--sequence-first", action="store_true", help="(sequence, batch, ...)")
+    parser.add_argument("--length", type=int, help="tokens of the input (131, or fewer)")
+    layouts = ("batch-first", "sequence-first")
+    parser.add_argument("--layout", choices=layouts, help="axes of the input (found by trying)")
     parser.add_argument("--mask-argument", help="name of the padding mask among the arguments")
     parser.add_argument("--mask-means", choices=("padding", "real"), help="what True says in it")
     parser.add_argument(
@@ -98,7 +107,7 @@ def _load(name: str) -> tuple[Any, Any]:
 
         try:
             return LanguageModel.from_pretrained(name), None
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:
             raise UserError(str(error)) from error
     where, _, attribute = name.rpartition(":")
     if not where:
@@ -130,6 +139,14 @@ def _module(where: str) -> Any:
         raise UserError(
             f"cannot import {where!r} ({error}); run from the folder that holds it, or install it"
         ) from error
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's module may raise anything
+        raise UserError(f"importing {where!r} raises {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _build(made: Any, name: str) -> tuple[Any, Any]:
@@ -139,12 +156,16 @@ def _build(made: Any, name: str) -> tuple[Any, Any]:
         if not callable(made):
             raise UserError(f"{name} is a {type(made).__name__}, neither a model nor a function")
         try:
-            made = made()
+            inspect.signature(made).bind()
         except TypeError as error:
             raise UserError(
                 f"{name} cannot be called without arguments ({error}); write a function that "
                 "returns the model"
             ) from error
+        try:
+            made = made()
+        except Exception as error:  # a stranger's factory may raise anything
+            raise UserError(f"building {name} raises {_words(error)}") from error
     model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not callable(model) or not (inputs is None or isinstance(inputs, Tensor)):
         raise UserError(

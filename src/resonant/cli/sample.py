@@ -32,6 +32,10 @@ def main(arguments: list[str]) -> int:
     from ..models.generation import generate
     from ..models.language import LanguageModel
 
+    for name, least in (("samples", 1), ("context", 2), ("tokens", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} must be at least {least}; it is {value}")
     torch.set_num_threads(1)
     tokenizer = Tokenizer.load(directory)
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
@@ -50,7 +54,7 @@ def main(arguments: list[str]) -> int:
             seed=options.seed,
             context=options.context or _trained_context(directory),
         )
-    except ValueError as error:
+    except (ValueError, FileNotFoundError, OverflowError) as error:
         raise UserError(str(error)) from error
     for number, row in enumerate(drawn):
         if number:
@@ -64,7 +68,8 @@ def _trained_context(directory: Path) -> int | None:
     path = directory / "config.yaml"
     if not path.is_file():
         return None
-    return yaml.safe_load(path.read_text())["training"]["context"]
+    described = yaml.safe_load(path.read_text()) or {}
+    return described.get("training", {}).get("context")
 
 
 def _parser() -> argparse.ArgumentParser:

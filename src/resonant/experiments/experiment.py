@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..models.configs import SCALARS
@@ -43,6 +43,11 @@ class Experiment:
         """The arm called ``name``."""
         return next(arm for arm in self.arms if arm.name == name)
 
+    def alone(self, name: str) -> Experiment:
+        """The experiment with one arm alone, to which any field may then be given."""
+        arm = self.arm(name)
+        return replace(self, arms=(replace(arm, control=None, changes=self.changes(arm)),))
+
     def changes(self, arm: Arm) -> dict[str, Any]:
         """All changes from the base, those of its controls first."""
         inherited = {} if arm.control is None else self.changes(self.arm(arm.control))
@@ -60,7 +65,8 @@ class Experiment:
         changed = {name for each in self.arms for name in each.changes}
         everywhere = {name: v for name, v in overrides.items() if name not in changed}
         own = {name: overrides.get(name, v) for name, v in self.changes(arm).items()}
-        own = {"model.attention.mechanism": base.model.attention.mechanism} | own
+        mechanism = everywhere.get("model.attention.mechanism", base.model.attention.mechanism)
+        own = {"model.attention.mechanism": mechanism} | own
         # Starts of learned scalars go to the arms that have them; of your own mechanism, all.
         starts = everywhere.pop("model.attention.scalars", {})
         has = SCALARS.get(own["model.attention.mechanism"], tuple(starts))

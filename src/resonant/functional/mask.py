@@ -11,12 +11,20 @@ from torch import Tensor
 
 from .lift import Lift
 
+AS_GOOD_AS_BLOCKED = -10_000.0  # nats: other libraries write -1e4 or -1e9 for padding
+
 
 def from_blocked(mask: Tensor) -> Tensor:
     """Turn MultiheadAttention's polarity (True = blocked) into SDPA's (True = takes part).
 
-    Float masks are added in both conventions and come back unchanged.
+    Float masks are added in both conventions and come back unchanged. Raises ``TypeError`` for
+    integers, which could mean either.
     """
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise TypeError(
+            f"a mask must be boolean (True = blocked) or float (added), not {mask.dtype}; convert "
+            "0/1 integers with .bool()"
+        )
     return ~mask if mask.dtype == torch.bool else mask
 
 
@@ -31,6 +39,14 @@ def as_bias(mask: Tensor) -> Tensor:
     blocked = mask <= torch.finfo(mask.dtype).min / 2
     wide = mask if mask.dtype == torch.float64 else mask.float()
     return wide.masked_fill(blocked, float("-inf"))
+
+
+def real_keys(padding: Tensor | None) -> Tensor | None:
+    """Where MultiheadAttention's ``key_padding_mask`` leaves keys in: boolean (batch, key).
+
+    In float masks a number of -10,000 nats or below, as good as -inf, means padding too.
+    """
+    return None if padding is None else as_bias(from_blocked(padding)) > AS_GOOD_AS_BLOCKED
 
 
 def split_mask(lift: Lift, mask: Tensor | None) -> tuple[Lift, Tensor | None]:

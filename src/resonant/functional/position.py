@@ -52,9 +52,14 @@ def rotate(
     sense under the other. Angles stay in float32 or better; the result has the dtype of
     ``features``. Source: Su et al., RoFormer (arXiv 2104.09864), equation 34.
 
-    Raises ``ValueError`` for an unknown convention.
+    Raises ``ValueError`` for an unknown convention or angles that do not fit.
     """
     check_convention(convention)
+    if 2 * angle.shape[-1] != features.shape[-1]:
+        raise ValueError(
+            f"{angle.shape[-1]} angles turn {2 * angle.shape[-1]} features, but there are "
+            f"{features.shape[-1]}; a position's head_dim must be that of the attention's heads"
+        )
     cos, sin = angle.cos(), angle.sin()
     if convention == "half":
         first, second = features.chunk(2, dim=-1)
@@ -129,7 +134,7 @@ def gaussian_locality(
     ``ell`` is a width in positions, a number or (head,); infinity adds exactly nothing. Positions
     are integers; left out, the last query stands at the last key.
 
-    Raises ``ValueError`` for a number that is not above 0.
+    Raises ``ValueError`` for a number that is not above 0, and unless there is one or one per head.
 
     Source: the amplitude of Morlet positions made relative (arXiv 2606.01258). Differs: one width
     per head, where the paper has one per frequency.
@@ -143,6 +148,11 @@ def gaussian_locality(
         query_position, key_position = positions(*sizes, lift.query.device)
     wide = torch.promote_types(lift.query.dtype, torch.float32)
     width = torch.as_tensor(ell, device=lift.query.device).to(wide)
+    if width.numel() not in (1, lift.query.shape[1]):
+        raise ValueError(
+            f"ell is one width or one per head ({lift.query.shape[1]}), but there are "
+            f"{width.numel()}; a position's num_heads must be that of the attention"
+        )
     precision = width.pow(-2).reshape(1, -1, 1)
     query, key = (x.to(wide).reshape(1, 1, -1) for x in (query_position, key_position))
     return replace(lift, pair=Pair(query, key, precision))

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..nn.modes import evaluating
 from .language import LanguageModel
 
 
-@torch.no_grad()
 def generate(
     model: LanguageModel,
     tokens: Int[Tensor, "batch prompt"],
@@ -44,9 +44,7 @@ def generate(
     generator = None
     if seed is not None:
         generator = torch.Generator(device=tokens.device).manual_seed(seed)
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         drawn = _Sampler(model, tokens, key_padding_mask, context=context, prefill=prefill)
         stopped = torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
         for _ in range(max_new_tokens):
@@ -60,8 +58,6 @@ def generate(
             drawn.append(chosen)
             if stop_token is not None and bool(stopped.all()):
                 break
-    finally:
-        model.train(training)
     return drawn.tokens
 
 
@@ -76,7 +72,8 @@ def choose_token(
     """One token a row, drawn as ``generate`` says."""
     if temperature == 0.0:
         return logits.argmax(-1)
-    logits = logits.float() / temperature
+    logits = logits.float()
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < logits.shape[-1]:
         kth = logits.topk(top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < kth, float("-inf"))
@@ -109,6 +106,12 @@ def _check(
     context: int | None,
     prefill: int | None,
 ) -> None:
+    if tokens.dim() != 2 or (padding is not None and padding.shape != tokens.shape):
+        shape = None if padding is None else tuple(padding.shape)
+        raise ValueError(
+            f"tokens and key_padding_mask have the shape (batch, prompt), but they are "
+            f"{tuple(tokens.shape)} and {shape}"
+        )
     if tokens.shape[1] == 0:
         raise ValueError("the prompt is empty; give at least one token, a start token for instance")
     if padding is not None and bool(padding[:, -1].any()):

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..functional.documents import token_positions
-from ..functional.mask import as_bias, from_blocked
+from ..functional.mask import real_keys
 from ..functional.neighborhood import Causal
 from ..nn import (
     Attention,
@@ -28,6 +28,7 @@ from ..nn import (
     SinusoidalPosition,
     attention,
 )
+from ..nn.cache import refuse_training
 from .configs import LanguageModelConfig, preset
 from .pretrained import load_pretrained, save_pretrained
 
@@ -37,7 +38,8 @@ class LanguageModel(nn.Module):
 
     ``tokens`` (batch, sequence) of ids -> logits (batch, sequence, vocabulary); position t sees
     tokens 0..t only. ``key_padding_mask`` (batch, sequence), True = padding, on either side;
-    ``documents`` (batch or 1, sequence), labels of documents packed in one row: none sees another.
+    ``documents`` (batch or 1, sequence), labels of documents packed in one row, each one run of its
+    label: none sees another.
     ``cache`` (from ``new_cache``) remembers earlier calls: these tokens follow those; evaluation
     only.
     """
@@ -79,12 +81,18 @@ class LanguageModel(nn.Module):
         documents: Int[Tensor, "#batch sequence"] | None = None,
         cache: ModelCache | None = None,
     ) -> Float[Tensor, "batch sequence vocabulary"]:
+        if cache is not None:
+            refuse_training(self)
         x = self.embedding(tokens) * math.sqrt(self.config.width)
+        count = None
         if self.position is not None:
-            x = x + self._encoding(tokens, key_padding_mask, documents, cache=cache).to(x.dtype)
+            encoding, count = self._encoding(tokens, key_padding_mask, documents, cache=cache)
+            x = x + encoding.to(x.dtype)
         masks = {"key_padding_mask": key_padding_mask, "documents": documents}
         for i, block in enumerate(self.blocks):
             x = block(x, cache=None if cache is None else cache.layers[i], **masks)
+        if cache is not None and count is not None:
+            cache.advance(count, documents)
         return F.linear(self.norm(x), self.embedding.weight)
 
     def _encoding(
@@ -94,21 +102,30 @@ class LanguageModel(nn.Module):
         documents: Tensor | None,
         *,
         cache: ModelCache | None,
-    ) -> Tensor:
-        """What positions add to embeddings; padding is not counted, documents start anew."""
+    ) -> tuple[Tensor, Tensor]:
+        """What positions add to embeddings, and how many tokens the last document has.
+
+        Padding is not counted, documents start anew.
+        """
         assert self.position is not None
+        real = real_keys(padding)
+        if real is None:
+            real = tokens.new_ones(tokens.shape, dtype=torch.bool)
+        if cache is not None:
+            position, count = cache.positions(real, documents)
+        else:
+            position, count = token_positions(real, documents=documents)
         length = tokens.shape[1] + (0 if cache is None else cache.length)
         if isinstance(self.position, LearnedPosition) and length > self.position.max_length:
-            raise ValueError(
-                f"learned positions end at model.position.max_length = {self.position.max_length}, "
-                f"but the sequence has {length} tokens; shorten it or train with a larger one"
-            )
-        real = tokens.new_ones(tokens.shape, dtype=torch.bool)
-        if padding is not None:
-            real = as_bias(from_blocked(padding)) > -math.inf
-        if cache is not None:
-            return self.position(cache.positions(real, documents))
-        return self.position(token_positions(real, documents=documents)[0])
+            # Padding and other documents are not counted: only now look at the numbers.
+            longest = int(position.max()) + 1
+            if longest > self.position.max_length:
+                raise ValueError(
+                    "learned positions end at model.position.max_length = "
+                    f"{self.position.max_length}, but the sequence has {longest} tokens; shorten "
+                    "it or train with a larger one"
+                )
+        return self.position(position), count
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``directory``."""

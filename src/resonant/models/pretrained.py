@@ -40,7 +40,12 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
             raise FileNotFoundError(
                 f"{directory} holds no {name}; give a folder written by save_pretrained"
             )
-    described = json.loads((directory / "config.json").read_text())
+    try:
+        described = json.loads((directory / "config.json").read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{directory / 'config.json'} is damaged ({error}); save the model again"
+        ) from error
     architecture = described.pop("architecture", None)
     if architecture != kind.__name__:
         raise ValueError(

@@ -15,7 +15,7 @@ from ..functional.lift import Documents, Lift
 from ..functional.mask import as_bias, from_blocked
 from ..functional.mechanism import Mechanism, Scalar, mechanism
 from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, positions, reach
-from .cache import AttentionCache
+from .cache import AttentionCache, refuse_training
 from .energy import EnergyGate
 from .parameter import HeadScalar
 from .position import HeadPosition
@@ -82,8 +82,7 @@ class Attention(nn.Module):
         reach(neighborhood)  # refuses what is no neighborhood
         self.neighborhood, self.top_k = neighborhood, top_k
         self.position, self.gate = position, gate
-        if gate is not None and isinstance(neighborhood, Causal):
-            gate.refuse_causal(f"the neighborhood is {neighborhood}")
+        self._check_gate(embed_dim if kdim is None else kdim)
         narrow = key_heads * self.head_dim
         self.q_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         self.k_proj = nn.Linear(embed_dim if kdim is None else kdim, narrow, bias=bias)
@@ -97,6 +96,19 @@ class Attention(nn.Module):
             }
         )
         self.reset_parameters()
+
+    def _check_gate(self, source_dim: int) -> None:
+        if self.gate is None:
+            return
+        wanted = (source_dim, self.num_key_value_heads)
+        given = (self.gate.energy.in_features, self.gate.energy.out_features)
+        if given != wanted:
+            raise ValueError(
+                f"the gate was made as EnergyGate{given}, but keys here come from {wanted[0]} "
+                f"features and have {wanted[1]} heads; use EnergyGate{wanted}"
+            )
+        if isinstance(self.neighborhood, Causal):
+            self.gate.refuse_causal(f"the neighborhood is {self.neighborhood}")
 
     def reset_parameters(self) -> None:
         """Xavier-uniform projections and zero biases, as MultiheadAttention starts."""
@@ -136,7 +148,8 @@ class Attention(nn.Module):
         ``attn_mask`` is (query, key), (batch * head, query, key) or broadcasts to
         (batch, head, query, key). Weights (batch, head, query, key) come before dropout.
         ``cache`` holds the keys of earlier calls and takes these; causal attention only.
-        ``documents`` labels tokens packed in one row: none sees another document's.
+        ``documents`` labels tokens packed in one row: none sees another document's. Each document
+        is one run of its label, which must not recur.
         """
         if query.dim() != 3:
             raise ValueError(
@@ -181,8 +194,7 @@ class Attention(nn.Module):
                 self.gate.refuse_causal("a cache is for causal attention")
         if cache is None:
             return
-        if self.training:
-            raise ValueError("a cache is for inference; call eval() on the module first")
+        refuse_training(self)
         if not causal:
             raise ValueError(
                 f"with a cache later tokens cannot be seen, but the neighborhood is "
@@ -217,7 +229,8 @@ class Attention(nn.Module):
     def _within(self, lift: Lift, documents: Tensor | None) -> Lift:
         if documents is None:
             return lift
-        if lift.query.shape[2] != lift.key.shape[2] or documents.shape[1] != lift.key.shape[2]:
+        fits = documents.dim() == 2 and documents.shape[1] == lift.key.shape[2]
+        if lift.query.shape[2] != lift.key.shape[2] or not fits:
             raise ValueError(
                 "documents labels the tokens of self-attention, (batch, sequence), but there are "
                 f"{lift.query.shape[2]} queries, {lift.key.shape[2]} keys and labels of shape "

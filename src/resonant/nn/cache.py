@@ -6,14 +6,24 @@ Nothing is held in modules: a cache is made (``new_cache``), handed to each call
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from ..functional.documents import token_positions
 from ..functional.energy import PrefixSums
 from ..functional.lift import Lift
 
 SMALLEST_CAPACITY = 16
+
+
+def refuse_training(module: nn.Module) -> None:
+    """Raise ``ValueError`` if ``module`` is not in evaluation or would record gradients."""
+    if module.training:
+        raise ValueError("a cache is for inference; call eval() on the module first")
+    if torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()):
+        raise ValueError(
+            "a cache keeps keys without their gradients; call the model inside torch.no_grad()"
+        )
 
 
 class AttentionCache:
@@ -147,9 +157,15 @@ class ModelCache:
 
     def positions(
         self, real: Bool[Tensor, "batch token"], documents: Int[Tensor, "#batch token"] | None
-    ) -> Int[Tensor, "batch token"]:
-        """Positions of the next tokens in their documents, padding not counted."""
+    ) -> tuple[Int[Tensor, "batch token"], Float[Tensor, "batch 1"]]:
+        """Positions of the next tokens in their documents, and the count for ``advance``."""
         past = {"past_count": self._count, "past_document": self._document}
-        position, self._count = token_positions(real, documents=documents, **past)
-        self._document = None if documents is None else documents.expand_as(real)[:, -1:]
-        return position
+        return token_positions(real, documents=documents, **past)
+
+    def advance(
+        self, count: Float[Tensor, "batch 1"], documents: Int[Tensor, "#batch token"] | None
+    ) -> None:
+        """Remember where the tokens ended, once all layers have taken them."""
+        self._count = count
+        if documents is not None:
+            self._document = documents[:, -1:].expand_as(count)

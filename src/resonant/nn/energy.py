@@ -16,7 +16,7 @@ from ..functional.energy import (
     standardized,
 )
 from ..functional.lift import Lift
-from ..functional.mask import as_bias, from_blocked
+from ..functional.mask import real_keys
 from .cache import AttentionCache
 from .parameter import HeadScalar
 
@@ -34,6 +34,9 @@ class EnergyGate(nn.Module):
     ``Causal``, ``is_causal``, an ``attn_mask`` or a cache; for bidirectional encoders) or "none"
     (the energy as it is, with a learned bias). Otherwise w has no bias, which standardizing would
     cancel, and wants no weight decay.
+
+    Where energies so far are all alike (a row that starts with one repeated token) the gradient is
+    steep: 1 / sqrt(1e-6).
 
     Raises ``ValueError`` for an unknown ``standardize`` or one that is refused.
 
@@ -83,9 +86,7 @@ class EnergyGate(nn.Module):
         ``key_padding_mask`` True = padding. ``cache`` holds the sums of earlier keys.
         """
         energy = self.energy(source).mT
-        real = None
-        if key_padding_mask is not None:
-            real = as_bias(from_blocked(key_padding_mask)) > float("-inf")
+        real = real_keys(key_padding_mask)
         if self.standardize == "prefix":
             past = None if cache is None else cache.energy
             z, sums = standardize_prefix(energy, mask=real, documents=documents, past=past)

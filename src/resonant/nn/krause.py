@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..functional.krause import krause_lift
 from ..functional.lift import Lift
-from ..functional.mask import as_bias, from_blocked
+from ..functional.mask import real_keys
 from .attention import Attention
 
 # How fast the running mean of keys follows training, as in batch normalization.
@@ -52,7 +52,9 @@ class KrauseAttention(Attention):
         if blocked is None:
             mean = key.mean(dim=(0, 2))
         else:
-            real = (as_bias(from_blocked(blocked)) > -math.inf)[:, None, :, None]
+            taken = real_keys(blocked)
+            assert taken is not None
+            real = taken[:, None, :, None]
             # Filled, not multiplied: padding may hold what is no number.
             mean = key.masked_fill(~real, 0.0).sum(dim=(0, 2)) / real.sum().clamp(min=1)
         # A new tensor: compiled backward passes may read the old one again.

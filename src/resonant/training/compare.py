@@ -58,7 +58,8 @@ def make_plan(
 ) -> Plan:
     """Resolve arms and seeds into runs.
 
-    Raises ``UserError`` for an unknown arm or data that cannot be had.
+    Raises ``UserError`` for an unknown arm, data that cannot be had, and options that change no
+    arm, make one the same as its control, or ask for more learned positions than there are.
     """
     known = [arm.name for arm in experiment.arms]
     for name in arms or ():
@@ -68,9 +69,40 @@ def make_plan(
     corpus = load_corpus(base.data, data_dir)
     base = dataclasses.replace(base, corpus=corpus.digest)
     runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
+    _refuse_idle(chosen, runs[: len(chosen)], overrides)
     # What the experiment demands holds for its own configuration, not for another budget or text.
     ceilings = {} if overrides else dict(experiment.ceilings)
     return Plan(experiment, chosen, runs, out, data_dir, describe(corpus), ceilings)
+
+
+def _refuse_idle(
+    arms: tuple[Arm, ...],
+    runs: tuple[RunConfig, ...],
+    overrides: dict[str, Any],
+) -> None:
+    plain = {run.arm: flatten(dataclasses.asdict(run)) for run in runs}
+    for option, value in overrides.items():
+        fields = flatten({option: value})
+        if not any(flat.get(name) == v for flat in plain.values() for name, v in fields.items()):
+            raise UserError(
+                f"--{option} changes none of these arms: {', '.join(plain)}; it is what other arms "
+                "are about (see `resonant list`), or use `resonant train`, which takes any field"
+            )
+    for arm in arms:
+        ours = plain[arm.name]
+        theirs = plain.get(arm.control or "")
+        if theirs is not None and ours | {"arm": ""} == theirs | {"arm": ""}:
+            raise UserError(
+                f"with these options {arm.name} is the same as its control {arm.control}; leave "
+                "one out with --arms, or the option"
+            )
+    for run in runs:
+        position, context = run.model.position, run.training.context
+        if position.kind == "learned" and context > position.max_length:
+            raise UserError(
+                f"{run.arm} learns {position.max_length} positions, but training.context is "
+                f"{context}; pass --model.position.max_length {context}"
+            )
 
 
 def check_directories(plan: Plan, *, overwrite: bool) -> None:

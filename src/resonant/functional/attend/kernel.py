@@ -28,6 +28,7 @@ def fused_kernel(lift: Lift, mask: Tensor | None = None, *, is_causal: bool = Fa
         if is_causal:  # the sink comes first, so that every query sees it, and brings a query
             query, blind_queries = F.pad(query, (0, 0, 1, 0)), 1
         elif mask is not None:
+            mask = mask.expand(*mask.shape[:-1], lift.key.shape[-2])
             mask = F.pad(mask, (1, 0), value=True if mask.dtype == torch.bool else 0.0)
     if mask is not None and mask.dtype != torch.bool:
         # The kernel misreads a float32 mask beside float64 queries, and takes finfo.min literally.
