@@ -1,5 +1,6 @@
 """The report: what the runs left, honestly said, in one file that needs nothing else."""
 
+import dataclasses
 import io
 import json
 import re
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from resonant.cli.main import main
 from resonant.errors import UserError
+from resonant.report.figures import learning_curves
 from resonant.report.page import write_report
 from resonant.report.results import gather, missed_ceilings
 from resonant.report.table import cost, print_table, quality
@@ -144,3 +146,15 @@ def test_the_command_writes_it_again(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").is_file()
     assert "report.html" in capsys.readouterr().out
+
+
+def test_more_arms_than_colours_differ_by_their_dashes(tmp_path: Path) -> None:
+    results = gather(comparison(tmp_path))
+    many = dataclasses.replace(
+        results,
+        arms=[dataclasses.replace(results.arms[i % 3], name=f"arm-{i}") for i in range(10)],
+    )
+    few, all_ten = (learning_curves(each) for each in (results, many))
+    assert all(name in all_ten for name in (f"arm-{i}" for i in range(10)))
+    assert "stroke-dasharray" not in few
+    assert "stroke-dasharray" in all_ten

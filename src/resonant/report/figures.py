@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 
 INK = "#010203"  # stands for the page's text colour, put in afterwards
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+DASHES = ("-", "--", ":")
 
 
 STYLE: dict[Any, Any] = {
@@ -40,12 +41,16 @@ def learning_curves(results: Results) -> str:
             losses = [[row["valid_loss"] for row in curve] for curve in arm.curves]
             by_step = list(zip(*losses, strict=True))
             means = [statistics.fmean(each) for each in by_step]
-            axes.plot(steps, means, color=colour, label=arm.name, linewidth=1.8)
+            dashes = DASHES[index // len(PALETTE) % len(DASHES)]  # more arms than colours
+            line = {"color": colour, "linestyle": dashes, "linewidth": 1.8}
+            axes.plot(steps, means, label=arm.name, **line)
             lows, highs = [min(x) for x in by_step], [max(x) for x in by_step]
             axes.fill_between(steps, lows, highs, color=colour, alpha=0.18, linewidth=0)
         axes.set_xlabel("optimiser steps")
         axes.set_ylabel("validation loss (nats per token)")
-        axes.legend(frameon=False)
+        many = len(results.arms) > len(PALETTE)  # would hide the lines
+        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if many else {}
+        axes.legend(frameon=False, **beside)
         return _svg(figure)
 
 
