@@ -200,6 +200,15 @@ def test_attention_masks_of_either_meaning_and_kind() -> None:
         assert_padding(models.Masked(blocked=True))
 
 
+def test_inputs_that_go_by_keyword_alone() -> None:
+    class Named(models.Masked):
+        def forward(self, *, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            return super().forward(input_ids, attention_mask)
+
+    assert_causal(Named())
+    assert_padding(Named())
+
+
 def test_short_tables_of_positions_are_taken_into_account() -> None:
     subject = guess_subject(models.Masked(positions=16))
     assert (subject.length, subject.sequence_axis) == (13, 1)

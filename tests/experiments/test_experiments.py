@@ -160,6 +160,19 @@ def test_an_option_that_makes_an_arm_its_control_is_refused() -> None:
     assert {run.model.attention.standardize for run in runs} == {"none"}
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("model__attention__standardize", "none"),
+        ("model__position__locality", 8.0),
+        ("model__position__max_length", 256),
+    ],
+)
+def test_an_option_about_what_no_arm_has_is_refused(option: str, value: object) -> None:
+    with pytest.raises(UserError, match=r"is read with .* only, which none of these arms has"):
+        planned(["softmax", "softmax-window"], **{option: value})
+
+
 def test_more_context_than_learned_positions_is_refused() -> None:
     with pytest.raises(UserError, match=r"pass --model\.position\.max_length 256"):
         planned(["softmax-learned"], training__context=256)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import resonant
+from resonant.functional.documents import document_runs
 from resonant.models.configs import (
     ADDED,
     POSITIONS,
@@ -109,7 +110,7 @@ def test_cached_is_full(kind: str, gate: str | None, mechanism: str, top_k: int 
 @pytest.mark.parametrize("gate", GATES)
 def test_cached_is_full_over_packed_documents(kind: str, gate: str | None) -> None:
     ids, _ = tokens()
-    documents = torch.tensor([[0] * 8 + [1] * 15, [4] * 15 + [2] * 8, [1, 2] + [3] * 21])
+    documents = torch.tensor([[0] * 8 + [1] * 15, [4] * 15 + [2] * 8, [1, 2] + [1] * 21])
     for window in (WINDOW, None):
         model = build(kind, "krause", 3, gate, window=window)
         assert decode(model, ids, None, documents) < 1e-9
@@ -120,12 +121,14 @@ def test_cached_is_full_over_packed_documents(kind: str, gate: str | None) -> No
 def test_packed_documents_are_as_if_alone(kind: str, mechanism: str) -> None:
     model = build(kind, mechanism, gate="prefix")
     ids, _ = tokens()
-    documents = torch.tensor([[0] * 8 + [1] * 15, [4] * 15 + [2] * 8, [1, 2] + [3] * 21])
+    documents = torch.tensor([[0] * 8 + [1] * 15, [4] * 15 + [2] * 8, [1, 2] + [1] * 21])
     with torch.no_grad():
         together = model(ids, documents=documents)
-        for row, labels in zip(range(3), documents, strict=True):
-            for label in labels.unique():
-                where = labels == label
+        runs = document_runs(documents)
+        assert runs.amax(1).tolist() == [1, 1, 2]  # a label that recurs is another document
+        for row, numbers in zip(range(3), runs, strict=True):
+            for number in numbers.unique():
+                where = numbers == number
                 alone = model(ids[row][where].unsqueeze(0))[0]
                 torch.testing.assert_close(together[row][where], alone, atol=1e-9, rtol=1e-9)
 
@@ -189,6 +192,18 @@ def test_reorder_may_change_the_number_of_rows() -> None:
         logits = model(ids[:2, 9:10][index], cache=cache)
         expected = model(ids[:2, :10], key_padding_mask=padding[:2, :10])[:, 9:][index]
         torch.testing.assert_close(logits, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_inference_mode_may_be_left() -> None:
+    model = build("rotary")
+    ids, _ = tokens()
+    cache = model.new_cache()
+    with torch.inference_mode():
+        full = model(ids)
+        first = model(ids[:, :3], cache=cache)
+    with torch.no_grad():
+        rest = [model(ids[:, t : t + 1], cache=cache) for t in range(3, LENGTH)]
+    torch.testing.assert_close(torch.cat([first, *rest], 1), full, atol=1e-9, rtol=1e-9)
 
 
 @torch.no_grad()

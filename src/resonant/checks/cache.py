@@ -70,8 +70,7 @@ def _step_of(subject: Subject) -> Step | None:
     if "past_key_values" in subject.parameters:
 
         def transformers(rows: Tensor, state: Any, **masks: Tensor) -> tuple[Any, Any]:
-            options = {**subject.options, **masks, "past_key_values": state, "use_cache": True}
-            output = model(subject.rows(rows), **options)
+            output = subject.run(rows, **masks, past_key_values=state, use_cache=True)
             return subject.read(output, rows), output.past_key_values
 
         return transformers

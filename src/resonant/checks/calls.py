@@ -111,7 +111,15 @@ class Subject:
 
     def call(self, rows: Tensor, **more: Any) -> Tensor:
         """The output for inputs with batch first: (batch, sequence, ...)."""
-        return self.read(self.model(self.rows(rows), **{**self.options, **more}), rows)
+        return self.read(self.run(rows, **more), rows)
+
+    def run(self, rows: Tensor, **more: Any) -> Any:
+        """The model's raw output for inputs with batch first."""
+        options = {**self.options, **more}
+        free = [p for n, p in self.parameters.items() if n not in options]
+        if free and free[0].kind is inspect.Parameter.KEYWORD_ONLY:
+            return self.model(**{free[0].name: self.rows(rows)}, **options)
+        return self.model(self.rows(rows), **options)
 
     def read(self, output: Any, rows: Tensor) -> Tensor:
         """The output's tensor with batch first; ``ValueError`` if it is no sequence."""

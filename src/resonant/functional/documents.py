@@ -28,6 +28,22 @@ def token_positions(
     return (counts.long() - 1).clamp(min=0), counts[:, -1:]
 
 
+def document_runs(
+    documents: Int[Tensor, "batch token"],
+    *,
+    past_document: Int[Tensor, "#batch 1"] | None = None,
+    past_run: Int[Tensor, "batch 1"] | None = None,
+) -> Int[Tensor, "batch token"]:
+    """Documents by number, 0, 1, 2 ... in each row: a label that recurs is another document.
+
+    ``past_document`` and ``past_run`` are the label and the number of the token before these.
+    """
+    before = documents[:, :1] if past_document is None else past_document
+    changes = torch.cat([before.expand(len(documents), 1), documents], dim=1).diff(dim=1) != 0
+    runs = changes.long().cumsum(1)
+    return runs if past_run is None else runs + past_run
+
+
 def document_starts(documents: Tensor | None, real: Tensor) -> Int[Tensor, "batch token"] | None:
     """Where the document of each token begins, or None for one document."""
     if documents is None:

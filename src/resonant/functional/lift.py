@@ -27,9 +27,6 @@ class Pair:
 class Documents:
     """Labels of documents packed in one row: a query sees only keys with its own label.
 
-    Each document is one run of its label; a label that recurs would be seen, though gates and
-    positions start anew.
-
     Shapes: ``query`` (batch or 1, query), ``key`` (batch or 1, key), integers.
     """
 

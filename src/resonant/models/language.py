@@ -38,8 +38,7 @@ class LanguageModel(nn.Module):
 
     ``tokens`` (batch, sequence) of ids -> logits (batch, sequence, vocabulary); position t sees
     tokens 0..t only. ``key_padding_mask`` (batch, sequence), True = padding, on either side;
-    ``documents`` (batch or 1, sequence), labels of documents packed in one row, each one run of its
-    label: none sees another.
+    ``documents`` (batch or 1, sequence), labels of documents packed in one row: none sees another.
     ``cache`` (from ``new_cache``) remembers earlier calls: these tokens follow those; evaluation
     only.
     """

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import nearest
 from ..functional.attend import attend, attention_weights
+from ..functional.documents import document_runs
 from ..functional.lift import Documents, Lift
 from ..functional.mask import as_bias, from_blocked
 from ..functional.mechanism import Mechanism, Scalar, mechanism
@@ -148,8 +149,8 @@ class Attention(nn.Module):
         ``attn_mask`` is (query, key), (batch * head, query, key) or broadcasts to
         (batch, head, query, key). Weights (batch, head, query, key) come before dropout.
         ``cache`` holds the keys of earlier calls and takes these; causal attention only.
-        ``documents`` labels tokens packed in one row: none sees another document's. Each document
-        is one run of its label, which must not recur.
+        ``documents`` labels tokens packed in one row: none sees another document's. A document ends
+        where the label changes.
         """
         if query.dim() != 3:
             raise ValueError(
@@ -162,12 +163,13 @@ class Attention(nn.Module):
         self._check_causal(neighborhood, attn_mask, cache)
         heads, lift = self._lift(query, key, value, 0 if cache is None else cache.length)
         lift = self._padded(lift, key_padding_mask)
-        lift = self._within(lift, documents)
+        lift = self._within(lift, documents, cache)
         if self.gate is not None:
             known = {"key_padding_mask": key_padding_mask, "documents": documents, "cache": cache}
             lift = self.gate(lift, key, **known)
         if cache is not None:
             lift = cache.update(lift)
+            cache.document = None if documents is None else documents[:, -1:]
         options = {
             "neighborhood": neighborhood,
             "top_k": self.top_k,
@@ -226,7 +228,7 @@ class Attention(nn.Module):
         lift = self.lift(query, key, value)
         return (query, key), self.position.place(lift, query_position, key_position)
 
-    def _within(self, lift: Lift, documents: Tensor | None) -> Lift:
+    def _within(self, lift: Lift, documents: Tensor | None, cache: AttentionCache | None) -> Lift:
         if documents is None:
             return lift
         fits = documents.dim() == 2 and documents.shape[1] == lift.key.shape[2]
@@ -236,7 +238,9 @@ class Attention(nn.Module):
                 f"{lift.query.shape[2]} queries, {lift.key.shape[2]} keys and labels of shape "
                 f"{tuple(documents.shape)}; use attn_mask in cross-attention"
             )
-        return replace(lift, documents=Documents(documents, documents))
+        past = {} if cache is None else {"past_document": cache.document, "past_run": cache.run}
+        runs = document_runs(documents.expand(lift.key.shape[0], -1), **past)
+        return replace(lift, documents=Documents(runs, runs))
 
     def _padded(self, lift: Lift, padding: Tensor | None) -> Lift:
         if padding is None:

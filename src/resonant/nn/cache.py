@@ -31,7 +31,8 @@ class AttentionCache:
 
     Lifted keys and values, with bias, positions and documents, in order; without ``window`` all of
     them, in buffers that double; with a window W the last W - 1 at least and 2 W at most, so that
-    time and memory per token do not grow. ``energy`` are the running sums of an energy gate.
+    time and memory per token do not grow. ``energy`` are the running sums of an energy gate,
+    ``document`` and ``run`` say in which document the row is.
 
     For inference: run the model in evaluation, without gradients.
     """
@@ -39,6 +40,8 @@ class AttentionCache:
     def __init__(self, window: int | None = None) -> None:
         self.window = window
         self.energy: PrefixSums | None = None
+        self.document: Tensor | None = None  # label of the last token (batch or 1, 1)
+        self.run: Tensor | None = None  # which document of its row that is (batch, 1)
         self._length = 0
         self._buffers: dict[str, Tensor] = {}
         self._end = 0  # of what the buffers hold
@@ -65,6 +68,10 @@ class AttentionCache:
                 "a cache keeps keys without their gradients; call the model inside torch.no_grad()"
             )
         new = self._complete(lift.key_side(), lift)
+        if not torch.is_inference_mode_enabled():  # what was stored there cannot be written here
+            self._buffers = {
+                name: x.clone() if x.is_inference() else x for name, x in self._buffers.items()
+            }
         count = lift.key.shape[2]
         start, stop = self._first_needed(self._end), self._end + count
         if self._buffers and stop <= self._buffers["key"].shape[2]:
@@ -77,6 +84,8 @@ class AttentionCache:
             held = {n: torch.cat([old[n], x], dim=2) if old else x for n, x in new.items()}
             self._store(held)
         self._length += count
+        if lift.documents is not None:
+            self.run = lift.documents.query[:, -1:]
         return lift.with_key_side(held)
 
     def reorder(self, index: Int[Tensor, "rows"]) -> None:
@@ -88,6 +97,9 @@ class AttentionCache:
         }
         if self.energy is not None:
             self.energy = self.energy.reorder(index)
+        self.run = None if self.run is None else self.run[index]
+        if self.document is not None and self.document.shape[0] > 1:
+            self.document = self.document[index]
 
     def _first_needed(self, end: int) -> int:
         """The first stored key that the next query may see."""

@@ -27,6 +27,12 @@ from .pool import Pool, RunState
 from .process import Child
 
 PROBE_ROUNDS = 7
+# Options that only say more about another one.
+NEEDS = {
+    "model.attention.standardize": ("model.attention.gate", "energy"),
+    "model.position.locality": ("model.position.kind", "morlet-relative"),
+    "model.position.max_length": ("model.position.kind", "learned"),
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,12 @@ def _refuse_idle(
     overrides: dict[str, Any],
 ) -> None:
     plain = {run.arm: flatten(dataclasses.asdict(run)) for run in runs}
+    for option, (field, wanted) in NEEDS.items():
+        if option in overrides and all(flat[field] != wanted for flat in plain.values()):
+            raise UserError(
+                f"--{option} is read with {field} = {wanted} only, which none of these arms has: "
+                f"{', '.join(plain)}"
+            )
     for option, value in overrides.items():
         fields = flatten({option: value})
         if not any(flat.get(name) == v for flat in plain.values() for name, v in fields.items()):
