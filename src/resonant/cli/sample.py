@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,41 +20,28 @@ def main(arguments: list[str]) -> int:
     """Print a continuation of the prompt."""
     options = _parser().parse_args(arguments)
     directory = Path(options.run)
-    if not (directory / "model.safetensors").is_file():
-        raise UserError(
-            f"{directory} holds no model.safetensors; give the folder of a finished run, such as "
-            "runs/demo/softmax-seed0"
-        )
+    _check(options, directory)
+    described = _described(directory)
+    plugins = options.plugins.split(",") if options.plugins else described.get("plugins") or ()
     sys.path.insert(0, os.getcwd())
-    import_plugins(tuple(options.plugins.split(",")) if options.plugins else ())
+    import_plugins(tuple(plugins))
     import torch
 
     from ..data.tokens import Tokenizer
     from ..models.generation import generate
     from ..models.language import LanguageModel
 
-    for name, least in (("samples", 1), ("context", 2), ("tokens", 0)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name} must be at least {least}; it is {value}")
     torch.set_num_threads(1)
     tokenizer = Tokenizer.load(directory)
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     if not prompt or len(prompt) > TYPED_CHARACTERS:
         raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")
+    drawing = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
+    drawing["context"] = options.context or described.get("training", {}).get("context")
     try:
         model = LanguageModel.from_pretrained(directory)
         tokens = torch.tensor([tokenizer.encode(prompt).tolist()] * options.samples)
-        drawn = generate(
-            model,
-            tokens,
-            options.tokens,
-            temperature=options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-            seed=options.seed,
-            context=options.context or _trained_context(directory),
-        )
+        drawn = generate(model, tokens, options.tokens, **drawing)
     except (ValueError, FileNotFoundError, OverflowError) as error:
         raise UserError(str(error)) from error
     for number, row in enumerate(drawn):
@@ -63,13 +51,22 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _trained_context(directory: Path) -> int | None:
-    """As many tokens as the run was trained on, where its configuration lies beside it."""
+def _check(options: argparse.Namespace, directory: Path) -> None:
+    if not (directory / "model.safetensors").is_file():
+        raise UserError(
+            f"{directory} holds no model.safetensors; give the folder of a finished run, such as "
+            "runs/demo/softmax-seed0"
+        )
+    for name, least in (("samples", 1), ("context", 2), ("tokens", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} must be at least {least}; it is {value}")
+
+
+def _described(directory: Path) -> dict[str, Any]:
+    """The run's own configuration, where it lies beside the model."""
     path = directory / "config.yaml"
-    if not path.is_file():
-        return None
-    described = yaml.safe_load(path.read_text()) or {}
-    return described.get("training", {}).get("context")
+    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,5 +84,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--context", type=int, help="tokens the model looks back on (as many as in training)"
     )
-    parser.add_argument("--plugins", help="modules to import first, by comma")
+    parser.add_argument("--plugins", help="modules to import first, by comma (the run's)")
     return parser
