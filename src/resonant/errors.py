@@ -10,6 +10,11 @@ class UserError(Exception):
     """A clear sentence with the next move; the command line prints it and exits with 2."""
 
 
+def in_words(error: Exception) -> str:
+    """A stranger's exception on one line: its kind and, cut short, what it says."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the nearest known one, or all of them."""
     names = sorted(known)

@@ -207,19 +207,22 @@ def local(name: str, ell: float) -> Mechanism:
 
 @pytest.mark.parametrize("ell", [0.7, 3.7])
 @pytest.mark.parametrize("name", ["softmax", "krause", "softmax-sink"])
-@pytest.mark.parametrize("law", ["gradients", "blind rows"])
-def test_laws_hold_for_locality_on_any_mechanism(name: str, law: str, ell: float) -> None:
-    if law == "blind rows":
-        inputs = torch.randn(2, 4, 9, 8), torch.randn(2, 2, 5, 8), torch.randn(2, 2, 5, 8)
-        of = local(name, ell)
-        scalars = {n: torch.full((4,), s.start).requires_grad_() for n, s in of.scalars.items()}
-        for path in ("chunked", "materialized"):
-            output = attend(of.lift(*inputs, **scalars), Causal(), path=path)
-            assert output[:, :, :4].eq(0).all()
-            for gradient in torch.autograd.grad(output.square().sum(), list(scalars.values())):
-                assert gradient.isfinite().all()
-        return
-    LAWS[law](local(name, ell))
+def test_gradients_of_locality_on_any_mechanism(name: str, ell: float) -> None:
+    LAWS["gradients"](local(name, ell))
+
+
+@pytest.mark.parametrize("ell", [0.7, 3.7])
+@pytest.mark.parametrize("name", ["softmax", "krause", "softmax-sink"])
+def test_blind_rows_are_zero_under_locality(name: str, ell: float) -> None:
+    """The law of that name demands the fused path, which a Gaussian does not take."""
+    of = local(name, ell)
+    inputs = torch.randn(2, 4, 9, 8), torch.randn(2, 2, 5, 8), torch.randn(2, 2, 5, 8)
+    scalars = {n: torch.full((4,), s.start).requires_grad_() for n, s in of.scalars.items()}
+    for path in ("chunked", "materialized"):
+        output = attend(of.lift(*inputs, **scalars), Causal(), path=path)
+        assert output[:, :, :4].eq(0).all()
+        for gradient in torch.autograd.grad(output.square().sum(), list(scalars.values())):
+            assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["softmax", "krause", "softmax-sink"])
@@ -276,12 +279,10 @@ def test_a_sink_is_compared_with_the_whole_logit() -> None:
     assert (attention_weights(lift, Causal()).sum(-1) < 1).all()
 
 
-@pytest.mark.parametrize("shape", [(40, 1), (1, 1, 40, 1), (1, 2, 1, 1), (40, 40)])
+@pytest.mark.parametrize("shape", [(40, 1), (1, 1, 40, 1), (1, 4, 1, 1), (40, 40)])
 def test_a_sink_stands_beside_any_mask(shape: tuple[int, ...]) -> None:
     query = torch.randn(1, 4, 40, 8, dtype=torch.float64)
     key, value = (torch.randn(1, 2, 40, 8, dtype=torch.float64) for _ in range(2))
-    if len(shape) == 4 and shape[1] > 1:
-        shape = (1, 4, 1, 1)
     mask = torch.rand(shape) > 0.3
     lift = sink_lift(query, key, value, torch.randn(4))
     for neighborhood in (Full(), Causal(), Causal(5)):

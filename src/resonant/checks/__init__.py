@@ -6,8 +6,9 @@ Works on any module, ours or not, that maps a sequence to a sequence of the same
 from .cache import check_cache
 from .calls import Subject, guess_subject
 from .causality import check_causality
-from .certificate import CHECKS, Certificate, Verdict, certify
+from .certificate import CHECKS, Certificate, certify
 from .padding import check_padding
+from .verdict import Verdict
 
 __all__ = [
     "CHECKS",

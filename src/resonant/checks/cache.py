@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import in_words
 from ..nn.modes import evaluating
 from .calls import BLIND, Subject, depends, difference, rounding
-from .certificate import Verdict
 from .locate import record
 from .padding import padded_rows
+from .verdict import Verdict
 
 CHUNK = 5
 Step = Callable[..., tuple[Any, Any]]
@@ -45,8 +46,7 @@ def check_cache(subject: Subject) -> Verdict:
             if worst > limit:
                 layer = _layer(subject, step, rows, limit=limit)
         except Exception as error:  # a stranger's model may raise anything
-            says = f"decoding raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            return Verdict("cache", "fails", says)
+            return Verdict("cache", "fails", f"decoding raises {in_words(error)}")
     how = f"chunks of {CHUNK}, then token by token"
     how += "" if real is None else f", rows padded by 0, 3 and {subject.length - 1}"
     how += ", rows reordered half-way" if reordered else ""

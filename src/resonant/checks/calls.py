@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import in_words
 from ..nn.modes import evaluating
 
 # Names under which models take a padding mask, and what True or 1 means there.
@@ -238,7 +239,7 @@ def guess_subject(
                     return subject
                 blind = blind or subject
             except Exception as error:  # a stranger's model may raise anything
-                words = words or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                words = words or in_words(error)
     if blind is not None:
         return blind
     raise ValueError(

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..nn.modes import evaluating
 from .calls import BLIND, Subject, depends, difference, rounding
-from .certificate import Verdict
 from .locate import first_parting, record
+from .verdict import Verdict
 
 ALL_CUTS = 64  # up to this length every cut is made; beyond it those near blocks of 8, and others
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
+from ..errors import in_words
 from ..nn.modes import evaluating
+from .cache import check_cache
 from .calls import Subject
+from .causality import check_causality
+from .padding import check_padding
+from .verdict import Verdict
 
 CHECKS = ("causality", "padding", "cache")
-Status = Literal["holds", "fails", "not checked"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One check. ``worst`` is the largest difference found, ``layer`` where it first appears."""
-
-    check: str
-    status: Status
-    says: str
-    worst: float | None = None
-    layer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,10 +52,9 @@ def certify(
     (replaced futures, contents of padding). Raises ``ValueError`` for an unknown check, a tolerance
     below 0, and a model that cannot be called.
     """
-    from .cache import check_cache
-    from .causality import check_causality
-    from .padding import check_padding
-
+    for check in checks:
+        if check not in CHECKS:
+            raise ValueError(f"no check is called {check!r}; known: {', '.join(CHECKS)}")
     if not 0.0 <= tolerance < float("inf"):
         raise ValueError(f"tolerance is a number from 0 on; it is {tolerance}")
     try:
@@ -71,20 +63,14 @@ def certify(
     except Exception as error:  # a stranger's model may raise anything
         shape = tuple(subject.inputs.shape)
         raise ValueError(
-            f"the model cannot be called with inputs of shape {shape} "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+            f"the model cannot be called with inputs of shape {shape} ({in_words(error)})"
         ) from error
-    verdicts = []
-    for check in checks:
-        if check == "causality":
-            verdicts.append(check_causality(subject, tolerance=tolerance))
-        elif check == "padding":
-            verdicts.append(check_padding(subject, tolerance=tolerance))
-        elif check == "cache":
-            verdicts.append(check_cache(subject))
-        else:
-            raise ValueError(f"no check is called {check!r}; known: {', '.join(CHECKS)}")
-    return Certificate(_describe(subject), tuple(verdicts))
+    make: dict[str, Callable[[], Verdict]] = {
+        "causality": lambda: check_causality(subject, tolerance=tolerance),
+        "padding": lambda: check_padding(subject, tolerance=tolerance),
+        "cache": lambda: check_cache(subject),
+    }
+    return Certificate(_describe(subject), tuple(make[check]() for check in checks))
 
 
 def _describe(subject: Subject) -> str:

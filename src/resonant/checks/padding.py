@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import in_words
 from ..nn.modes import evaluating
-from .calls import BLIND, MASKS, Subject, depends, difference, rounding
-from .certificate import Verdict
+from .calls import MASKS, Subject, difference, rounding
 from .locate import first_parting, record
+from .verdict import Verdict
 
 
 def check_padding(subject: Subject, *, tolerance: float = 0.0) -> Verdict:
@@ -16,32 +17,31 @@ def check_padding(subject: Subject, *, tolerance: float = 0.0) -> Verdict:
 
     Rows with 0, 3 and length - 1 tokens of padding in one batch: whatever the padding holds, real
     tokens must not change by a bit (by more than ``tolerance``), and each row must give what it
-    gives alone and unpadded, to rounding.
+    gives alone and unpadded, to rounding. Where padding reaches nothing even without the mask,
+    nothing is certified.
     """
     if subject.mask is None:
         known = ", ".join(MASKS)
         says = f"forward takes no padding mask (known: {known}; else name it with mask_argument)"
         return Verdict("padding", "not checked", says)
-    failures, worst = [], 0.0
+    failures, worst, reached = [], 0.0, False
     with evaluating(subject.model):
-        if not depends(subject, on="past"):
-            return Verdict("padding", "not checked", BLIND)
         subject = subject.with_fitting_mask()
-        if not any(_reaches_unmasked(subject, side) for side in ("left", "right")):
-            says = "padding reaches no real token even without the mask, so nothing could be seen"
-            return Verdict("padding", "not checked", says)
         for side in ("left", "right"):
             try:
+                reached |= _reaches_unmasked(subject, side)
                 apart, why = _one_side(subject, side, tolerance=tolerance)
             except Exception as error:  # a stranger's model may raise anything
-                says = f"{side} padding raises {type(error).__name__}: {_short(error)}"
-                return Verdict("padding", "fails", says)
+                return Verdict("padding", "fails", f"{side} padding raises {in_words(error)}")
             worst = max(worst, apart)
             failures += [] if why is None else [why]
     if failures:
         layer = failures[0][1]
         says = "; ".join(why for why, _ in failures)
         return Verdict("padding", "fails", says, worst, layer)
+    if not reached:
+        says = "padding reaches no real token even without the mask, so nothing could be seen"
+        return Verdict("padding", "not checked", says)
     bits = "no bit" if tolerance == 0.0 else f"at most {tolerance:.2g}"
     says = (
         f"rows padded by 0, 3 and {subject.length - 1}, left and right: what the padding holds "
@@ -116,7 +116,3 @@ def _layer(
         return difference(one.select(batch_axis, 1), theirs.select(batch_axis, 1)) > tolerance
 
     return first_parting(runs[0], runs[1], real_differs)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

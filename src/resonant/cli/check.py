@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, nearest
+from ..errors import UserError, in_words, nearest
 from ..files import write_atomically
 
 EPILOG = """\
@@ -142,11 +142,7 @@ def _module(where: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # a stranger's module may raise anything
-        raise UserError(f"importing {where!r} raises {_words(error)}") from error
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"importing {where!r} raises {in_words(error)}") from error
 
 
 def _build(made: Any, name: str) -> tuple[Any, Any]:
@@ -165,7 +161,7 @@ def _build(made: Any, name: str) -> tuple[Any, Any]:
         try:
             made = made()
         except Exception as error:  # a stranger's factory may raise anything
-            raise UserError(f"building {name} raises {_words(error)}") from error
+            raise UserError(f"building {name} raises {in_words(error)}") from error
     model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not callable(model) or not (inputs is None or isinstance(inputs, Tensor)):
         raise UserError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import UserError, nearest
 from .options import base_config, parse, pick_experiment, training_parser
 
 
@@ -26,11 +25,6 @@ def main(arguments: list[str]) -> int:
         train_all,
     )
 
-    names = [arm.name for arm in experiment.arms]
-    if options.arm not in names:
-        raise UserError(
-            f"{experiment.name} has no arm {options.arm!r}; {nearest(options.arm, names)}"
-        )
     plan = make_plan(
         experiment.alone(options.arm),
         base_config(experiment, options),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..errors import UserError, nearest
 from ..models.configs import SCALARS
 from ..training.configs import RunConfig, replaced
 
@@ -40,8 +41,11 @@ class Experiment:
     ceilings: Mapping[str, float] = field(default_factory=dict)
 
     def arm(self, name: str) -> Arm:
-        """The arm called ``name``."""
-        return next(arm for arm in self.arms if arm.name == name)
+        """The arm called ``name``; ``UserError`` names the nearest if there is none."""
+        known = {arm.name: arm for arm in self.arms}
+        if name not in known:
+            raise UserError(f"{self.name} has no arm {name!r}; {nearest(name, known)}")
+        return known[name]
 
     def alone(self, name: str) -> Experiment:
         """The experiment with one arm alone, to which any field may then be given."""

@@ -14,7 +14,7 @@ CONTEXT = 128
 
 EXPERIMENT = Experiment(
     name="shakespeare",
-    says="characters of TinyShakespeare, 0.36M parameters; six minutes of one core per run",
+    says="characters of TinyShakespeare, 0.36M parameters; about five minutes of one core per run",
     base=RunConfig(
         experiment="shakespeare",
         model=replace(preset_0_36m(), position=PositionConfig(max_length=CONTEXT)),

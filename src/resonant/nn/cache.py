@@ -14,6 +14,7 @@ from ..functional.energy import PrefixSums
 from ..functional.lift import Lift
 
 SMALLEST_CAPACITY = 16
+GRADIENTS = "a cache keeps keys without their gradients; call the model inside torch.no_grad()"
 
 
 def refuse_training(module: nn.Module) -> None:
@@ -21,9 +22,7 @@ def refuse_training(module: nn.Module) -> None:
     if module.training:
         raise ValueError("a cache is for inference; call eval() on the module first")
     if torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()):
-        raise ValueError(
-            "a cache keeps keys without their gradients; call the model inside torch.no_grad()"
-        )
+        raise ValueError(GRADIENTS)
 
 
 class AttentionCache:
@@ -64,9 +63,7 @@ class AttentionCache:
         another.
         """
         if torch.is_grad_enabled() and lift.key.requires_grad:
-            raise ValueError(
-                "a cache keeps keys without their gradients; call the model inside torch.no_grad()"
-            )
+            raise ValueError(GRADIENTS)
         new = self._complete(lift.key_side(), lift)
         if not torch.is_inference_mode_enabled():  # what was stored there cannot be written here
             self._buffers = {

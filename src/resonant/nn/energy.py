@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -100,12 +99,7 @@ class EnergyGate(nn.Module):
                 documents=documents,
                 allow_future_leak=True,  # demanded at construction
             )
-        return gate_keys(lift, z, self._wide(self.alpha), self._wide(self.tau))
-
-    @staticmethod
-    def _wide(scalar: HeadScalar) -> Tensor:
-        value = scalar()
-        return value.to(torch.promote_types(value.dtype, torch.float32))
+        return gate_keys(lift, z, self.alpha(), self.tau())
 
     def extra_repr(self) -> str:
         return f"standardize={self.standardize}"

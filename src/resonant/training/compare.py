@@ -18,7 +18,7 @@ import yaml
 from rich.console import Console
 
 from ..data.text import describe, load_corpus
-from ..errors import UserError, nearest
+from ..errors import UserError
 from ..experiments.experiment import Arm, Experiment
 from ..files import damaged, read_json, write_atomically
 from .configs import RunConfig, config_hash, differences, flatten
@@ -67,21 +67,18 @@ def make_plan(
     Raises ``UserError`` for an unknown arm, data that cannot be had, and options that change no
     arm, make one the same as its control, or ask for more learned positions than there are.
     """
-    known = [arm.name for arm in experiment.arms]
-    for name in arms or ():
-        if name not in known:
-            raise UserError(f"{experiment.name} has no arm {name!r}; {nearest(name, known)}")
-    chosen = tuple(arm for arm in experiment.arms if arms is None or arm.name in arms)
+    named = experiment.arms if arms is None else [experiment.arm(name) for name in arms]
+    chosen = tuple(arm for arm in experiment.arms if arm in named)
     corpus = load_corpus(base.data, data_dir)
     base = dataclasses.replace(base, corpus=corpus.digest)
     runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
-    _refuse_idle(chosen, runs[: len(chosen)], overrides)
+    _check_options(chosen, runs[: len(chosen)], overrides)
     # What the experiment demands holds for its own configuration, not for another budget or text.
     ceilings = {} if overrides else dict(experiment.ceilings)
     return Plan(experiment, chosen, runs, out, data_dir, describe(corpus), ceilings)
 
 
-def _refuse_idle(
+def _check_options(
     arms: tuple[Arm, ...],
     runs: tuple[RunConfig, ...],
     overrides: dict[str, Any],
