@@ -103,10 +103,10 @@ def _parser() -> argparse.ArgumentParser:
 def _load(name: str) -> tuple[Any, Any]:
     """The model that ``name`` stands for, and inputs if it brings any."""
     if Path(name).is_dir():
-        from ..models.language import LanguageModel
+        from ..models.architectures import load_model
 
         try:
-            return LanguageModel.from_pretrained(name), None
+            return load_model(name), None
         except (ValueError, FileNotFoundError) as error:
             raise UserError(str(error)) from error
     where, _, attribute = name.rpartition(":")

@@ -19,12 +19,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--arms", help="names by comma; all if left out")
     parser.add_argument("--seeds", type=int, default=experiment.seeds, help="number of seeds")
     parser.add_argument("--workers", type=int, help="processes, a thread each (all cores)")
+    parser.add_argument(
+        "--sweep",
+        metavar="lr[=RATES]",
+        help="find each arm's learning rate first, by validation loss under one seed: lr tries "
+        "1/2, 1, 2, 4 times the experiment's, lr=0.002,0.004 those",
+    )
     options, overrides = parse(parser, rest)
     for name, value in (("seeds", options.seeds), ("workers", options.workers)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1; it is {value}")
     # After --help and most mistakes are dealt with: numpy, scipy and matplotlib take seconds.
     from ..training.compare import check_directories, default_workers, lock, make_plan
+    from ..training.sweep import parse_rates
 
     plan = make_plan(
         experiment,
@@ -35,9 +42,47 @@ def main(arguments: list[str]) -> int:
         data_dir=None if options.data_dir is None else Path(options.data_dir),
         overrides=overrides,
     )
+    rates = None
+    if options.sweep is not None:
+        if "training.learning_rate" in overrides:
+            raise UserError(
+                "--sweep lr finds the learning rate; leave out --training.learning_rate"
+            )
+        rates = parse_rates(options.sweep, experiment.base.training.learning_rate)
     with lock(plan.out):
-        check_directories(plan, overwrite=options.overwrite)
-        return _run(plan, options.workers or default_workers())
+        workers = options.workers or default_workers()
+        if rates is None:
+            check_directories(plan, overwrite=options.overwrite)
+            (plan.out / "sweep.json").unlink(missing_ok=True)
+        else:
+            plan = _sweep(plan, rates, workers=workers, overwrite=options.overwrite)
+        return _run(plan, workers)
+
+
+def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: bool) -> Plan:
+    """The plan with every arm at the best of ``rates``."""
+    from rich.console import Console
+
+    from ..training.compare import check_directories
+    from ..training.sweep import adopt, at_best, run_sweep
+
+    console = Console()
+    tried = ", ".join(f"{rate:g}" for rate in rates)
+    console.print(
+        f"{plan.data}; learning rates {tried} for {len(plan.arms)} arms under seed "
+        f"{plan.runs[0].seed}, in {plan.out}/sweep",
+        highlight=False,
+        soft_wrap=True,
+    )
+    sweep = run_sweep(plan, rates, workers=workers, overwrite=overwrite, console=console)
+    for arm in plan.arms:
+        edge = " (at the edge of those tried: a better one may lie beyond)"
+        said = edge if sweep.at_edge(arm.name) else ""
+        console.print(f"{arm.name}: {sweep.best(arm.name):g}{said}", highlight=False)
+    plan = at_best(plan, sweep)
+    check_directories(plan, overwrite=overwrite)
+    adopt(plan)
+    return plan
 
 
 def _run(plan: Plan, workers: int) -> int:

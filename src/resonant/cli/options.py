@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-from typing import Any
+from typing import Any, get_type_hints
 
 import jsonargparse
 
 from ..data.configs import DataConfig
 from ..errors import UserError, nearest
 from ..experiments import EXPERIMENTS, Experiment
-from ..models.configs import LanguageModelConfig
 from ..training.configs import RunConfig, TrainingConfig, flatten
 
 OPEN_ENDED = "model.attention.scalars"  # a mapping: any name may follow
-GROUPS = {"model": LanguageModelConfig, "training": TrainingConfig, "data": DataConfig}
+GROUPS = {"training": TrainingConfig, "data": DataConfig}
+NAMES = ("model", *GROUPS)
 
 
 def pick_experiment(arguments: list[str]) -> tuple[Experiment, list[str]]:
@@ -41,9 +41,35 @@ def training_parser(command: str, experiment: Experiment) -> jsonargparse.Argume
     parser.add_argument("--out", help="folder for the runs and the report")
     parser.add_argument("--overwrite", action="store_true", help="train changed runs anew")
     parser.add_argument("--plugins", help="modules to import first, by comma: your mechanisms")
+    _add_models(parser, experiment)
     for name, kind in GROUPS.items():
         parser.add_argument(f"--{name}", type=kind, default=getattr(experiment.base, name))
     return parser
+
+
+def _add_models(parser: jsonargparse.ArgumentParser, experiment: Experiment) -> None:
+    """The fields of every model among the arms; one that several have is one option."""
+    models = [experiment.base.model, *(arm.model for arm in experiment.arms if arm.model)]
+    seen = {"architecture"}  # what an arm is about: no option
+    for model in models:
+        hints, says = get_type_hints(type(model)), _field_docs(type(model))
+        for field in dataclasses.fields(model):
+            if field.name in seen:
+                continue
+            seen.add(field.name)
+            parser.add_argument(
+                f"--model.{field.name}",
+                type=hints[field.name],
+                default=getattr(model, field.name),
+                help=says[field.name],
+            )
+
+
+def _field_docs(kind: type) -> dict[str, str]:
+    """What the docstring of a configuration says of each field."""
+    lines = (kind.__doc__ or "").partition("Args:")[2].splitlines()
+    pairs = (line.strip().partition(": ") for line in lines if ": " in line)
+    return {name: says for name, _, says in pairs}
 
 
 def parse(
@@ -58,13 +84,13 @@ def parse(
     for option in given:
         if option not in known and not option.startswith(f"--{OPEN_ENDED}."):
             raise UserError(f"no option is called {option}; {nearest(option, known)}")
-        if option.removeprefix("--") in (*GROUPS, "model.attention", OPEN_ENDED):
+        if option.removeprefix("--") in (*NAMES, "model.attention", "model.position", OPEN_ENDED):
             raise UserError(f"{option} is a group: name a field of it, as in {_example(option)}")
     try:
         built = parser.instantiate(parser.parse_args(arguments))
     except (argparse.ArgumentError, jsonargparse.ArgumentError, ValueError) as error:
         raise UserError(_one_sentence(str(error))) from error
-    values = {name: dataclasses.asdict(getattr(built, name)) for name in GROUPS}
+    values = {name: _values(getattr(built, name)) for name in NAMES}
     flat = flatten(values)
     overrides = {}
     for option in (option.removeprefix("--") for option in given):
@@ -75,8 +101,17 @@ def parse(
     return built, overrides
 
 
+def _values(config: Any) -> dict[str, Any]:
+    """A configuration, or fields of several, as plain values."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return dataclasses.asdict(config)
+    fields = {name: getattr(config, name) for name in vars(config)}
+    return {n: _values(v) if dataclasses.is_dataclass(v) else v for n, v in fields.items()}
+
+
 def _example(group: str) -> str:
     examples = {"--model": "layers 4", "--training": "steps 2000", "--data": "name file"}
+    examples["--model.position"] = "kind rotary"
     examples |= {"--model.attention": "window 64", f"--{OPEN_ENDED}": "sigma 4"}
     return f"{group}.{examples[group]}"
 

@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> int:
     import torch
 
     from ..data.tokens import Tokenizer
+    from ..models.architectures import load_model
     from ..models.generation import generate
-    from ..models.language import LanguageModel
 
     torch.set_num_threads(1)
     tokenizer = Tokenizer.load(directory)
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     drawing = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
     drawing["context"] = options.context or described.get("training", {}).get("context")
     try:
-        model = LanguageModel.from_pretrained(directory)
+        model = load_model(directory)
         tokens = torch.tensor([tokenizer.encode(prompt).tolist()] * options.samples)
         drawn = generate(model, tokens, options.tokens, **drawing)
     except (ValueError, FileNotFoundError, OverflowError) as error:

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UserError, nearest
-from ..models.configs import SCALARS
-from ..training.configs import RunConfig, replaced
+from ..models.configs import SCALARS, ModelConfig
+from ..training.configs import RunConfig, plain, replaced
+
+SCALAR_STARTS = "model.attention.scalars"
+MECHANISM = "model.attention.mechanism"
 
 
 @dataclass(frozen=True)
@@ -16,13 +19,17 @@ class Arm:
     """One thing to compare.
 
     ``changes`` are fields by dotted name, relative to the arm ``control`` (None: to the base), and
-    are what the arm is about: exactly one field for every arm with a control.
+    are what the arm is about: exactly one field for every arm with a control, or another ``model``
+    of the same size. ``learning_rate`` is the arm's own, found by ``--sweep lr`` over the rates
+    that its control was given too (None: that of the control, or the base).
     """
 
     name: str
     says: str
     control: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelConfig | None = None
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,20 @@ class Experiment:
     def alone(self, name: str) -> Experiment:
         """The experiment with one arm alone, to which any field may then be given."""
         arm = self.arm(name)
-        return replace(self, arms=(replace(arm, control=None, changes=self.changes(arm)),))
+        own = {"model": self.model(arm), "learning_rate": self.learning_rate(arm)}
+        return replace(self, arms=(replace(arm, control=None, changes=self.changes(arm), **own),))
+
+    def model(self, arm: Arm) -> ModelConfig | None:
+        """The model of the arm or of the nearest of its controls that has its own."""
+        if arm.model is not None or arm.control is None:
+            return arm.model
+        return self.model(self.arm(arm.control))
+
+    def learning_rate(self, arm: Arm) -> float | None:
+        """The rate of the arm or of the nearest of its controls that has its own."""
+        if arm.learning_rate is not None or arm.control is None:
+            return arm.learning_rate
+        return self.learning_rate(self.arm(arm.control))
 
     def changes(self, arm: Arm) -> dict[str, Any]:
         """All changes from the base, those of its controls first."""
@@ -62,18 +82,29 @@ class Experiment:
     ) -> RunConfig:
         """The run of ``arm`` under ``seed``.
 
-        ``overrides`` are the user's fields. One that no arm changes goes to every arm; one that
-        arms change replaces their value and leaves the other arms as they are (a window of 64 for
-        the windowed arms does not give the others a window).
+        ``overrides`` are the user's fields. One that no arm changes goes to every arm whose model
+        has it; one that arms change replaces their value and leaves the other arms as they are (a
+        window of 64 for the windowed arms does not give the others a window).
         """
+        start = replace(base, model=self.model(arm) or base.model)
+        has = plain(start).keys() | {SCALAR_STARTS}
         changed = {name for each in self.arms for name in each.changes}
-        everywhere = {name: v for name, v in overrides.items() if name not in changed}
+        everywhere = {n: v for n, v in overrides.items() if n not in changed and n in has}
         own = {name: overrides.get(name, v) for name, v in self.changes(arm).items()}
-        mechanism = everywhere.get("model.attention.mechanism", base.model.attention.mechanism)
-        own = {"model.attention.mechanism": mechanism} | own
+        if start.model.architecture == "transformer":
+            given = everywhere.get(MECHANISM, start.model.attention.mechanism)
+            own = {MECHANISM: given} | own
+        else:
+            own[MECHANISM] = start.model.attention.mechanism
         # Starts of learned scalars go to the arms that have them; of your own mechanism, all.
-        starts = everywhere.pop("model.attention.scalars", {})
-        has = SCALARS.get(own["model.attention.mechanism"], tuple(starts))
-        everywhere["model.attention.scalars"] = {n: v for n, v in starts.items() if n in has}
+        starts = everywhere.pop(SCALAR_STARTS, {})
+        scalars = SCALARS.get(own[MECHANISM], tuple(starts))
+        everywhere[SCALAR_STARTS] = {n: v for n, v in starts.items() if n in scalars}
+        rate = self.learning_rate(arm)
+        if rate is not None:
+            everywhere = {"training.learning_rate": rate} | everywhere
         named = {"experiment": self.name, "arm": arm.name, "seed": seed}
-        return replaced(base, everywhere | own | named)
+        try:
+            return replaced(start, everywhere | own | named)
+        except ValueError as error:
+            raise UserError(f"arm {arm.name!r}: {error}") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..data.configs import DataConfig
-from ..models.configs import PositionConfig, preset_0_36m
+from ..models.configs import PositionConfig, phase_0_36m, preset_0_36m
 from ..training.configs import RunConfig, TrainingConfig
 from .experiment import Experiment
-from .stdlib import gate_and_position_arms, locality_arms
+from .stdlib import gate_and_position_arms, locality_arms, phase_arms
 
 CONTEXT = 128
 
@@ -28,5 +28,7 @@ EXPERIMENT = Experiment(
             evaluate_every=250,
         ),
     ),
-    arms=locality_arms(window=64, top_k=48) + gate_and_position_arms(),
+    arms=locality_arms(window=64, top_k=48)
+    + gate_and_position_arms()
+    + phase_arms(phase_0_36m(), learning_rate=8e-3),
 )

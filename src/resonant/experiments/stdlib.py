@@ -9,7 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..data.configs import DataConfig
-from ..models.configs import PositionConfig, preset_0_11m
+from ..models.configs import (
+    PhaseLanguageModelConfig,
+    PositionConfig,
+    phase_0_11m,
+    preset_0_11m,
+)
 from ..training.configs import RunConfig, TrainingConfig
 from .experiment import Arm, Experiment
 
@@ -85,6 +90,37 @@ def gate_and_position_arms() -> tuple[Arm, ...]:
     )
 
 
+def phase_arms(model: PhaseLanguageModelConfig, learning_rate: float) -> tuple[Arm, ...]:
+    """The phase language model of the transformer's size, and one change to it each."""
+    return (
+        Arm(
+            "kuramoto",
+            "the phase language model: tokens are angles that couple",
+            control="softmax",
+            model=model,
+            learning_rate=learning_rate,
+        ),
+        Arm(
+            "kuramoto-free-phases",
+            "no weight decay on the embedding's angles",
+            control="kuramoto",
+            changes={"model.decay_phases": False},
+        ),
+        Arm(
+            "kuramoto-static",
+            "a learned weight per coordinate instead of a content gate",
+            control="kuramoto",
+            changes={"model.phase_gate": "static"},
+        ),
+        Arm(
+            "kuramoto-gate",
+            "an energy gate on the tokens listened to",
+            control="kuramoto",
+            changes={"model.attention.gate": "energy"},
+        ),
+    )
+
+
 EXPERIMENT = Experiment(
     name="stdlib",
     says="bytes of Python's standard library, 0.11M parameters; half a minute of one core per run",
@@ -95,7 +131,9 @@ EXPERIMENT = Experiment(
         data=DataConfig(name="stdlib", tokens="bytes"),
         training=TrainingConfig(steps=450, batch_size=16, context=CONTEXT, learning_rate=4e-3),
     ),
-    arms=locality_arms(WINDOW, TOP_K) + gate_and_position_arms(),
+    arms=locality_arms(WINDOW, TOP_K)
+    + gate_and_position_arms()
+    + phase_arms(phase_0_11m(), learning_rate=8e-3),
     # Without rotary positions 450 steps are too few to come near the others.
     ceilings={
         "*": 2.1,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import nearest
 from .krause import krause_lift
+from .kuramoto import BETA, kuramoto_lift
 from .lift import Lift
 from .softmax import sink_lift, softmax_lift
 
@@ -46,13 +47,15 @@ class Mechanism:
     """Two pure functions and the learned scalars they take.
 
     ``lift(query, key, value, **scalars) -> Lift`` and ``read(output, query) -> Tensor``; each
-    scalar reaches ``lift`` as a tensor (head,).
+    scalar reaches ``lift`` as a tensor (head,). With ``couples_phases`` queries and keys are angles
+    in radians, which ``nn.Attention`` does not project.
     """
 
     name: str
     lift: Callable[..., Lift]
     scalars: Mapping[str, Scalar] = field(default_factory=dict)
     read: Callable[[Tensor, Tensor], Tensor] = read_plain
+    couples_phases: bool = False
 
 
 _MECHANISMS: dict[str, Mechanism] = {}
@@ -102,3 +105,6 @@ register(
     sink=Scalar(start=0.0, off=-math.inf, baseline="softmax", positive=False),
 )(sink_lift)
 register("krause", sigma=Scalar(start=2.5, off=float("inf")))(krause_lift)
+_MECHANISMS["kuramoto"] = Mechanism(
+    "kuramoto", kuramoto_lift, {"beta": Scalar(start=BETA, off=0.0)}, couples_phases=True
+)

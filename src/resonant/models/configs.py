@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from ..errors import nearest
 
@@ -17,7 +17,7 @@ class AttentionConfig:
     """One attention layer: the mechanism and whom a token may listen to.
 
     Args:
-        mechanism: softmax, softmax-sink, krause, or a name given to resonant.register
+        mechanism: softmax, softmax-sink, krause, kuramoto, or a name given to resonant.register
         window: keys a token sees, itself included (none: the whole past)
         top_k: keys kept of those, the ones with the largest logits (none: all)
         scalars: starts of learned scalars by name, as in sigma: 2.5 (others: the mechanism's own)
@@ -44,7 +44,12 @@ class AttentionConfig:
 
 
 # The learned scalars of our own mechanisms, whose starts ``scalars`` may give.
-SCALARS = {"softmax": (), "softmax-sink": ("sink",), "krause": ("sigma",)}
+SCALARS = {
+    "softmax": (),
+    "softmax-sink": ("sink",),
+    "krause": ("sigma",),
+    "kuramoto": ("beta",),
+}
 POSITIONS = ("rotary", "morlet-relative", "sinusoidal", "learned", "morlet", "none")
 ADDED = ("sinusoidal", "learned", "morlet")  # to embeddings; the others act inside attention
 
@@ -88,6 +93,7 @@ class LanguageModelConfig:
         hidden: features inside the feed-forward layer
         position: how it knows the order of tokens
         attention: what every layer attends with
+        architecture: transformer
     """
 
     vocabulary: int = 256
@@ -98,8 +104,10 @@ class LanguageModelConfig:
     hidden: int = 160
     position: PositionConfig = field(default_factory=PositionConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
+    architecture: str = "transformer"
 
     def __post_init__(self) -> None:
+        check_choice("model.architecture", self.architecture, ("transformer",))
         counts = ("vocabulary", "layers", "width", "heads", "key_value_heads", "hidden")
         check_least("model", self, dict.fromkeys(counts, 1))
         if self.width % (2 * self.heads):
@@ -112,6 +120,66 @@ class LanguageModelConfig:
                 "model.key_value_heads must divide model.heads, but they are "
                 f"{self.key_value_heads} and {self.heads}"
             )
+
+
+PHASE_POSITIONS = ("rotary", "morlet-relative", "none")
+
+
+def _kuramoto() -> AttentionConfig:
+    return AttentionConfig(mechanism="kuramoto")
+
+
+@dataclass(frozen=True)
+class PhaseLanguageModelConfig:
+    """A causal model of phases: embedding of points, layers of coupling and drive, read-out.
+
+    Args:
+        vocabulary: number of token ids (256 for bytes)
+        layers: number of layers
+        width: angles (points) per token
+        heads: heads, which share out the angles
+        hidden: features inside the drive
+        manifold: circle, sphere-N, so-N or u-N
+        phase_gate: what weighs coordinates, content or static
+        lag: whether a content-dependent lag stands inside the cosine
+        steps: couplings per layer, with the same weights
+        readout: untied, or tied to the embedding
+        decay_phases: whether the embedding's angles get weight decay
+        position: the drift, rotary (a rate per angle), morlet-relative or none
+        attention: whom a token listens to, and an energy gate
+        architecture: phase
+    """
+
+    vocabulary: int = 256
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    hidden: int = 64
+    manifold: str = "circle"
+    phase_gate: str = "content"
+    lag: bool = False
+    steps: int = 1
+    readout: str = "untied"
+    decay_phases: bool = True
+    position: PositionConfig = field(default_factory=PositionConfig)
+    attention: AttentionConfig = field(default_factory=_kuramoto)
+    architecture: str = "phase"
+
+    def __post_init__(self) -> None:
+        check_choice("model.architecture", self.architecture, ("phase",))
+        counts = ("vocabulary", "layers", "width", "heads", "hidden", "steps")
+        check_least("model", self, dict.fromkeys(counts, 1))
+        check_choice("model.phase_gate", self.phase_gate, ("content", "static"))
+        check_choice("model.readout", self.readout, ("untied", "tied"))
+        check_choice("model.position.kind", self.position.kind, PHASE_POSITIONS)
+        check_choice("model.attention.mechanism", self.attention.mechanism, ("kuramoto",))
+        if self.width % self.heads:
+            raise ValueError(
+                f"model.heads must divide model.width, but they are {self.heads} and {self.width}"
+            )
+
+
+ModelConfig = LanguageModelConfig | PhaseLanguageModelConfig
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -184,19 +252,63 @@ def preset(name: str) -> LanguageModelConfig:
     return PRESETS[name]()
 
 
+def phase_0_11m() -> PhaseLanguageModelConfig:
+    """0.11M parameters over bytes, the demo's; a minute of one core."""
+    return PhaseLanguageModelConfig(layers=2, width=64, heads=8, hidden=70)
+
+
+def phase_0_36m() -> PhaseLanguageModelConfig:
+    """0.35M parameters over 66 characters; see docs/results/phases.md for what it reaches."""
+    return PhaseLanguageModelConfig(vocabulary=66, layers=4, width=80, heads=8, hidden=179)
+
+
+def phase_0_8m() -> PhaseLanguageModelConfig:
+    """0.80M parameters over 66 characters; half an hour of one core. No score claimed yet."""
+    return PhaseLanguageModelConfig(vocabulary=66, layers=4, width=128, heads=8, hidden=251)
+
+
+def phase_1m() -> PhaseLanguageModelConfig:
+    """1.0M parameters over bytes; hours of one core. No score claimed yet."""
+    return PhaseLanguageModelConfig(layers=5, width=128, heads=8, hidden=232)
+
+
+def phase_5m() -> PhaseLanguageModelConfig:
+    """4.8M parameters over bytes; one GPU. No score claimed yet."""
+    return PhaseLanguageModelConfig(layers=6, width=256, heads=16, hidden=493)
+
+
+# By the names of ``PRESETS``, within 1 % of their parameters.
+PHASE_PRESETS: dict[str, Callable[[], PhaseLanguageModelConfig]] = {
+    "0.11M": phase_0_11m,
+    "0.36M": phase_0_36m,
+    "0.8M": phase_0_8m,
+    "1M": phase_1m,
+    "5M": phase_5m,
+}
+
+
+def phase_preset(name: str) -> PhaseLanguageModelConfig:
+    """The phase model called ``name``; ``ValueError`` names the nearest if there is none."""
+    if name not in PHASE_PRESETS:
+        raise ValueError(f"no phase preset is called {name!r}; {nearest(name, PHASE_PRESETS)}")
+    return PHASE_PRESETS[name]()
+
+
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     """Build a configuration dataclass, nested ones included, from plain values.
 
     Raises ``ValueError`` for a field it does not have, naming the nearest, and ``TypeError`` for a
     value that is not a mapping where one is due.
     """
+    if get_args(kind):
+        return from_dict(_architecture(kind, values.get("architecture")), values)
     hints = get_type_hints(kind)
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     built = {}
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"{kind.__name__} has no field {name!r}; {nearest(name, known)}")
-        if dataclasses.is_dataclass(hints[name]) and isinstance(hints[name], type):
+        if any(dataclasses.is_dataclass(each) for each in get_args(hints[name]) or [hints[name]]):
             if not isinstance(value, Mapping):
                 raise TypeError(f"{kind.__name__}.{name} takes named fields, not {value!r}")
             value = from_dict(hints[name], value)
@@ -204,3 +316,13 @@ def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
             value = tuple(value)
         built[name] = value
     return kind(**built)
+
+
+def _architecture(kinds: Any, name: str | None) -> type:
+    """The one of several configurations whose ``architecture`` is ``name`` (the first if None)."""
+    known = {each().architecture: each for each in get_args(kinds)}
+    if name is None:
+        return get_args(kinds)[0]
+    if name not in known:
+        raise ValueError(f"no architecture is called {name!r}; {nearest(name, known)}")
+    return known[name]

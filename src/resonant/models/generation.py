@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..nn.modes import evaluating
-from .language import LanguageModel
+from .base import CausalModel
 
 
 def generate(
-    model: LanguageModel,
+    model: CausalModel,
     tokens: Int[Tensor, "batch prompt"],
     max_new_tokens: int,
     *,
@@ -134,7 +134,7 @@ class _Sampler:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: CausalModel,
         tokens: Tensor,
         padding: Tensor | None,
         *,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,32 +15,27 @@ from ..functional.documents import token_positions
 from ..functional.mask import real_keys
 from ..functional.neighborhood import Causal
 from ..nn import (
-    Attention,
     Block,
     EnergyGate,
-    HeadPosition,
     LearnedPosition,
     ModelCache,
     MorletPosition,
-    RelativeMorletPosition,
-    RotaryPosition,
     SinusoidalPosition,
     attention,
 )
 from ..nn.cache import refuse_training
+from .base import CausalModel
 from .configs import LanguageModelConfig, preset
-from .pretrained import load_pretrained, save_pretrained
+from .positions import head_position
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(CausalModel):
     """Token embedding, pre-norm blocks of attention and SwiGLU, read-out tied to the embedding.
 
-    ``tokens`` (batch, sequence) of ids -> logits (batch, sequence, vocabulary); position t sees
-    tokens 0..t only. ``key_padding_mask`` (batch, sequence), True = padding, on either side;
-    ``documents`` (batch or 1, sequence), labels of documents packed in one row: none sees another.
-    ``cache`` (from ``new_cache``) remembers earlier calls: these tokens follow those; evaluation
-    only.
+    Arguments of a call: see ``CausalModel``.
     """
+
+    config_type = LanguageModelConfig
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
@@ -63,14 +57,6 @@ class LanguageModel(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down_proj.weight")):
                 parameter.data.mul_((2 * self.config.layers) ** -0.5)
-
-    def new_cache(self) -> ModelCache:
-        """An empty cache for decoding with this model."""
-        return ModelCache([layer.new_cache() for layer in self.attentions()])
-
-    def attentions(self) -> list[Attention]:
-        """The attention module of each layer."""
-        return [block.attention for block in self.blocks]  # type: ignore[misc]
 
     def forward(
         self,
@@ -126,18 +112,6 @@ class LanguageModel(nn.Module):
                 )
         return self.position(position), count
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into ``directory``."""
-        save_pretrained(self, self.config, directory)
-
-    @classmethod
-    def from_pretrained(cls, directory: str | Path) -> LanguageModel:
-        """The model that ``save_pretrained`` wrote.
-
-        Raises ``FileNotFoundError`` or ``ValueError`` when a file is missing or does not fit.
-        """
-        return load_pretrained(cls, LanguageModelConfig, directory)
-
 
 def language_model(
     config: LanguageModelConfig | str = "0.11M", *, mechanism: str | None = None, **changes: Any
@@ -171,17 +145,6 @@ def _added_position(config: LanguageModelConfig) -> nn.Module | None:
     return None
 
 
-def _head_position(config: LanguageModelConfig) -> HeadPosition | None:
-    position, head_dim = config.position, config.width // config.heads
-    turning: dict[str, Any] = {"base": position.base, "convention": position.convention}
-    match position.kind:
-        case "rotary":
-            return RotaryPosition(head_dim, **turning)
-        case "morlet-relative":
-            return RelativeMorletPosition(head_dim, config.heads, ell=position.locality, **turning)
-    return None
-
-
 def _gate(config: LanguageModelConfig) -> EnergyGate | None:
     if config.attention.gate is None:
         return None
@@ -200,7 +163,7 @@ def _block(config: LanguageModelConfig) -> Block:
         num_key_value_heads=config.key_value_heads,
         neighborhood=Causal(window=chosen.window),
         top_k=chosen.top_k,
-        position=_head_position(config),
+        position=head_position(config.position, config.width // config.heads, config.heads),
         gate=_gate(config),
         **chosen.scalars,
     )

@@ -21,8 +21,7 @@ def save_pretrained(model: nn.Module, config: Any, directory: str | Path) -> Non
     """Write ``config.json`` and ``model.safetensors`` into ``directory``, made if missing."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    described = {"architecture": type(model).__name__, **dataclasses.asdict(config)}
-    content = json.dumps(described, indent=2) + "\n"
+    content = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
     write_atomically(directory / "config.json", content.encode(), "model-config")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(directory / "model.safetensors", save(weights), "model")
@@ -46,10 +45,11 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
         raise ValueError(
             f"{directory / 'config.json'} is damaged ({error}); save the model again"
         ) from error
-    architecture = described.pop("architecture", None)
-    if architecture != kind.__name__:
+    architecture, wanted = described.get("architecture"), config_type().architecture
+    if architecture != wanted:
         raise ValueError(
-            f"{directory} holds a {architecture}, not a {kind.__name__}; use its own class"
+            f"{directory} holds a model of architecture {architecture!r}, not {wanted!r}; "
+            "load_model opens any of ours"
         )
     model = kind(from_dict(config_type, described))
     try:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from .attention import Attention
-from .block import Block, SwiGLU
-from .cache import AttentionCache, ModelCache
+from .block import Block, PhaseBlock, SwiGLU
+from .cache import AttentionCache, CouplingCache, ModelCache
 from .energy import EnergyGate
 from .krause import KrauseAttention
+from .kuramoto import KuramotoAttention, PhaseAdapter
 from .parameter import HeadScalar
 from .position import (
     HeadPosition,
@@ -22,17 +23,20 @@ from .position import (
 )
 from .softmax import SoftmaxAttention
 
-_OWN_MODULE: dict[str, Callable[..., Attention]] = {
+_OWN_MODULE: dict[str, Callable[..., Attention | PhaseAdapter]] = {
     "softmax": SoftmaxAttention,
     "krause": KrauseAttention,
+    "kuramoto": PhaseAdapter,
 }
 
 
-def attention(mechanism_name: str, embed_dim: int, num_heads: int, **options: Any) -> Attention:
-    """The attention module of a registered mechanism, a user's own included.
+def attention(
+    mechanism_name: str, embed_dim: int, num_heads: int, **options: Any
+) -> Attention | PhaseAdapter:
+    """The attention module of a registered mechanism, a user's own included: features in and out.
 
-    Options are those of ``Attention``. Raises ``ValueError`` for an unknown name, naming the
-    nearest.
+    Options are those of ``Attention`` (for "kuramoto" of ``PhaseAdapter``). Raises ``ValueError``
+    for an unknown name, naming the nearest.
     """
     own = _OWN_MODULE.get(mechanism_name)
     if own is not None:
@@ -44,13 +48,17 @@ __all__ = [
     "Attention",
     "AttentionCache",
     "Block",
+    "CouplingCache",
     "EnergyGate",
     "HeadPosition",
     "HeadScalar",
     "KrauseAttention",
+    "KuramotoAttention",
     "LearnedPosition",
     "ModelCache",
     "MorletPosition",
+    "PhaseAdapter",
+    "PhaseBlock",
     "RelativeMorletPosition",
     "RotaryPosition",
     "SinusoidalPosition",

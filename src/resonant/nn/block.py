@@ -9,19 +9,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attention import Attention
+from .kuramoto import KuramotoAttention, PhaseAdapter
 
 
 class SwiGLU(nn.Module):
     """``W_down (silu(W_gate x) * W_up x)``.
 
-    Source: Shazeer, "GLU Variants Improve Transformer" (arXiv 2002.05202), equation 6.
+    ``out_dim`` is ``embed_dim`` if left out. Source: Shazeer, "GLU Variants Improve Transformer"
+    (arXiv 2002.05202), equation 6.
     """
 
-    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
+    def __init__(self, embed_dim: int, hidden_dim: int, out_dim: int | None = None) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(embed_dim, hidden_dim, bias=False)
         self.up_proj = nn.Linear(embed_dim, hidden_dim, bias=False)
-        self.down_proj = nn.Linear(hidden_dim, embed_dim, bias=False)
+        self.down_proj = nn.Linear(hidden_dim, out_dim or embed_dim, bias=False)
 
     def forward(self, x: Float[Tensor, "batch sequence embed"]) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -30,7 +32,7 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """Pre-norm residual block: ``x + attention(norm(x))``, then ``x + feedforward(norm(x))``."""
 
-    def __init__(self, attention: Attention, hidden_dim: int) -> None:
+    def __init__(self, attention: Attention | PhaseAdapter, hidden_dim: int) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(attention.embed_dim)
         self.attention = attention
@@ -42,3 +44,27 @@ class Block(nn.Module):
         attended, _ = self.attention(self.attention_norm(x), is_causal=True, **options)
         x = x + attended
         return x + self.feedforward(self.feedforward_norm(x))
+
+
+class PhaseBlock(nn.Module):
+    """Coupling, then the intrinsic drive: ``theta <- theta + W_down swiglu(W_up embed(theta))``.
+
+    States in, states out (see ``KuramotoAttention``). There is no norm: [cos, sin] has constant
+    length. Source: arXiv 2606.11585, the layer.
+    """
+
+    def __init__(self, coupling: KuramotoAttention, hidden_dim: int) -> None:
+        super().__init__()
+        manifold, coordinates = coupling.manifold, coupling.embed_dim
+        self.attention = coupling
+        self.drive = SwiGLU(
+            coordinates * manifold.features, hidden_dim, coordinates * manifold.velocities
+        )
+
+    def forward(self, state: Float[Tensor, "batch sequence state"], **options: Any) -> Tensor:
+        """Options (``key_padding_mask``, ``cache``, ``documents``) go to the coupling."""
+        state, _ = self.attention(state, is_causal=True, **options)
+        manifold, points = self.attention.manifold, self.attention.split(state)
+        x = manifold.embed(points)
+        force = self.attention.split(self.drive(x.flatten(2).to(self.drive.up_proj.weight.dtype)))
+        return self.attention.join(manifold.retract(points, manifold.drive(x, force)))

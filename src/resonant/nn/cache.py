@@ -5,6 +5,8 @@ Nothing is held in modules: a cache is made (``new_cache``), handed to each call
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -135,13 +137,38 @@ class AttentionCache:
         return new
 
 
+class CouplingCache:
+    """What one coupling module remembers: an ``AttentionCache`` for each of its steps.
+
+    The phases a token shows at a later step are not those it came with.
+    """
+
+    def __init__(self, steps: list[AttentionCache]) -> None:
+        self.steps = steps
+
+    @property
+    def length(self) -> int:
+        """Number of tokens seen; left padding counts."""
+        return self.steps[0].length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(step.nbytes for step in self.steps)
+
+    def reorder(self, index: Int[Tensor, "rows"]) -> None:
+        """Go on with the rows ``index`` of the batch (beams, finished rows)."""
+        for step in self.steps:
+            step.reorder(index)
+
+
 class ModelCache:
     """The caches of a model's layers, and where each row's next token stands.
 
-    ``layers`` is one ``AttentionCache`` a layer. Made by ``LanguageModel.new_cache``.
+    ``layers`` is one cache a layer. Made by the models' ``new_cache``.
     """
 
-    def __init__(self, layers: list[AttentionCache]) -> None:
+    def __init__(self, layers: Sequence[AttentionCache | CouplingCache]) -> None:
         self.layers = layers
         self._count: Tensor | None = None
         self._document: Tensor | None = None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class HeadScalar(nn.Module):
-    """One learned number per head.
+    """One learned number per head (or coordinate).
 
     Returns a tensor (head,); a positive scalar stores its logarithm.
     """
@@ -30,17 +30,34 @@ class HeadScalar(nn.Module):
         return self.value.clamp(max=math.log(torch.finfo(self.value.dtype).max)).exp()
 
 
-class WideVector(nn.Module):
-    """A learned vector that stays float32 or better, also under ``model.to(torch.bfloat16)``.
+class Strength(nn.Module):
+    """A learned number in [0, 2] per coordinate: ``2 sigmoid(value)``.
 
-    For frequencies: position 8192 times a frequency rounded to 8 bits is off by many turns.
+    Raises ``ValueError`` for a start outside [0, 2).
     """
 
-    def __init__(self, start: Float[Tensor, "size"]) -> None:
+    def __init__(self, size: int, start: float) -> None:
+        super().__init__()
+        if not 0.0 <= start < 2.0:
+            raise ValueError(f"a coupling strength starts in [0, 2), not at {start}")
+        logit = -math.inf if start == 0.0 else math.log(start / (2.0 - start))
+        self.value = nn.Parameter(torch.full((size,), logit))
+
+    def forward(self) -> Float[Tensor, "size"]:
+        return 2.0 * self.value.sigmoid()
+
+
+class WideParameter(nn.Module):
+    """A learned tensor that stays float32 or better, also under ``model.to(torch.bfloat16)``.
+
+    For phases, and for frequencies: position 8192 times one rounded to 8 bits is off by many turns.
+    """
+
+    def __init__(self, start: Float[Tensor, "*size"]) -> None:
         super().__init__()
         self.value = nn.Parameter(start.float())
 
-    def forward(self) -> Float[Tensor, "size"]:
+    def forward(self) -> Float[Tensor, "*size"]:
         return self.value
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

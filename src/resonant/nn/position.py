@@ -21,15 +21,23 @@ from ..functional.position import (
     rotate,
     sinusoidal_encoding,
 )
-from .parameter import HeadScalar, WideVector
+from .parameter import HeadScalar, WideParameter
 
 
 class HeadPosition(nn.Module):
     """A position that acts inside attention; subclasses override one method or both.
 
     ``position`` counts indices of the row, left padding and other documents included: only
-    differences matter to what is relative.
+    differences matter to what is relative. ``convention`` says which features a rotation pairs.
     """
+
+    convention: Convention = "half"
+
+    def angle(
+        self, position: Int[Tensor, "token"], dtype: torch.dtype
+    ) -> Float[Tensor, "token half"] | None:
+        """What queries and keys are turned by, in radians, in float32 or better (None: nothing)."""
+        del position, dtype
 
     def rotate(
         self,
@@ -37,8 +45,8 @@ class HeadPosition(nn.Module):
         position: Int[Tensor, "token"],
     ) -> Float[Tensor, "batch head token dim"]:
         """Queries or keys turned by their positions, before they are lifted."""
-        del position
-        return features
+        angle = self.angle(position, features.dtype)
+        return features if angle is None else rotate(features, angle, convention=self.convention)
 
     def place(
         self,
@@ -73,10 +81,10 @@ class RotaryPosition(HeadPosition):
         self.convention: Convention = convention
         rotary_frequencies(head_dim, base)  # refuses what has no frequencies
 
-    def rotate(self, features: Tensor, position: Tensor) -> Tensor:
+    def angle(self, position: Tensor, dtype: torch.dtype) -> Tensor:
         # Computed anew: no buffer that model.to(bfloat16) would round.
         frequencies = rotary_frequencies(self.head_dim, self.base).float().to(position.device)
-        return rotate(features, _angle(features, position, frequencies), convention=self.convention)
+        return _angle(position, frequencies, dtype)
 
     def extra_repr(self) -> str:
         return f"base={self.base}, convention={self.convention}"
@@ -112,13 +120,11 @@ class RelativeMorletPosition(HeadPosition):
             raise ValueError(f"ell is a width in positions and must be above 0, but it is {ell}")
         check_convention(convention)
         self.convention: Convention = convention
-        self.omega = WideVector(rotary_frequencies(head_dim, base))
+        self.omega = WideParameter(rotary_frequencies(head_dim, base))
         self.ell = HeadScalar(num_heads, ell, positive=True)
 
-    def rotate(self, features: Tensor, position: Tensor) -> Tensor:
-        return rotate(
-            features, _angle(features, position, self.omega()), convention=self.convention
-        )
+    def angle(self, position: Tensor, dtype: torch.dtype) -> Tensor:
+        return _angle(position, self.omega(), dtype)
 
     def place(self, lift: Lift, query_position: Tensor, key_position: Tensor) -> Lift:
         positions = {"query_position": query_position, "key_position": key_position}
@@ -187,7 +193,7 @@ class MorletPosition(nn.Module):
         if embed_dim % 2:
             raise ValueError(f"Morlet positions come in pairs: embed_dim is even, not {embed_dim}")
         omega = torch.logspace(0.0, math.log10(0.99 * math.pi), embed_dim // 2)
-        self.omega, self.sigma = WideVector(omega), WideVector(ADMISSIBLE / omega)
+        self.omega, self.sigma = WideParameter(omega), WideParameter(ADMISSIBLE / omega)
 
     def forward(
         self, position: Int[Tensor, "batch token"]
@@ -201,7 +207,7 @@ class MorletPosition(nn.Module):
         return f"sigma from {sigma.min().item():.2f} to {sigma.max().item():.2f} tokens"
 
 
-def _angle(features: Tensor, position: Tensor, frequencies: Tensor) -> Tensor:
+def _angle(position: Tensor, frequencies: Tensor, dtype: torch.dtype) -> Tensor:
     """(token, half) in radians, in float32 or better."""
-    wide = torch.promote_types(features.dtype, torch.float32)
+    wide = torch.promote_types(dtype, torch.float32)
     return position.to(wide).unsqueeze(-1) * frequencies.to(wide)

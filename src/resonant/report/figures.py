@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import statistics
 from typing import Any
 
@@ -36,21 +37,17 @@ def learning_curves(results: Results) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 4.2))
         for index, arm in enumerate(results.arms):
-            colour = PALETTE[index % len(PALETTE)]
+            line = _line(index)
             steps = [row["step"] for row in arm.curves[0]]
             losses = [[row["valid_loss"] for row in curve] for curve in arm.curves]
             by_step = list(zip(*losses, strict=True))
             means = [statistics.fmean(each) for each in by_step]
-            dashes = DASHES[index // len(PALETTE) % len(DASHES)]  # more arms than colours
-            line = {"color": colour, "linestyle": dashes, "linewidth": 1.8}
             axes.plot(steps, means, label=arm.name, **line)
             lows, highs = [min(x) for x in by_step], [max(x) for x in by_step]
-            axes.fill_between(steps, lows, highs, color=colour, alpha=0.18, linewidth=0)
+            axes.fill_between(steps, lows, highs, color=line["color"], alpha=0.18, linewidth=0)
         axes.set_xlabel("optimiser steps")
         axes.set_ylabel("validation loss (nats per token)")
-        many = len(results.arms) > len(PALETTE)  # would hide the lines
-        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if many else {}
-        axes.legend(frameon=False, **beside)
+        _legend(axes, len(results.arms))
         return _svg(figure)
 
 
@@ -78,6 +75,40 @@ def differences(results: Results) -> str:
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlabel("difference of test loss (nats per token): left of the line is better")
         return _svg(figure)
+
+
+def rates(results: Results) -> str:
+    """Validation loss against learning rate, each arm's best marked. Empty without a sweep."""
+    sweep = results.sweep
+    if sweep is None:
+        return ""
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 3.8))
+        for index, arm in enumerate(results.arms):
+            losses, line = sweep.losses[arm.name], _line(index)
+            tried = [rate for rate in sweep.rates if math.isfinite(losses[rate])]
+            axes.plot(tried, [losses[r] for r in tried], marker=".", label=arm.name, **line)
+            best = sweep.best(arm.name)
+            axes.plot(best, losses[best], "o", color=line["color"], markersize=11, fillstyle="none")
+        axes.set_xscale("log")
+        axes.set_xticks(sweep.rates, [f"{rate:g}" for rate in sweep.rates])
+        axes.minorticks_off()
+        axes.set_xlabel("peak learning rate")
+        axes.set_ylabel("validation loss (nats per token)")
+        _legend(axes, len(results.arms))
+        return _svg(figure)
+
+
+def _line(index: int) -> dict[str, Any]:
+    """How the line of an arm looks; dashed where there are more arms than colours."""
+    dashes = DASHES[index // len(PALETTE) % len(DASHES)]
+    return {"color": PALETTE[index % len(PALETTE)], "linestyle": dashes, "linewidth": 1.8}
+
+
+def _legend(axes: Any, arms: int) -> None:
+    many = arms > len(PALETTE)  # would hide the lines
+    beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if many else {}
+    axes.legend(frameon=False, **beside)
 
 
 def _svg(figure: Figure) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 import jinja2
 
 from ..files import write_atomically
-from .figures import differences, learning_curves
+from .figures import differences, learning_curves, rates
 from .results import Results, missed_ceilings
-from .table import LEFT, cost, quality, title
+from .table import LEFT, cost, quality, sweep, title
 
 
 def write_report(results: Results, directory: Path) -> Path:
@@ -24,6 +24,8 @@ def write_report(results: Results, directory: Path) -> Path:
         quality=quality(results),
         cost=cost(results),
         missed=missed_ceilings(results),
+        sweep=sweep(results),
+        rates=rates(results),
         curves=learning_curves(results),
         differences=differences(results),
         directory=str(directory),

@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..files import read_json
 from ..training.metrics import read_metrics
 from ..training.statistics import Difference, paired_difference
+from ..training.sweep import Sweep, read_sweep
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Results:
     data: str
     arms: list[ArmResult]
     ceilings: dict[str, float]
+    sweep: Sweep | None
 
     @property
     def seeds(self) -> int:
@@ -91,6 +93,7 @@ def gather(directory: Path) -> Results:
         comparison["data"],
         arms,
         comparison["ceilings"],
+        read_sweep(directory),
     )
 
 

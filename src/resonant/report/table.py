@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 from ..training.statistics import Difference
 from .results import ArmResult, Results
 
-LEFT = frozenset({"arm", "control", "verdict"})
+LEFT = frozenset({"arm", "control", "verdict", "note"})
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,43 @@ def quality(results: Results) -> Grid:
 def cost(results: Results) -> Grid:
     """Size, work, speed and memory."""
     return Grid(
-        ("arm", "parameters (attention)", "tokens", "kFLOPs/token", "tokens/s", "peak MB"),
+        (
+            "arm",
+            "parameters (attention)",
+            "tokens",
+            "learning rate",
+            "kFLOPs/token",
+            "tokens/s",
+            "peak MB",
+        ),
         [_cost_row(arm) for arm in results.arms],
         "FLOPs are counted for forward and backward, as if the fused kernel skipped nothing. "
         "Tokens per second and peak memory of a training step on one thread, measured apart from "
         "the training, arms taking turns.",
     )
+
+
+def sweep(results: Results) -> Grid | None:
+    """Validation losses by learning rate, or None if there was no sweep."""
+    swept = results.sweep
+    if swept is None:
+        return None
+    rows = []
+    for arm in results.arms:
+        losses, best = swept.losses[arm.name], swept.best(arm.name)
+        cells = [_swept_loss(losses[rate], best=rate == best) for rate in swept.rates]
+        rows.append([arm.name, *cells, "at the edge" if swept.at_edge(arm.name) else ""])
+    return Grid(
+        ("arm", *(f"lr {rate:g}" for rate in swept.rates), "note"),
+        rows,
+        f"Validation loss in nats per token by peak learning rate, seed {swept.seed} alone; * "
+        "marks each arm's best, at which all seeds were trained. At the edge: the best rate is the "
+        "smallest or largest tried, so a better one may lie beyond.",
+    )
+
+
+def _swept_loss(loss: float, *, best: bool) -> str:
+    return "diverged" if math.isinf(loss) else f"{loss:.4f}{'*' if best else ' '}"
 
 
 def _cost_row(arm: ArmResult) -> list[str]:
@@ -66,6 +98,7 @@ def _cost_row(arm: ArmResult) -> list[str]:
         arm.name,
         f"{first['parameters']:,} ({first['attention_parameters']:,})",
         f"{first['tokens'] / 1e6:.2f}M",
+        f"{first['learning_rate']:g}",
         "" if cost is None else f"{cost['flops_per_token'] / 1e3:,.0f}",
         "" if cost is None else f"{cost['tokens_per_second']:,.0f}",
         "" if cost is None else f"{cost['peak_bytes'] / 1e6:.0f}",
@@ -91,7 +124,10 @@ def print_table(results: Results, console: Console) -> None:
     """Print both tables; outside a terminal they are as wide as they need to be."""
     if not console.is_terminal:
         console = Console(file=console.file, width=140)
-    for heading, grid in ((title(results), quality(results)), (None, cost(results))):
+    grids = ((title(results), quality(results)), (None, cost(results)), (None, sweep(results)))
+    for heading, grid in grids:
+        if grid is None:
+            continue
         table = Table(title=heading, title_justify="left")
         for column in grid.columns:
             side = "left" if column in LEFT else "right"

@@ -21,7 +21,7 @@ from ..data.text import describe, load_corpus
 from ..errors import UserError
 from ..experiments.experiment import Arm, Experiment
 from ..files import damaged, read_json, write_atomically
-from .configs import RunConfig, config_hash, differences, flatten
+from .configs import RunConfig, config_hash, differences, flatten, plain
 from .display import Display
 from .pool import Pool, RunState
 from .process import Child
@@ -83,23 +83,24 @@ def _check_options(
     runs: tuple[RunConfig, ...],
     overrides: dict[str, Any],
 ) -> None:
-    plain = {run.arm: flatten(dataclasses.asdict(run)) for run in runs}
+    by_arm = {run.arm: plain(run) for run in runs}
     for option, (field, wanted) in NEEDS.items():
-        if option in overrides and all(flat[field] != wanted for flat in plain.values()):
+        if option in overrides and all(flat[field] != wanted for flat in by_arm.values()):
             raise UserError(
                 f"--{option} is read with {field} = {wanted} only, which none of these arms has: "
-                f"{', '.join(plain)}"
+                f"{', '.join(by_arm)}"
             )
     for option, value in overrides.items():
         fields = flatten({option: value})
-        if not any(flat.get(name) == v for flat in plain.values() for name, v in fields.items()):
+        if not any(flat.get(name) == v for flat in by_arm.values() for name, v in fields.items()):
             raise UserError(
-                f"--{option} changes none of these arms: {', '.join(plain)}; it is what other arms "
-                "are about (see `resonant list`), or use `resonant train`, which takes any field"
+                f"--{option} changes none of these arms: {', '.join(by_arm)}; it is what other "
+                "arms are about (see `resonant list`), or use `resonant train`, which takes any "
+                "field of its arm"
             )
     for arm in arms:
-        ours = plain[arm.name]
-        theirs = plain.get(arm.control or "")
+        ours = by_arm[arm.name]
+        theirs = by_arm.get(arm.control or "")
         if theirs is not None and ours | {"arm": ""} == theirs | {"arm": ""}:
             raise UserError(
                 f"with these options {arm.name} is the same as its control {arm.control}; leave "
@@ -116,8 +117,12 @@ def _check_options(
 
 def check_directories(plan: Plan, *, overwrite: bool) -> None:
     """Refuse folders that hold a run of another configuration, or empty them if told to."""
-    for config in plan.runs:
-        directory = plan.directory(config)
+    check_folders([(config, plan.directory(config)) for config in plan.runs], overwrite=overwrite)
+
+
+def check_folders(runs: Sequence[tuple[RunConfig, Path]], *, overwrite: bool) -> None:
+    """``check_directories`` for runs with their folders."""
+    for config, directory in runs:
         described = directory / "config.yaml"
         if not described.is_file():
             continue
@@ -191,25 +196,44 @@ def prepare(plan: Plan) -> None:
 def _described(plan: Plan, arm: Arm) -> dict[str, Any]:
     """An arm for the report, with the values it was run with."""
     config = next(config for config in plan.runs if config.arm == arm.name)
-    values = flatten(dataclasses.asdict(config))
-    changes = ", ".join(f"{name} = {values[name]}" for name in arm.changes)
-    return {"name": arm.name, "says": arm.says, "control": arm.control, "changes": changes}
+    values = plain(config)
+    changes = [f"{name} = {values[name]}" for name in arm.changes]
+    if arm.model is not None:
+        shape = ("architecture", "layers", "width", "heads", "hidden")
+        changes += [f"model.{name} = {values[f'model.{name}']}" for name in shape]
+    rate = plan.experiment.learning_rate(arm)
+    if rate is not None and values["training.learning_rate"] == rate:
+        changes.append(f"training.learning_rate = {rate} (found by --sweep lr)")
+    described = {"name": arm.name, "says": arm.says, "control": arm.control}
+    return described | {"changes": ", ".join(changes)}
 
 
 def train_all(plan: Plan, *, workers: int, console: Console) -> None:
     """Train what is not done yet; raises ``UserError`` or ``RuntimeError`` if a run failed."""
     states = [RunState(config, plan.directory(config)) for config in plan.runs]
+    train_states(states, plan.data_dir, workers=workers, console=console)
+    raise_failure(states)
+
+
+def train_states(
+    states: Sequence[RunState], data_dir: Path | None, *, workers: int, console: Console
+) -> None:
+    """Train those that are not done yet; afterwards each says how it ended."""
     for state in states:
         if is_done(state.directory, state.config):
             state.status, state.step = "kept", state.steps
-    pool = Pool(states, workers, plan.data_dir)
+    pool = Pool(states, workers, data_dir)
     with Display(pool, console) as display:
         pool.run(display.show)
+
+
+def raise_failure(states: Sequence[RunState]) -> None:
+    """Raise ``UserError`` or ``RuntimeError`` if a run failed."""
     failed = [state for state in states if state.status == "failed"]
     if failed:
         first = failed[0]
         more = f" ({len(failed)} runs failed)" if len(failed) > 1 else ""
-        text = f"{first.config.name} failed{more}: {first.message}"
+        text = f"{first.directory.name} failed{more}: {first.message}"
         if first.internal:
             raise RuntimeError(f"{text}\nRun the same command again: what is finished is kept.")
         raise UserError(text)

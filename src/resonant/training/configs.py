@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.configs import DataConfig
 from ..errors import UserError
-from ..models.configs import LanguageModelConfig, check_least, from_dict
+from ..models.configs import LanguageModelConfig, ModelConfig, check_least, from_dict
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RunConfig:
     seed: int = 0
     plugins: tuple[str, ...] = ()
     corpus: str = ""
-    model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    model: ModelConfig = field(default_factory=LanguageModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -113,6 +113,11 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def plain(config: RunConfig) -> dict[str, Any]:
+    """Every field of the configuration by its dotted name."""
+    return flatten(dataclasses.asdict(config))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -53,8 +53,8 @@ class Display:
             self._live.update(self._table(), refresh=True)
             return
         for state in self.pool.states:
-            if state.status != self._told.get(state.config.name, "waiting"):
-                self._told[state.config.name] = state.status
+            if state.status != self._told.get(state.directory.name, "waiting"):
+                self._told[state.directory.name] = state.status
                 self._say(state)
         if time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
@@ -66,7 +66,7 @@ class Display:
         loss = "" if state.loss is None else f", loss {state.loss:.3f}"
         where = f"step {state.step}/{state.steps}{loss}" if state.status == "running" else ""
         self.console.print(
-            f"{self._summary()}  {state.config.name}: {state.status} {where}".rstrip(),
+            f"{self._summary()}  {state.directory.name}: {state.status} {where}".rstrip(),
             soft_wrap=True,
             highlight=False,
         )
@@ -85,7 +85,7 @@ class Display:
             table.add_column(name)
         for state in self.pool.states:
             table.add_row(
-                state.config.name,
+                state.directory.name,
                 ProgressBar(total=state.steps, completed=state.step, width=24),
                 f"{state.step}/{state.steps}",
                 "" if state.loss is None else f"{state.loss:.3f}",

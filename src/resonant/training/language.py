@@ -14,8 +14,9 @@ from ..data.batches import evaluation_windows, training_batch
 from ..data.configs import DataConfig
 from ..data.text import Corpus, load_corpus
 from ..errors import UserError
+from ..models.architectures import build_model
+from ..models.base import CausalModel
 from ..models.generation import generate
-from ..models.language import LanguageModel, language_model
 from .configs import RunConfig
 
 EVALUATION_BATCH = 32
@@ -46,7 +47,7 @@ class LanguageTask:
             )
         torch.manual_seed(config.seed)
         try:
-            self.model: LanguageModel = language_model(config.model)
+            self.model: CausalModel = build_model(config.model)
         except (TypeError, ValueError) as error:
             raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
 

@@ -28,6 +28,10 @@ Report = Callable[[int, float], None]
 LOCK_SECONDS = 60.0
 
 
+class Diverged(UserError):
+    """The loss is no number any more."""
+
+
 def train(config: RunConfig, directory: Path, data_dir: Path | None, report: Report) -> None:
     """Train ``config`` in ``directory`` until ``done.json`` is there.
 
@@ -63,6 +67,7 @@ def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) ->
         "seed": config.seed,
         "steps": training.steps,
         "tokens": training.steps * training.batch_size * training.context,
+        "learning_rate": training.learning_rate,
         "metrics": final,
         "seconds": seconds,
         **task.summary(),
@@ -122,7 +127,7 @@ class _Run:
         self.optimizer.zero_grad()
         value = loss.item()
         if not math.isfinite(value):
-            raise UserError(
+            raise Diverged(
                 f"the loss became {value} at step {self.step} in {self.directory.name}; lower "
                 "--training.learning_rate or --training.clip"
             )

@@ -28,6 +28,7 @@ class RunState:
     loss: float | None = None
     message: str = ""
     internal: bool = False
+    diverged: bool = False
 
     @property
     def steps(self) -> int:
@@ -107,6 +108,7 @@ class Pool:
             elif message["event"] == "failed":
                 state.status, state.message = "failed", message["message"]
                 state.internal = bool(message.get("fault"))
+                state.diverged = bool(message.get("diverged"))
                 return
             elif message["event"] == "done":
                 state.status, state.step = "done", state.steps

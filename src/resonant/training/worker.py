@@ -39,7 +39,7 @@ def _serve(job: dict, channel: TextIO) -> None:
     from ..errors import UserError
     from ..files import disk_error
     from .configs import run_config
-    from .loop import train
+    from .loop import Diverged, train
 
     last = 0.0
 
@@ -60,7 +60,7 @@ def _serve(job: dict, channel: TextIO) -> None:
         busy = f"{job['directory']} is in use by another process; wait for it or choose --out"
         say(event="failed", message=busy)
     except UserError as error:
-        say(event="failed", message=str(error))
+        say(event="failed", message=str(error), diverged=isinstance(error, Diverged))
     except OSError as error:
         say(event="failed", message=str(disk_error(error)))
     except Exception:

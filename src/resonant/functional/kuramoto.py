@@ -1,0 +1,116 @@
+"""Kuramoto attention: tokens are phases, and pull one another into step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .attend import attend
+from .lift import Lift
+from .manifold import Circle, Manifold
+from .neighborhood import Full, Neighborhood, positions
+
+CIRCLE = Circle()
+BETA = math.sqrt(2.0)  # where the sharpness of coupling starts
+
+
+def coupling_lift(
+    query: Float[Tensor, "batch head query feature coordinate"],
+    key: Float[Tensor, "batch head key feature coordinate"],
+    value: Float[Tensor, "batch head key feature coordinate"],
+    beta: float | Float[Tensor, "#head"],
+    *,
+    gate: Float[Tensor, "#batch #head #query coordinate"] | None = None,
+    manifold: Manifold = CIRCLE,
+) -> Lift:
+    """``logit[t, u] = beta / sqrt(m) sum_c g[t, c] <X[t, c], X[u, c]>`` over m coordinates.
+
+    The tensors are embedded points of ``manifold``, queries and keys turned by what drifts, values
+    as they are. What is learned sits on the query, so keys cache as they are. The lift has the
+    dtype of ``gate`` (without one, of the query); multipliers are applied in float32 or better, and
+    the result is rounded once.
+    """
+    coordinates = query.shape[-1]
+    dtype = query.dtype if gate is None else gate.dtype
+    wide = torch.promote_types(query.dtype, torch.float32)
+    strength = torch.as_tensor(beta, device=query.device).to(wide).reshape(-1, 1, 1)
+    strength = strength * (manifold.scale / math.sqrt(coordinates))
+    multiplier = strength if gate is None else strength * gate.to(wide)
+    lifted = query * multiplier.unsqueeze(-2)
+    return Lift(*(x.flatten(-2).to(dtype) for x in (lifted, key, value)))
+
+
+def kuramoto_lift(
+    query: Float[Tensor, "batch head query coordinate"],
+    key: Float[Tensor, "batch key_head key coordinate"],
+    value: Float[Tensor, "batch key_head key value_dim"],
+    beta: float | Float[Tensor, "#head"],
+) -> Lift:
+    """``logit[t, u] = beta / sqrt(m) sum_c cos(query[t, c] - key[u, c])``, of angles in radians.
+
+    Lifted as ``query' = beta / sqrt(m) [cos, sin]``, ``key' = [cos, sin]``. ``value`` is any; in
+    Kuramoto attention it is [cos, sin] of the raw phases. ``beta`` is a number or (head,); 0
+    gives the mean over the neighbourhood.
+
+    Source: arXiv 2606.11585, Kuramoto attention on the circle.
+    """
+    wide = torch.promote_types(query.dtype, torch.float32)
+    lifted_query, lifted_key = (CIRCLE.embed(x.to(wide).unsqueeze(-2)) for x in (query, key))
+    strength = torch.as_tensor(beta, device=query.device).to(wide).reshape(-1, 1, 1)
+    strength = strength * query.shape[-1] ** -0.5
+    lifted = lifted_query.flatten(-2) * strength
+    return Lift(lifted.to(query.dtype), lifted_key.flatten(-2).to(key.dtype), value)
+
+
+def kuramoto_coupling(
+    phase: Float[Tensor, "batch head query *point"],
+    gate: Float[Tensor, "#batch #head #query coordinate"] | None = None,
+    beta: float | Float[Tensor, "#head"] = BETA,
+    *,
+    key_phase: Float[Tensor, "batch head key *point"] | None = None,
+    omega: Float[Tensor, "coordinate"] | None = None,
+    lag: Float[Tensor, "#batch #head #query coordinate"] | None = None,
+    neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+    top_k: int | None = None,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    manifold: Manifold = CIRCLE,
+) -> Float[Tensor, "batch head query *point"]:
+    """The velocity by which tokens pull one another into step.
+
+    ``score[t, u] = beta / sqrt(m) sum_c g[t, c] cos(theta[t, c] - theta[u, c] + omega_c (t - u) +
+    lag[t, c])``, ``A = softmax(score)`` over the neighbourhood, then
+    ``velocity[t] = sum_u A[t, u] sin(theta[u] - theta[t])``, in radians; move by
+    ``theta + kappa * velocity``. On another ``manifold`` phases are points (batch, head, token,
+    component, coordinate), cosines inner products, and the velocity is the tangent part of the mean
+    point (move by ``manifold.retract``).
+
+    ``gate`` weighs coordinates for each query (None: all alike), ``beta`` is the sharpness,
+    ``omega`` the drift in radians per position (rotary frequencies), ``lag`` an offset in radians;
+    values are the raw phases, without drift. ``key_phase`` are other tokens' phases (None: one's
+    own; a token then sees itself, which moves nothing but lets a head do nothing). Positions are
+    bottom-right. Masks are SDPA's: boolean True = takes part. Products are computed in the dtype of
+    ``gate``, phases stay in float32 or better. Remaining arguments and errors: ``attend``.
+
+    Source: arXiv 2606.11585, Kuramoto attention; manifolds: derived by us from the same energy.
+    """
+    flat = phase.dim() == 4
+    query, key = (
+        x.unsqueeze(-2) if flat else x for x in (phase, phase if key_phase is None else key_phase)
+    )
+    x, others = manifold.embed(query), manifold.embed(key)
+    turned, turned_keys = x, others
+    if omega is not None:
+        sizes = positions(query.shape[2], key.shape[2], query.device)
+        angle, key_angle = (p.to(omega.dtype).unsqueeze(-1) * omega for p in sizes)
+        turned, turned_keys = manifold.turn(x, angle), manifold.turn(others, key_angle)
+    if lag is not None:
+        turned = manifold.turn(turned, lag.to(turned.dtype))
+    lift = coupling_lift(turned, turned_keys, others, beta, gate=gate, manifold=manifold)
+    options = {"top_k": top_k, "attn_mask": attn_mask, "dropout_p": dropout_p}
+    mean = attend(lift, neighborhood, **options).to(x.dtype)
+    velocity = manifold.tangent(x, mean.unflatten(-1, (manifold.features, -1)))
+    return velocity.squeeze(-2) if flat else velocity

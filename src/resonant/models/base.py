@@ -1,0 +1,46 @@
+"""What language models share: caches, and being saved and loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import nn
+
+from ..nn import Attention, KuramotoAttention, ModelCache, PhaseAdapter
+from .pretrained import load_pretrained, save_pretrained
+
+
+class CausalModel(nn.Module):
+    """A causal language model: ``blocks`` of layers with an ``attention`` each, and its ``config``.
+
+    ``tokens`` (batch, sequence) of ids -> logits (batch, sequence, vocabulary); position t sees
+    tokens 0..t only. ``key_padding_mask`` (batch, sequence), True = padding, on either side;
+    ``documents`` (batch or 1, sequence), labels of documents packed in one row: none sees another.
+    ``cache`` (from ``new_cache``) remembers earlier calls: these tokens follow those; evaluation
+    only.
+    """
+
+    config_type: ClassVar[type]
+    config: Any
+    blocks: nn.ModuleList
+
+    def attentions(self) -> list[Attention | KuramotoAttention | PhaseAdapter]:
+        """The attention module of each layer."""
+        return [block.attention for block in self.blocks]  # type: ignore[misc]
+
+    def new_cache(self) -> ModelCache:
+        """An empty cache for decoding with this model."""
+        return ModelCache([layer.new_cache() for layer in self.attentions()])
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into ``directory``."""
+        save_pretrained(self, self.config, directory)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> Self:
+        """The model that ``save_pretrained`` wrote.
+
+        Raises ``FileNotFoundError`` or ``ValueError`` when a file is missing or does not fit.
+        """
+        return load_pretrained(cls, cls.config_type, directory)

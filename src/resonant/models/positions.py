@@ -1,0 +1,19 @@
+"""Position modules from their configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..nn import HeadPosition, RelativeMorletPosition, RotaryPosition
+from .configs import PositionConfig
+
+
+def head_position(config: PositionConfig, head_dim: int, heads: int) -> HeadPosition | None:
+    """What acts inside attention, for heads of ``head_dim`` features; None if nothing does."""
+    turning: dict[str, Any] = {"base": config.base, "convention": config.convention}
+    match config.kind:
+        case "rotary":
+            return RotaryPosition(head_dim, **turning)
+        case "morlet-relative":
+            return RelativeMorletPosition(head_dim, heads, ell=config.locality, **turning)
+    return None

@@ -1,0 +1,214 @@
+"""What every attention module does with lifted keys: mask, gate, remember, attend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ..functional.attend import attend, attention_weights
+from ..functional.documents import document_runs
+from ..functional.lift import Documents, Lift
+from ..functional.mask import as_bias, from_blocked
+from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, positions, reach
+from .cache import AttentionCache, CouplingCache, refuse_training
+from .energy import EnergyGate
+from .position import HeadPosition
+
+
+class AttentionCore(nn.Module):
+    """Masks, energy gate, positions and cache, the same for every attention module.
+
+    A subclass makes a lift and hands it to ``_attend``. Options and errors: see ``Attention``.
+    """
+
+    OFF: ClassVar[dict[str, float]] = {"dropout": 0.0}
+
+    # MultiheadAttention's C++ path inside the Transformer layers would silently run softmax; these
+    # two attributes are what those layers look at to rule it out.
+    in_proj_bias = None
+    _qkv_same_embed_dim = False
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        num_key_value_heads: int | None = None,
+        dropout: float = 0.0,
+        batch_first: bool = True,
+        neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+        top_k: int | None = None,
+        position: HeadPosition | None = None,
+        gate: EnergyGate | None = None,
+    ) -> None:
+        super().__init__()
+        key_heads = num_heads if num_key_value_heads is None else num_key_value_heads
+        _check_sizes(
+            embed_dim, num_heads, key_heads, dropout=dropout, batch_first=batch_first, top_k=top_k
+        )
+        self.embed_dim, self.num_heads, self.num_key_value_heads = embed_dim, num_heads, key_heads
+        self.head_dim = embed_dim // num_heads
+        self.dropout, self.batch_first = dropout, True
+        reach(neighborhood)  # refuses what is no neighborhood
+        self.neighborhood, self.top_k = neighborhood, top_k
+        self.position, self.gate = position, gate
+
+    def _check_gate(self, source_dim: int) -> None:
+        if self.gate is None:
+            return
+        wanted = (source_dim, self.num_key_value_heads)
+        given = (self.gate.energy.in_features, self.gate.energy.out_features)
+        if given != wanted:
+            raise ValueError(
+                f"the gate was made as EnergyGate{given}, but keys here come from {wanted[0]} "
+                f"features and have {wanted[1]} heads; use EnergyGate{wanted}"
+            )
+        if isinstance(self.neighborhood, Causal):
+            self.gate.refuse_causal(f"the neighborhood is {self.neighborhood}")
+
+    def new_cache(self) -> AttentionCache:
+        """An empty cache for decoding with this module."""
+        window = self.neighborhood.window if isinstance(self.neighborhood, Causal) else None
+        return AttentionCache(window)
+
+    def _attend(
+        self,
+        lift: Lift,
+        source: Tensor,
+        *,
+        key_padding_mask: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+        cache: AttentionCache | None = None,
+        documents: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attention over a lift whose keys come from ``source``, with every source of masking.
+
+        Returns heads (batch, head, query, value_dim), and the weights if asked for.
+        """
+        neighborhood = causal_part(self.neighborhood) if is_causal else self.neighborhood
+        lift = self._padded(lift, key_padding_mask)
+        lift = self._within(lift, documents, cache)
+        if self.gate is not None:
+            known = {"key_padding_mask": key_padding_mask, "documents": documents, "cache": cache}
+            lift = self.gate(lift, source, **known)
+        if cache is not None:
+            lift = cache.update(lift)
+            cache.document = None if documents is None else documents[:, -1:]
+        options = {
+            "neighborhood": neighborhood,
+            "top_k": self.top_k,
+            "attn_mask": self._functional_mask(attn_mask, lift.query.shape[0]),
+        }
+        dropout_p = self.dropout if self.training else 0.0
+        weights = attention_weights(lift, **options) if need_weights else None
+        return attend(lift, **options, dropout_p=dropout_p), weights
+
+    def _positions(
+        self, query: Tensor, key: Tensor, cache: AttentionCache | None
+    ) -> tuple[Tensor, Tensor]:
+        """Where queries and keys (batch, head, sequence, ...) stand.
+
+        The last query stands at the last key; with more queries than keys the first are early.
+        """
+        start = 0 if cache is None else cache.length
+        sizes = positions(query.shape[2], key.shape[2], key.device)
+        return start + sizes[0], start + sizes[1]
+
+    def _check_call(
+        self,
+        mask: Tensor | None,
+        *,
+        is_causal: bool,
+        cache: AttentionCache | CouplingCache | None,
+    ) -> None:
+        """Refuse what would leak or be wrong, before anything is computed or stored."""
+        neighborhood = causal_part(self.neighborhood) if is_causal else self.neighborhood
+        causal = isinstance(neighborhood, Causal)
+        if self.gate is not None:
+            if causal:
+                self.gate.refuse_causal("attention is causal here")
+            if mask is not None:
+                self.gate.refuse_causal("attn_mask may be causal")
+            if cache is not None:
+                self.gate.refuse_causal("a cache is for causal attention")
+        if cache is None:
+            return
+        refuse_training(self)
+        if not causal:
+            raise ValueError(
+                f"with a cache later tokens cannot be seen, but the neighborhood is "
+                f"{neighborhood}; use Causal() or is_causal=True"
+            )
+        if mask is not None:
+            raise ValueError(
+                "attn_mask cannot be used with a cache, whose keys it does not know; use "
+                "key_padding_mask, documents or a neighborhood"
+            )
+
+    def _within(self, lift: Lift, documents: Tensor | None, cache: AttentionCache | None) -> Lift:
+        if documents is None:
+            return lift
+        fits = documents.dim() == 2 and documents.shape[1] == lift.key.shape[2]
+        if lift.query.shape[2] != lift.key.shape[2] or not fits:
+            raise ValueError(
+                "documents labels the tokens of self-attention, (batch, sequence), but there are "
+                f"{lift.query.shape[2]} queries, {lift.key.shape[2]} keys and labels of shape "
+                f"{tuple(documents.shape)}; use attn_mask in cross-attention"
+            )
+        past = {} if cache is None else {"past_document": cache.document, "past_run": cache.run}
+        runs = document_runs(documents.expand(lift.key.shape[0], -1), **past)
+        return replace(lift, documents=Documents(runs, runs))
+
+    def _padded(self, lift: Lift, padding: Tensor | None) -> Lift:
+        if padding is None:
+            return lift
+        if tuple(padding.shape) != (lift.key.shape[0], lift.key.shape[2]):
+            raise ValueError(
+                "key_padding_mask must have shape (batch, key) = "
+                f"({lift.key.shape[0]}, {lift.key.shape[2]}), but it is {tuple(padding.shape)}"
+            )
+        return lift.add_bias(as_bias(from_blocked(padding)).unsqueeze(1))
+
+    def _functional_mask(self, mask: Tensor | None, batch: int) -> Tensor | None:
+        if mask is None:
+            return None
+        if mask.dim() == 3:
+            if mask.shape[0] != batch * self.num_heads:
+                raise ValueError(
+                    "a 3-D attn_mask must have shape (batch * head, query, key) with "
+                    f"batch * head = {batch * self.num_heads}, but it is {tuple(mask.shape)}"
+                )
+            mask = mask.unflatten(0, (batch, self.num_heads))
+        return from_blocked(mask)
+
+
+def _check_sizes(
+    embed_dim: int,
+    num_heads: int,
+    key_heads: int,
+    *,
+    dropout: float,
+    batch_first: bool,
+    top_k: int | None,
+) -> None:
+    if not batch_first:
+        raise ValueError(
+            "batch_first=False is not supported: tensors are (batch, sequence, embed); "
+            "transpose(0, 1) around the module"
+        )
+    if num_heads < 1 or embed_dim % num_heads:
+        raise ValueError(
+            f"num_heads must divide embed_dim, but they are {num_heads} and {embed_dim}"
+        )
+    if key_heads < 1 or num_heads % key_heads:
+        raise ValueError(
+            f"num_key_value_heads must divide num_heads, but they are {key_heads} and {num_heads}"
+        )
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout is a probability in [0, 1); it is {dropout}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k counts the keys to keep, so it is at least 1; it is {top_k}")

@@ -1,0 +1,345 @@
+"""Kuramoto attention as modules: on phases, and inside an ordinary transformer block."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ..functional.kuramoto import BETA, CIRCLE, coupling_lift
+from ..functional.manifold import Manifold
+from ..functional.neighborhood import Full, Neighborhood
+from .cache import AttentionCache, CouplingCache
+from .core import AttentionCore
+from .energy import EnergyGate
+from .parameter import HeadScalar, Strength
+from .position import HeadPosition
+
+PhaseGate = Literal["content", "static"]
+PHASE_GATES: tuple[PhaseGate, ...] = ("content", "static")
+GATE_START = 2.0  # of a coordinate's weight; 1 was worse by 0.09 nats in a trial
+GATE_SPREAD = 0.02
+
+
+class KuramotoAttention(AttentionCore):
+    """Phases in, phases out: every token is pulled into step with those it listens to.
+
+    ``theta <- theta + kappa * sum_u A[t, u] sin(theta[u] - theta[t])`` with
+    ``A = softmax(beta / sqrt(m) sum_c g[t, c] cos(theta[t, c] - theta[u, c] + drift + lag))`` over
+    the m coordinates of a head; see ``functional.kuramoto_coupling``. States are
+    (batch, token, embed_dim * components): ``embed_dim`` angles in radians on the circle; on
+    another ``manifold`` points by head, then component, then coordinate (``split``, ``join``). They
+    stay in float32 or better, also in a model of low precision, whose products are low.
+
+    ``phase_gate``: "content" (signed, from [cos, sin] by a dense layer) or "static" (a positive
+    weight per coordinate: a common shift of all phases then changes nothing). ``lag`` adds an
+    offset inside the cosine, from [cos, sin] by a dense layer that starts at zero. ``steps``
+    couples so often with the same weights. ``beta`` (sharpness, per head) and ``kappa`` (strength,
+    per coordinate, at most 2) are where these start. ``position`` gives drift and locality: drift
+    by its ``angle`` (``RotaryPosition(2 * embed_dim / num_heads)`` is RoPE's); ``gate`` is an
+    ``EnergyGate(embed_dim * features, num_heads)``. ``key`` are other tokens' phases, which stay as
+    they are; ``value`` is the key.
+
+    Remaining arguments, masks (boolean True = blocked) and errors: see ``Attention``. There are no
+    grouped heads: heads share out the coordinates.
+
+    Source: arXiv 2606.11585, Kuramoto attention. Differs: manifolds, lag, energy gate and locality
+    are ours; several steps share one set of weights.
+    """
+
+    OFF: ClassVar[dict[str, float]] = {**AttentionCore.OFF, "beta": 0.0, "kappa": 0.0}
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        manifold: Manifold = CIRCLE,
+        phase_gate: PhaseGate = "content",
+        lag: bool = False,
+        steps: int = 1,
+        beta: float = BETA,
+        kappa: float = 1.0,
+        dropout: float = 0.0,
+        batch_first: bool = True,
+        neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+        top_k: int | None = None,
+        position: HeadPosition | None = None,
+        gate: EnergyGate | None = None,
+    ) -> None:
+        super().__init__(
+            embed_dim,
+            num_heads,
+            dropout=dropout,
+            batch_first=batch_first,
+            neighborhood=neighborhood,
+            top_k=top_k,
+            position=position,
+            gate=gate,
+        )
+        if phase_gate not in PHASE_GATES:
+            raise ValueError(f"phase_gate is {' or '.join(PHASE_GATES)}; it is {phase_gate!r}")
+        if steps < 1:
+            raise ValueError(f"steps counts couplings, so it is at least 1; it is {steps}")
+        if position is not None and position.convention != "half":
+            raise ValueError(
+                "phases drift by their own angles, which pair no features; leave out the "
+                f"position's convention {position.convention!r}"
+            )
+        self.manifold, self.phase_gate, self.steps = manifold, phase_gate, steps
+        features = embed_dim * manifold.features
+        self._check_gate(features)
+        self.beta = HeadScalar(num_heads, beta, positive=True)
+        self.kappa = Strength(embed_dim, kappa)
+        if phase_gate == "content":
+            self.gate_proj = nn.Linear(features, embed_dim)
+        else:
+            self.metric = HeadScalar(embed_dim, GATE_START, positive=True)
+        self.lag_proj = nn.Linear(features, embed_dim, bias=False) if lag else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """A gate near a constant, no lag."""
+        if self.phase_gate == "content":
+            nn.init.normal_(self.gate_proj.weight, std=GATE_SPREAD)
+            nn.init.constant_(self.gate_proj.bias, GATE_START)
+        if self.lag_proj is not None:
+            nn.init.zeros_(self.lag_proj.weight)
+
+    def new_cache(self) -> CouplingCache:  # type: ignore[override]
+        """An empty cache for decoding with this module."""
+        return CouplingCache(
+            [super(KuramotoAttention, self).new_cache() for _ in range(self.steps)]
+        )
+
+    def split(
+        self, state: Float[Tensor, "batch token state"]
+    ) -> Float[Tensor, "batch token head component coordinate"]:
+        """A state's points, in float32 or better."""
+        wide = torch.promote_types(state.dtype, torch.float32)
+        return state.to(wide).unflatten(-1, (self.num_heads, -1, self.head_dim))
+
+    def join(
+        self, points: Float[Tensor, "batch token head component coordinate"]
+    ) -> Float[Tensor, "batch token state"]:
+        """Points as a state."""
+        return points.flatten(2)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query state"],
+        key: Float[Tensor, "batch key state"] | None = None,
+        value: Float[Tensor, "batch key state"] | None = None,
+        *,
+        key_padding_mask: Bool[Tensor, "batch key"] | Float[Tensor, "batch key"] | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+        cache: CouplingCache | None = None,
+        documents: Int[Tensor, "#batch key"] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Couple; returns the state (batch, query, state) and the last step's weights or None.
+
+        Masks, weights, ``cache`` and ``documents`` as in ``Attention.forward``.
+        """
+        self._check_state(query, key, value, cache)
+        self._check_call(attn_mask, is_causal=is_causal, cache=cache)
+        others = None
+        if key is not None and key is not query:
+            others = self.manifold.embed(self.split(key))
+        points, weights = self.split(query), None
+        options: dict[str, Any] = {
+            "key_padding_mask": key_padding_mask,
+            "attn_mask": attn_mask,
+            "is_causal": is_causal,
+            "need_weights": need_weights,
+            "documents": documents,
+        }
+        for step in range(self.steps):
+            store = None if cache is None else cache.steps[step]
+            x = self.manifold.embed(points)
+            lift, source = self._lift(x, x if others is None else others, store)
+            mean, weights = self._attend(lift, source, cache=store, **options)
+            mean = mean.transpose(1, 2).to(x.dtype).unflatten(-1, x.shape[-2:])
+            kappa = self.kappa().to(x.dtype).unflatten(0, (self.num_heads, 1, -1))
+            points = self.manifold.retract(points, kappa * self.manifold.tangent(x, mean))
+        return self.join(points), weights
+
+    def _lift(self, x: Tensor, others: Tensor, cache: AttentionCache | None) -> tuple[Any, Tensor]:
+        """The lift of embedded points (batch, token, head, feature, coordinate) and its source."""
+        gate, lag = self._gate_and_lag(x)
+        turned, turned_keys = x, others
+        places = self._positions(x.transpose(1, 2), others.transpose(1, 2), cache)
+        if self.position is not None:
+            turned = self._drifted(x, places[0])
+            turned_keys = turned if others is x else self._drifted(others, places[1])
+        if lag is not None:
+            turned = self.manifold.turn(turned, lag.to(x.dtype))
+        lift = coupling_lift(
+            turned.transpose(1, 2),
+            turned_keys.transpose(1, 2),
+            others.transpose(1, 2),
+            self.beta(),
+            gate=gate.transpose(1, 2),
+            manifold=self.manifold,
+        )
+        if self.position is not None:
+            lift = self.position.place(lift, *places)
+        source = others.flatten(2)
+        return lift, source if self.gate is None else source.to(self.gate.energy.weight.dtype)
+
+    def _gate_and_lag(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(batch or 1, token or 1, head, coordinate); the gate's dtype is that of products."""
+        shape = (self.num_heads, self.head_dim)
+        if self.phase_gate == "content":
+            source = x.flatten(2).to(self.gate_proj.weight.dtype)
+            gate = self.gate_proj(source)
+        else:
+            source = x.flatten(2).to(self.metric.value.dtype)
+            gate = self.metric().expand(1, 1, -1)
+        lag = None if self.lag_proj is None else self.lag_proj(source).unflatten(-1, shape)
+        return gate.unflatten(-1, shape), lag
+
+    def _drifted(self, x: Tensor, position: Tensor) -> Tensor:
+        assert self.position is not None
+        angle = self.position.angle(position, x.dtype)
+        if angle is None:
+            return x
+        if angle.shape[-1] != self.head_dim:
+            raise ValueError(
+                f"the position turns {angle.shape[-1]} angles, but a head has {self.head_dim} "
+                f"coordinates; make it for a head_dim of {2 * self.head_dim}"
+            )
+        return self.manifold.turn(x, angle.unsqueeze(1))
+
+    def _check_state(
+        self,
+        query: Tensor,
+        key: Tensor | None,
+        value: Tensor | None,
+        cache: CouplingCache | None,
+    ) -> None:
+        size = self.embed_dim * self.manifold.components
+        for name, state in (("query", query), ("key", key)):
+            if state is not None and (state.dim() != 3 or state.shape[-1] != size):
+                raise ValueError(
+                    f"coupling takes states (batch, token, {size}), but the {name} has shape "
+                    f"{tuple(state.shape)}"
+                )
+        _check_value(query, key, value)
+        if cache is not None and len(cache.steps) != self.steps:
+            raise ValueError(
+                f"this cache is for {len(cache.steps)} coupling steps, but there are {self.steps}; "
+                "use the module's new_cache()"
+            )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.manifold}, embed_dim={self.embed_dim}, num_heads={self.num_heads}, "
+            f"phase_gate={self.phase_gate}, steps={self.steps}, neighborhood={self.neighborhood}, "
+            f"top_k={self.top_k}"
+        )
+
+
+class PhaseAdapter(nn.Module):
+    """Kuramoto attention inside an ordinary transformer block: features in, features out.
+
+    ``phase = W_in x``; phases couple (``KuramotoAttention``); the output is
+    ``W_out (embed(coupled) - embed(phase))``, so that a coupling that does nothing adds exactly
+    nothing. ``phases`` is the number of angles a token (half of ``embed_dim`` if left out: heads
+    then attend with as many features as ordinary ones, and take the same ``position``). ``kdim`` is
+    the width of other tokens' features in cross-attention, which then have a projection of their
+    own. Values are the phases of keys: ``value`` is the key. ``gate`` is an
+    ``EnergyGate(phases * features, num_heads)``; remaining options: see ``KuramotoAttention``.
+
+    Serves as ``self_attn`` and ``multihead_attn`` of ``nn.TransformerEncoderLayer`` and
+    ``nn.TransformerDecoderLayer``.
+
+    Raises ``ValueError`` for grouped heads and a ``vdim``, which phases cannot have, and as
+    ``KuramotoAttention`` does. Source: ours.
+    """
+
+    OFF: ClassVar[dict[str, float]] = KuramotoAttention.OFF
+    batch_first = True
+    in_proj_bias = None
+    _qkv_same_embed_dim = False
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        phases: int | None = None,
+        bias: bool = True,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        num_key_value_heads: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if num_key_value_heads not in (None, num_heads):
+            raise ValueError(
+                f"heads share out the phases, so there are as many key heads as query heads "
+                f"({num_heads}), not {num_key_value_heads}; leave num_key_value_heads out"
+            )
+        if vdim not in (None, kdim):
+            raise ValueError("the values of coupling are the phases of its keys; leave vdim out")
+        self.embed_dim, self.num_heads = embed_dim, num_heads
+        phases = embed_dim // 2 if phases is None else phases
+        self.coupling = KuramotoAttention(phases, num_heads, **options)
+        manifold = self.coupling.manifold
+        self.in_proj = nn.Linear(embed_dim, phases * manifold.velocities, bias=bias)
+        self.key_proj = None
+        if kdim is not None:
+            self.key_proj = nn.Linear(kdim, phases * manifold.velocities, bias=bias)
+        self.out_proj = nn.Linear(phases * manifold.features, embed_dim, bias=bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-uniform projections and zero biases."""
+        for projection in (self.in_proj, self.key_proj, self.out_proj):
+            if projection is not None:
+                nn.init.xavier_uniform_(projection.weight)
+                if projection.bias is not None:
+                    nn.init.zeros_(projection.bias)
+
+    def new_cache(self) -> CouplingCache:
+        """An empty cache for decoding with this module."""
+        return self.coupling.new_cache()
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query embed"],
+        key: Float[Tensor, "batch key kdim"] | None = None,
+        value: Float[Tensor, "batch key kdim"] | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the output (batch, query, embed) and the weights or None.
+
+        Options as in ``KuramotoAttention.forward``.
+        """
+        _check_value(query, key, value)
+        phase = self._phase(self.in_proj(query))
+        others = None
+        if key is not None and key is not query:
+            others = self._phase((self.in_proj if self.key_proj is None else self.key_proj)(key))
+        elif self.key_proj is not None:
+            others = self._phase(self.key_proj(query))
+        coupled, weights = self.coupling(phase, others, **options)
+        before, after = (self._embedded(state) for state in (phase, coupled))
+        return self.out_proj((after - before).to(self.out_proj.weight.dtype)), weights
+
+    def _phase(self, force: Tensor) -> Tensor:
+        return self.coupling.join(self.coupling.manifold.point(self.coupling.split(force)))
+
+    def _embedded(self, state: Tensor) -> Tensor:
+        return self.coupling.manifold.embed(self.coupling.split(state)).flatten(2)
+
+
+def _check_value(query: Tensor, key: Tensor | None, value: Tensor | None) -> None:
+    if value is not None and value is not (query if key is None else key):
+        raise ValueError(
+            "the values of coupling are the phases of its keys; leave value out, or pass the key"
+        )

@@ -1,0 +1,146 @@
+"""A sweep of the learning rate: every arm at every rate under one seed, then each at its best."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..errors import UserError
+from ..files import read_json, write_atomically
+from .compare import (
+    Plan,
+    check_folders,
+    is_done,
+    raise_failure,
+    read_done,
+    train_states,
+)
+from .configs import RunConfig
+from .pool import RunState
+
+# Of the experiment's own rate, the same for every arm.
+FACTORS = (0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Validation losses (nats per token; infinite where training diverged) by arm and rate."""
+
+    rates: tuple[float, ...]
+    seed: int
+    losses: dict[str, dict[float, float]]
+
+    def best(self, arm: str) -> float:
+        """The rate with the smallest validation loss."""
+        return min(self.losses[arm], key=self.losses[arm].__getitem__)
+
+    def at_edge(self, arm: str) -> bool:
+        """Whether the best rate is the smallest or largest tried: a better one may lie beyond."""
+        return len(self.rates) > 1 and self.best(arm) in (min(self.rates), max(self.rates))
+
+
+def parse_rates(text: str, own: float) -> tuple[float, ...]:
+    """``lr`` (the experiment's own rate times 1/2, 1, 2, 4) or ``lr=0.002,0.004``.
+
+    Raises ``UserError`` for anything else.
+    """
+    name, _, values = text.partition("=")
+    try:
+        rates = tuple(float(x) for x in values.split(",")) if values else ()
+    except ValueError:
+        rates = (0.0,)
+    if name != "lr" or any(not 0.0 < rate < math.inf for rate in rates):
+        raise UserError(
+            f"--sweep takes lr, or lr with rates above 0 as in lr=0.002,0.004,0.008; not {text!r}"
+        )
+    return tuple(sorted(set(rates))) or tuple(own * factor for factor in FACTORS)
+
+
+def run_sweep(
+    plan: Plan, rates: Sequence[float], *, workers: int, overwrite: bool, console: Console
+) -> Sweep:
+    """Train every arm of ``plan`` at every rate under its first seed; writes ``sweep.json``.
+
+    A run whose loss is no number counts as infinitely bad; any other failure is raised.
+    """
+    seed = plan.runs[0].seed
+    first = {run.arm: run for run in plan.runs if run.seed == seed}
+    runs = {(a, rate): _swept(plan, config, rate) for rate in rates for a, config in first.items()}
+    check_folders(list(runs.values()), overwrite=overwrite)
+    states = {key: RunState(*run) for key, run in runs.items()}
+    train_states(list(states.values()), plan.data_dir, workers=workers, console=console)
+    raise_failure([state for state in states.values() if not state.diverged])
+    losses: dict[str, dict[float, float]] = {arm: {} for arm in first}
+    for (arm, rate), state in states.items():
+        done = None if state.diverged else read_done(state.directory)
+        loss = math.inf if done is None else done["metrics"]["valid_loss"]
+        losses[arm][rate] = loss if math.isfinite(loss) else math.inf
+    sweep = Sweep(tuple(rates), seed, losses)
+    for arm in first:
+        if math.isinf(losses[arm][sweep.best(arm)]):
+            raise UserError(
+                f"{arm} diverged at every rate of the sweep; give lower ones: --sweep lr="
+            )
+    content = json.dumps(_as_json(sweep), indent=2).encode()
+    write_atomically(plan.out / "sweep.json", content, "sweep")
+    return sweep
+
+
+def at_best(plan: Plan, sweep: Sweep) -> Plan:
+    """The plan with each arm at its best rate."""
+    runs = tuple(_at(run, sweep.best(run.arm)) for run in plan.runs)
+    return dataclasses.replace(plan, runs=runs)
+
+
+def adopt(plan: Plan) -> None:
+    """Take runs of the sweep that are runs of the plan as they are, instead of training again."""
+    for config in plan.runs:
+        target = plan.directory(config)
+        _, source = _swept(plan, config, config.training.learning_rate)
+        if is_done(source, config) and not is_done(target, config):
+            partial = target.with_name(f".{target.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(source, partial)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(partial, target)
+
+
+def read_sweep(directory: Path) -> Sweep | None:
+    """The sweep of a comparison's folder, or None if there was none."""
+    path = directory / "sweep.json"
+    if not path.is_file():
+        return None
+    values = read_json(path)
+    losses = {
+        arm: {float(rate): math.inf if loss is None else loss for rate, loss in by_rate.items()}
+        for arm, by_rate in values["losses"].items()
+    }
+    return Sweep(tuple(values["rates"]), values["seed"], losses)
+
+
+def _swept(plan: Plan, config: RunConfig, rate: float) -> tuple[RunConfig, Path]:
+    """A run of the sweep and its folder."""
+    config = _at(config, rate)
+    return config, plan.out / "sweep" / f"{config.arm}-lr{rate:g}-seed{config.seed}"
+
+
+def _at(config: RunConfig, rate: float) -> RunConfig:
+    training = dataclasses.replace(config.training, learning_rate=rate)
+    return dataclasses.replace(config, training=training)
+
+
+def _as_json(sweep: Sweep) -> dict[str, Any]:
+    losses = {
+        arm: {f"{rate:g}": None if math.isinf(loss) else loss for rate, loss in by_rate.items()}
+        for arm, by_rate in sweep.losses.items()
+    }
+    return {"rates": list(sweep.rates), "seed": sweep.seed, "losses": losses}
