@@ -25,10 +25,16 @@ def plain_sink(query: Tensor, key: Tensor, sink: Tensor) -> Tensor:
     return torch.cat([plain_softmax(query, key), column], dim=-1)
 
 
+def plain_kuramoto(query: Tensor, key: Tensor, beta: Tensor) -> Tensor:
+    cosines = (query.unsqueeze(-2) - key.unsqueeze(-3)).cos().sum(-1)
+    return beta.to(query.dtype)[:, None, None] * cosines / math.sqrt(query.shape[-1])
+
+
 PLAIN_SCORES: dict[str, Callable[..., Tensor]] = {
     "softmax": plain_softmax,
     "softmax-sink": plain_sink,
     "krause": plain_krause,
+    "kuramoto": plain_kuramoto,
 }
 
 

@@ -1,4 +1,4 @@
-"""Attention that synchronises, at the speed of fused SDPA: Krause, energy gates, Morlet positions.
+"""Attention that synchronises, at the speed of fused SDPA: Krause, Kuramoto, energy gates.
 
 The names below are the public surface; they load on first use, so that the command line answers
 without torch.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         energy_log_gate,
         gaussian_locality,
         krause_attention,
+        kuramoto_coupling,
         morlet_encoding,
         register,
         rotate,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
     from .models.generation import generate
     from .models.language import LanguageModel, language_model
+    from .models.phase import PhaseLanguageModel, phase_language_model
 
 _HOME = {
     "Band": "functional",
@@ -38,6 +40,7 @@ _HOME = {
     "Full": "functional",
     "LanguageModel": "models.language",
     "Lift": "functional",
+    "PhaseLanguageModel": "models.phase",
     "Scalar": "functional",
     "attend": "functional",
     "attention_weights": "functional",
@@ -47,9 +50,11 @@ _HOME = {
     "gaussian_locality": "functional",
     "generate": "models.generation",
     "krause_attention": "functional",
+    "kuramoto_coupling": "functional",
     "language_model": "models.language",
     "morlet_encoding": "functional",
     "nn": "",
+    "phase_language_model": "models.phase",
     "register": "functional",
     "rotate": "functional",
     "sinusoidal_encoding": "functional",
@@ -63,6 +68,7 @@ __all__ = [
     "Full",
     "LanguageModel",
     "Lift",
+    "PhaseLanguageModel",
     "Scalar",
     "attend",
     "attention_weights",
@@ -72,9 +78,11 @@ __all__ = [
     "gaussian_locality",
     "generate",
     "krause_attention",
+    "kuramoto_coupling",
     "language_model",
     "morlet_encoding",
     "nn",
+    "phase_language_model",
     "register",
     "rotate",
     "sinusoidal_encoding",

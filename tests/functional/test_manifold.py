@@ -98,7 +98,7 @@ def test_a_thousand_steps_stay_on_the_manifold_in_float32(name: str) -> None:
     of = manifold(name)
     point = points(of, dtype=torch.float32)[:, :, :4]
     for step in range(1000):
-        drive = 0.3 * torch.randn(point.shape[:-2] + (of.velocities, COORDINATES))
+        drive = 0.3 * torch.randn(*point.shape[:-2], of.velocities, COORDINATES)
         velocity = kuramoto_coupling(point, manifold=of) + of.drive(of.embed(point), drive)
         point = of.retract(point, velocity)
         assert step > 0 or point.dtype == torch.float32
@@ -111,8 +111,10 @@ def sides(of: Manifold, generator: torch.Generator) -> list[tuple[Tensor, Tensor
     """Pairs (left, right) of group elements as matrices on features, the other side left alone."""
     n = of.n  # type: ignore[attr-defined]
     if isinstance(of, Sphere):  # quaternions: both sides are rotations of R^4
-        return [(_quaternion(generator, left=True), torch.eye(4).double()),
-                (_quaternion(generator, left=False), torch.eye(4).double())]
+        return [
+            (_quaternion(generator, left=True), torch.eye(4).double()),
+            (_quaternion(generator, left=False), torch.eye(4).double()),
+        ]
     return [(_element(of, generator), torch.eye(n)), (torch.eye(n), _element(of, generator))]
 
 
@@ -150,7 +152,9 @@ def test_group_elements_from_either_side_change_no_score_and_carry_the_update(na
     update = kuramoto_coupling(drawn, gate, manifold=of, neighborhood=Causal())
     for left, right in sides(of, torch.Generator().manual_seed(1)):
         moved = act(of, drawn, left, right)
-        torch.testing.assert_close(of.inner(moved[:, :, :1], moved), of.inner(drawn[:, :, :1], drawn))
+        torch.testing.assert_close(
+            of.inner(moved[:, :, :1], moved), of.inner(drawn[:, :, :1], drawn)
+        )
         ours = kuramoto_coupling(moved, gate, manifold=of, neighborhood=Causal())
         torch.testing.assert_close(ours, act(of, update, left, right))
 
@@ -210,7 +214,9 @@ def axis_and_angle(rotation: Tensor) -> tuple[Tensor, Tensor]:
 
 def rotation_of(q: Tensor) -> Tensor:
     """The rotation v -> q v q* of a unit quaternion."""
-    full = multiplication(q, left=True) @ multiplication(q * torch.tensor([1, -1, -1, -1]), left=False)
+    full = multiplication(q, left=True) @ multiplication(
+        q * torch.tensor([1, -1, -1, -1]), left=False
+    )
     return full[1:, 1:]
 
 

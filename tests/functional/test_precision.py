@@ -21,7 +21,7 @@ PATHS = [
     (Causal(), "chunked"),
     (Causal(), "materialized"),
 ]
-BUILT_IN = ("krause", "softmax", "softmax-sink")
+BUILT_IN = ("krause", "kuramoto", "softmax", "softmax-sink")
 
 
 def test_every_built_in_mechanism_has_a_plain_formula() -> None:

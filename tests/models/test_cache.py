@@ -9,6 +9,7 @@ from torch import Tensor
 
 import resonant
 from resonant.functional.documents import document_runs
+from resonant.models.base import CausalModel
 from resonant.models.configs import (
     ADDED,
     POSITIONS,
@@ -20,7 +21,14 @@ from resonant.models.language import LanguageModel
 
 WINDOW, LENGTH, CHUNK = 7, 23, 5
 PADS = torch.tensor([0, 3, 22])
-MECHANISMS = [("softmax", None), ("softmax-sink", None), ("krause", None), ("krause", 3)]
+MECHANISMS = [
+    ("softmax", None),
+    ("softmax-sink", None),
+    ("krause", None),
+    ("krause", 3),
+    ("kuramoto", None),
+    ("kuramoto", 3),
+]
 GATES = [None, "prefix", "none"]
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -43,7 +51,7 @@ def build(
         layers=2,
         width=16,
         heads=4,
-        key_value_heads=2,
+        key_value_heads=None if mechanism == "kuramoto" else 2,
         hidden=24,
         position=PositionConfig(**{"kind": kind, "locality": 3.7, "max_length": 40, **position}),  # type: ignore[arg-type]
         attention=AttentionConfig(mechanism, window, top_k, **energy),
@@ -66,7 +74,7 @@ def tokens() -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def decode(
-    model: LanguageModel, ids: Tensor, padding: Tensor | None, documents: Tensor | None = None
+    model: CausalModel, ids: Tensor, padding: Tensor | None, documents: Tensor | None = None
 ) -> float:
     """The largest difference from the full pass, rows reordered in the middle."""
 

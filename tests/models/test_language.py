@@ -21,7 +21,10 @@ CHOICES = [
 
 def tiny(attention: AttentionConfig) -> LanguageModel:
     torch.manual_seed(0)
-    config = LanguageModelConfig(32, layers=2, width=16, heads=4, key_value_heads=2, hidden=24)
+    grouped = None if attention.mechanism == "kuramoto" else 2  # heads share out the phases
+    config = LanguageModelConfig(
+        32, layers=2, width=16, heads=4, key_value_heads=grouped, hidden=24
+    )
     return resonant.language_model(config, attention=attention)
 
 
@@ -83,7 +86,7 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps(described | changes))
 
     write(architecture="Other")
-    with pytest.raises(ValueError, match="holds a Other, not a LanguageModel"):
+    with pytest.raises(ValueError, match="architecture 'Other', not 'transformer'"):
         LanguageModel.from_pretrained(tmp_path)
     write(widht=3)
     with pytest.raises(ValueError, match="no field 'widht'; did you mean 'width'"):

@@ -42,13 +42,9 @@ def main(arguments: list[str]) -> int:
         data_dir=None if options.data_dir is None else Path(options.data_dir),
         overrides=overrides,
     )
-    rates = None
-    if options.sweep is not None:
-        if "training.learning_rate" in overrides:
-            raise UserError(
-                "--sweep lr finds the learning rate; leave out --training.learning_rate"
-            )
-        rates = parse_rates(options.sweep, experiment.base.training.learning_rate)
+    if options.sweep is not None and "training.learning_rate" in overrides:
+        raise UserError("--sweep lr finds the learning rate; leave out --training.learning_rate")
+    rates = parse_rates(options.sweep, experiment.base.training.learning_rate)
     with lock(plan.out):
         workers = options.workers or default_workers()
         if rates is None:

@@ -3,7 +3,9 @@
 from .attend import attend, attention_weights, record_paths
 from .energy import PrefixSums, energy_gate, energy_log_gate, standardize_prefix
 from .krause import krause_attention, krause_lift
+from .kuramoto import coupling_lift, kuramoto_coupling, kuramoto_lift
 from .lift import Documents, Lift, Pair
+from .manifold import Circle, Manifold, SpecialOrthogonal, Sphere, Unitary, manifold
 from .mechanism import Mechanism, Scalar, mechanism, mechanisms, register
 from .neighborhood import Band, Causal, Full, Neighborhood
 from .position import (
@@ -19,21 +21,30 @@ from .softmax import sink_lift, softmax_attention, softmax_lift
 __all__ = [
     "Band",
     "Causal",
+    "Circle",
     "Documents",
     "Full",
     "Lift",
+    "Manifold",
     "Mechanism",
     "Neighborhood",
     "Pair",
     "PrefixSums",
     "Scalar",
+    "SpecialOrthogonal",
+    "Sphere",
+    "Unitary",
     "attend",
     "attention_weights",
+    "coupling_lift",
     "energy_gate",
     "energy_log_gate",
     "gaussian_locality",
     "krause_attention",
     "krause_lift",
+    "kuramoto_coupling",
+    "kuramoto_lift",
+    "manifold",
     "mechanism",
     "mechanisms",
     "morlet_constraints",

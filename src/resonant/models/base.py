@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
 from ..nn import Attention, KuramotoAttention, ModelCache, PhaseAdapter
 from .pretrained import load_pretrained, save_pretrained
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class CausalModel(nn.Module):
@@ -38,9 +40,9 @@ class CausalModel(nn.Module):
         save_pretrained(self, self.config, directory)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
+    def from_pretrained(cls: type[M], directory: str | Path) -> M:
         """The model that ``save_pretrained`` wrote.
 
         Raises ``FileNotFoundError`` or ``ValueError`` when a file is missing or does not fit.
         """
-        return load_pretrained(cls, cls.config_type, directory)
+        return load_pretrained(cls, cls.config_type, directory)  # type: ignore[attr-defined]

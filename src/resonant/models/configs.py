@@ -300,29 +300,28 @@ def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     Raises ``ValueError`` for a field it does not have, naming the nearest, and ``TypeError`` for a
     value that is not a mapping where one is due.
     """
-    if get_args(kind):
-        return from_dict(_architecture(kind, values.get("architecture")), values)
     hints = get_type_hints(kind)
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     built = {}
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"{kind.__name__} has no field {name!r}; {nearest(name, known)}")
-        if any(dataclasses.is_dataclass(each) for each in get_args(hints[name]) or [hints[name]]):
+        nested = [k for k in get_args(hints[name]) or [hints[name]] if dataclasses.is_dataclass(k)]
+        if nested:
             if not isinstance(value, Mapping):
                 raise TypeError(f"{kind.__name__}.{name} takes named fields, not {value!r}")
-            value = from_dict(hints[name], value)
+            value = from_dict(_of_architecture(nested, value.get("architecture")), value)
         elif isinstance(value, list):
             value = tuple(value)
         built[name] = value
     return kind(**built)
 
 
-def _architecture(kinds: Any, name: str | None) -> type:
+def _of_architecture(kinds: list[Any], name: str | None) -> Any:
     """The one of several configurations whose ``architecture`` is ``name`` (the first if None)."""
-    known = {each().architecture: each for each in get_args(kinds)}
-    if name is None:
-        return get_args(kinds)[0]
+    if len(kinds) == 1 or name is None:
+        return kinds[0]
+    known = {kind().architecture: kind for kind in kinds}
     if name not in known:
         raise ValueError(f"no architecture is called {name!r}; {nearest(name, known)}")
     return known[name]

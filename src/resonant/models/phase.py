@@ -14,7 +14,7 @@ from ..functional.manifold import manifold
 from ..functional.neighborhood import Causal
 from ..nn import EnergyGate, HeadPosition, KuramotoAttention, ModelCache, PhaseBlock
 from ..nn.cache import refuse_training
-from ..nn.parameter import WideParameter
+from ..nn.parameter import WideEmbedding
 from .base import CausalModel
 from .configs import PhaseLanguageModelConfig, phase_preset
 from .positions import head_position
@@ -42,8 +42,7 @@ class PhaseLanguageModel(CausalModel):
         super().__init__()
         self.config = config
         self.manifold = manifold(config.manifold)
-        size = (config.vocabulary, config.width * self.manifold.velocities)
-        self.embedding = WideParameter(torch.empty(size))
+        self.embedding = WideEmbedding(config.vocabulary, config.width * self.manifold.velocities)
         self.blocks = nn.ModuleList(_block(config) for _ in range(config.layers))
         features = config.width * self.manifold.features
         if config.readout == "tied":
@@ -51,12 +50,12 @@ class PhaseLanguageModel(CausalModel):
             self.scale = nn.Parameter(torch.empty(config.width))
         else:
             self.readout = nn.Linear(features, config.vocabulary, bias=False)
-        self.no_weight_decay = () if config.decay_phases else ("embedding.value",)
+        self.no_weight_decay = () if config.decay_phases else ("embedding.weight",)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """A start near the uniform guess; drives shrunk by depth."""
-        nn.init.normal_(self.embedding.value, std=EMBEDDING_SPREAD)
+        nn.init.normal_(self.embedding.weight, std=EMBEDDING_SPREAD)
         if self.readout is None:
             nn.init.constant_(self.scale, self.config.width**-0.5)
         else:
@@ -76,7 +75,7 @@ class PhaseLanguageModel(CausalModel):
         if cache is not None:
             refuse_training(self)
         first = self.blocks[0].attention
-        points = self._points(F.embedding(tokens, self.embedding()))
+        points = self._points(self.embedding(tokens))
         state = first.join(points)  # type: ignore[operator]
         masks = {"key_padding_mask": key_padding_mask, "documents": documents}
         for i, block in enumerate(self.blocks):
@@ -85,7 +84,7 @@ class PhaseLanguageModel(CausalModel):
         if self.readout is not None:
             return self.readout(x.flatten(2).to(self.readout.weight.dtype))
         scale = self.scale.to(x.dtype).unflatten(0, (self.config.heads, 1, -1))
-        known = self.manifold.embed(self._points(self.embedding().unsqueeze(0)))
+        known = self.manifold.embed(self._points(self.embedding.weight.unsqueeze(0)))
         x, known = ((each.flatten(2)).to(self.scale.dtype) for each in (x * scale, known))
         return F.linear(x, known[0])
 

@@ -47,22 +47,34 @@ class Strength(nn.Module):
         return 2.0 * self.value.sigmoid()
 
 
-class WideParameter(nn.Module):
-    """A learned tensor that stays float32 or better, also under ``model.to(torch.bfloat16)``.
+class _Wide(nn.Module):
+    """Keeps its own parameters in float32 or better when the module is made narrower."""
 
-    For phases, and for frequencies: position 8192 times one rounded to 8 bits is off by many turns.
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        before = {name: p.detach() for name, p in self.named_parameters(recurse=False)}
+        super()._apply(fn, recurse)
+        for name, parameter in self.named_parameters(recurse=False):
+            if torch.finfo(parameter.dtype).bits < 32:
+                parameter.data = before[name].to(parameter.device)
+        return self
+
+
+class WideVector(_Wide):
+    """A learned vector that stays float32 or better, also under ``model.to(torch.bfloat16)``.
+
+    For frequencies: position 8192 times a frequency rounded to 8 bits is off by many turns.
     """
 
-    def __init__(self, start: Float[Tensor, "*size"]) -> None:
+    def __init__(self, start: Float[Tensor, "size"]) -> None:
         super().__init__()
         self.value = nn.Parameter(start.float())
 
-    def forward(self) -> Float[Tensor, "*size"]:
+    def forward(self) -> Float[Tensor, "size"]:
         return self.value
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        before = self.value.detach()
-        super()._apply(fn, recurse)
-        if torch.finfo(self.value.dtype).bits < 32:
-            self.value.data = before.to(self.value.device)
-        return self
+
+class WideEmbedding(_Wide, nn.Embedding):
+    """An embedding that stays float32 or better, for phases; its start is up to the caller."""
+
+    def __init__(self, count: int, size: int) -> None:
+        super().__init__(count, size, _weight=torch.zeros(count, size))

@@ -21,7 +21,7 @@ from ..functional.position import (
     rotate,
     sinusoidal_encoding,
 )
-from .parameter import HeadScalar, WideParameter
+from .parameter import HeadScalar, WideVector
 
 
 class HeadPosition(nn.Module):
@@ -120,7 +120,7 @@ class RelativeMorletPosition(HeadPosition):
             raise ValueError(f"ell is a width in positions and must be above 0, but it is {ell}")
         check_convention(convention)
         self.convention: Convention = convention
-        self.omega = WideParameter(rotary_frequencies(head_dim, base))
+        self.omega = WideVector(rotary_frequencies(head_dim, base))
         self.ell = HeadScalar(num_heads, ell, positive=True)
 
     def angle(self, position: Tensor, dtype: torch.dtype) -> Tensor:
@@ -193,7 +193,7 @@ class MorletPosition(nn.Module):
         if embed_dim % 2:
             raise ValueError(f"Morlet positions come in pairs: embed_dim is even, not {embed_dim}")
         omega = torch.logspace(0.0, math.log10(0.99 * math.pi), embed_dim // 2)
-        self.omega, self.sigma = WideParameter(omega), WideParameter(ADMISSIBLE / omega)
+        self.omega, self.sigma = WideVector(omega), WideVector(ADMISSIBLE / omega)
 
     def forward(
         self, position: Int[Tensor, "batch token"]

@@ -48,11 +48,13 @@ class Sweep:
         return len(self.rates) > 1 and self.best(arm) in (min(self.rates), max(self.rates))
 
 
-def parse_rates(text: str, own: float) -> tuple[float, ...]:
-    """``lr`` (the experiment's own rate times 1/2, 1, 2, 4) or ``lr=0.002,0.004``.
+def parse_rates(text: str | None, own: float) -> tuple[float, ...] | None:
+    """``lr`` (the experiment's own rate times 1/2, 1, 2, 4) or ``lr=0.002,0.004``; None for None.
 
     Raises ``UserError`` for anything else.
     """
+    if text is None:
+        return None
     name, _, values = text.partition("=")
     try:
         rates = tuple(float(x) for x in values.split(",")) if values else ()
