@@ -22,9 +22,10 @@ ARROWS = {
     "data": set(),
     "experiments": {"data", "models", "training"},  # their configs alone, checked below
     "training": {"data", "experiments", "models"},
-    "report": {"training"},
+    "diagnostics": {"functional", "nn"},
+    "report": {"diagnostics", "functional", "training"},
     "checks": {"nn"},
-    "cli": {"checks", "data", "experiments", "models", "report", "training"},
+    "cli": {"checks", "data", "diagnostics", "experiments", "models", "report", "training"},
     "testing": {"checks", "functional", "nn"},
 }
 

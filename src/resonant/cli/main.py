@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train one arm under one seed",
     "sample": "text from a trained model",
     "check": "certify any model: causality, padding, cache",
+    "diagnose": "what the phases of a trained model do: order, clusters, pictures",
     "report": "write the report of a comparison again",
     "list": "what there is: experiments, arms, presets, data",
 }

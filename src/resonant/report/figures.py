@@ -48,7 +48,7 @@ def learning_curves(results: Results) -> str:
         axes.set_xlabel("optimiser steps")
         axes.set_ylabel("validation loss (nats per token)")
         _legend(axes, len(results.arms))
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def differences(results: Results) -> str:
@@ -74,7 +74,7 @@ def differences(results: Results) -> str:
         axes.set_ylim(-0.6, len(compared) - 0.4)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlabel("difference of test loss (nats per token): left of the line is better")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def rates(results: Results) -> str:
@@ -96,7 +96,7 @@ def rates(results: Results) -> str:
         axes.set_xlabel("peak learning rate")
         axes.set_ylabel("validation loss (nats per token)")
         _legend(axes, len(results.arms))
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _line(index: int) -> dict[str, Any]:
@@ -111,11 +111,14 @@ def _legend(axes: Any, arms: int) -> None:
     axes.legend(frameon=False, **beside)
 
 
-def _svg(figure: Figure) -> str:
-    """The figure as an SVG element whose ink is the page's text colour."""
+def as_svg(figure: Figure, *, bottom: float = 0.0) -> str:
+    """The figure as an SVG element whose ink is the page's text colour.
+
+    ``bottom`` is the share of its height kept free below, for a legend.
+    """
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, bottom, 1, 1))
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)

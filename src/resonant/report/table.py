@@ -11,7 +11,7 @@ from rich.table import Table
 from ..training.statistics import Difference
 from .results import ArmResult, Results
 
-LEFT = frozenset({"arm", "control", "verdict", "note"})
+LEFT = frozenset({"arm", "control", "verdict", "note", "phases"})
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,16 @@ def print_table(results: Results, console: Console) -> None:
     for heading, grid in grids:
         if grid is None:
             continue
-        table = Table(title=heading, title_justify="left")
-        for column in grid.columns:
-            side = "left" if column in LEFT else "right"
-            table.add_column(column, justify=side, no_wrap=True)
-        for row in grid.rows:
-            table.add_row(*row)
-        console.print(table)
+        console.print(as_rich(grid, heading))
         console.print(grid.legend, highlight=False)
+
+
+def as_rich(grid: Grid, heading: str | None = None) -> Table:
+    """A grid as a table for the terminal."""
+    table = Table(title=heading, title_justify="left")
+    for column in grid.columns:
+        side = "left" if column in LEFT else "right"
+        table.add_column(column, justify=side, no_wrap=True)
+    for row in grid.rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,162 @@
+"""How far tokens are in step: order parameters, clusters, phases over layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ..functional.manifold import Circle, Manifold
+from ..functional.mask import real_keys
+from ..nn import KuramotoAttention, PhaseBlock
+from ..nn.modes import evaluating
+
+
+@dataclass(frozen=True)
+class PhaseRecord:
+    """What a model's phases did on some tokens.
+
+    ``points`` are embedded points as each of L couplings received them, and at the end:
+    (L + 1, batch, token, head, feature, coordinate). ``coupled`` are those after each coupling,
+    before the drive (L of them); ``weights`` (L, batch, head, query, key) are those of a coupling's
+    last step. ``real`` (batch, token) is False on padding.
+    """
+
+    manifold: Manifold
+    points: Float[Tensor, "state batch token head feature coordinate"]
+    coupled: Float[Tensor, "layer batch token head feature coordinate"]
+    weights: Float[Tensor, "layer batch head token token"]
+    real: Bool[Tensor, "batch token"]
+
+    def order(self) -> Float[Tensor, "state batch head"]:
+        """Order parameter ``R = mean_c |mean over real tokens of X_c|``: 1 in step, near 0 spread.
+
+        The mean of n independent points has a length of some ``1 / sqrt(n)``, not 0.
+        """
+        real = self.real[:, :, None, None, None].to(self.points.dtype)
+        mean = (self.points * real).sum(2) / real.sum(1).clamp(min=1.0)
+        return self._length(mean)
+
+    def local_order(self) -> Float[Tensor, "layer batch head token"]:
+        """``R[t] = mean_c |sum_u A[t, u] X_u|``: how much those a token listens to agree.
+
+        Padded tokens are not a number.
+        """
+        mean = torch.einsum("lbhtu,lbuhfc->lbthfc", self.weights, self.points[:-1])
+        length = self._length(mean).transpose(2, 3)
+        return length.masked_fill(~self.real[:, None, :], float("nan"))
+
+    def clusters(self, threshold: float = 0.5) -> Int[Tensor, "state batch head"]:
+        """Number of clusters: connected components of ``distance <= threshold``.
+
+        ``distance(t, u) = sqrt(mean_c |X_t - X_u|^2)`` over the coordinates of a head, between 0
+        and 2 (on the circle about the angle in radians, where it is small). Padding is left out.
+        """
+        from scipy.sparse.csgraph import connected_components
+
+        inner = self.manifold.scale * torch.einsum("sbthfc,sbuhfc->sbhtu", self.points, self.points)
+        distance = (2.0 - 2.0 * inner / self.points.shape[-1]).clamp(min=0.0).sqrt()
+        counts = torch.zeros(distance.shape[:3], dtype=torch.int64)
+        for state, row, head in torch.cartesian_prod(*(torch.arange(n) for n in counts.shape)):
+            keep = self.real[row]
+            near = distance[state, row, head][keep][:, keep] <= threshold
+            counts[state, row, head] = connected_components(near.numpy(), directed=False)[0]
+        return counts
+
+    def angles(
+        self, token: Int[Tensor, "chosen"], *, row: int = 0
+    ) -> Float[Tensor, "state chosen head coordinate"]:
+        """Phases of chosen tokens of one row over layers, in radians; of the circle alone.
+
+        Raises ``ValueError`` on another manifold.
+        """
+        if not isinstance(self.manifold, Circle):
+            raise ValueError(
+                f"only points of the circle have an angle, not those of {self.manifold}"
+            )
+        cos, sin = self.points[:, row, token].unbind(-2)
+        return torch.atan2(sin, cos)
+
+    def _length(self, mean: Tensor) -> Tensor:
+        return self.manifold.inner(mean, mean).clamp(min=0.0).sqrt().mean(-1)
+
+
+def record_phases(
+    model: nn.Module, inputs: Tensor, *, key_padding_mask: Tensor | None = None, **options: Any
+) -> PhaseRecord:
+    """Run ``model`` on ``inputs`` (batch, token, ...) and record every Kuramoto coupling in it.
+
+    ``key_padding_mask`` True = padding; it and ``options`` go to the model. The model is in
+    evaluation meanwhile, without gradients.
+
+    Raises ``ValueError`` for a model without Kuramoto coupling, with couplings that differ in
+    shape, or with one that runs on other tokens' phases.
+    """
+    layers = [m for m in model.modules() if isinstance(m, KuramotoAttention)]
+    if not layers:
+        raise ValueError("the model has no Kuramoto coupling whose phases could be shown")
+    seen: dict[str, list[Tensor]] = {"entered": [], "coupled": [], "weights": [], "left": []}
+    if key_padding_mask is not None:
+        options["key_padding_mask"] = key_padding_mask
+    with evaluating(model), _watched(model, layers, seen):
+        model(inputs, **options)
+    last = seen["left"][-1] if seen["left"] else seen["coupled"][-1]
+    kinds = {(m.manifold, m.num_heads, m.embed_dim) for m in layers}
+    shapes = {x.shape for x in [*seen["entered"], *seen["coupled"], last]}
+    if len(kinds) > 1 or len(shapes) > 1 or len(seen["entered"]) != len(layers):
+        raise ValueError(
+            "the model's couplings differ in shape or run on other tokens, so their phases do not "
+            "make one record; give a part of the model"
+        )
+
+    def embedded(states: list[Tensor]) -> Tensor:
+        points = torch.stack([layers[0].split(state) for state in states])
+        return layers[0].manifold.embed(points)
+
+    real = real_keys(key_padding_mask)
+    if real is None:
+        real = torch.ones(last.shape[:2], dtype=torch.bool, device=last.device)
+    return PhaseRecord(
+        layers[0].manifold,
+        embedded([*seen["entered"], last]),
+        embedded(seen["coupled"]),
+        torch.stack(seen["weights"]),
+        real,
+    )
+
+
+@contextmanager
+def _watched(
+    model: nn.Module, layers: list[KuramotoAttention], seen: dict[str, list[Tensor]]
+) -> Iterator[None]:
+    """Hooks that ask every coupling for its weights and keep what goes in and out."""
+
+    def ask(_: nn.Module, inputs: tuple[Any, ...], options: dict) -> tuple[tuple, dict]:
+        if len(inputs) > 1 and inputs[1] is not None and inputs[1] is not inputs[0]:
+            return inputs, options | {"need_weights": True}
+        seen["entered"].append(inputs[0])
+        return inputs, options | {"need_weights": True}
+
+    def keep(_: nn.Module, __: tuple, output: tuple[Tensor, Tensor]) -> None:
+        seen["coupled"].append(output[0])
+        seen["weights"].append(output[1])
+
+    def leave(_: nn.Module, __: tuple, output: Tensor) -> None:
+        seen["left"].append(output)
+
+    handles: list[Any] = []
+    for layer in layers:
+        handles.append(layer.register_forward_pre_hook(ask, with_kwargs=True))
+        handles.append(layer.register_forward_hook(keep))
+    blocks = [m for m in model.modules() if isinstance(m, PhaseBlock)]
+    handles += [block.register_forward_hook(leave) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

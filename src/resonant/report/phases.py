@@ -1,0 +1,140 @@
+"""The page about a model's phases: order by layer, head and token, and phases over layers."""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import torch
+
+from ..diagnostics import PhaseRecord
+from ..files import write_atomically
+from ..functional.manifold import Circle
+from .figures import INK, PALETTE, STYLE, as_svg
+from .table import Grid
+
+SHOWN_TOKENS = 60  # more would not be legible
+CHOSEN_TOKENS = 6
+
+
+def phase_table(record: PhaseRecord) -> Grid:
+    """Order parameter, local order and clusters of the first row, by layer and head."""
+    order, clusters = record.order()[:, 0], record.clusters()[:, 0]
+    local = record.local_order()[:, 0].nanmean(-1)
+    layers, heads = local.shape
+    rows = []
+    for state in range(layers + 1):
+        for head in range(heads):
+            agreement = f"{local[state, head]:.3f}" if state < layers else ""
+            name = f"into layer {state + 1}" if state < layers else "at the end"
+            order_text = f"{order[state, head]:.3f}"
+            rows.append([name, str(head), order_text, agreement, str(int(clusters[state, head]))])
+    real = int(record.real[0].sum())
+    return Grid(
+        ("phases", "head", "order R", "local order", "clusters"),
+        rows,
+        f"R: length of the mean over all {real} tokens, 1 in step; {real} independent phases would "
+        f"have some {1 / math.sqrt(max(real, 1)):.2f}. Local order: the same over those a token "
+        "listens to, weighted, averaged over tokens. Clusters: tokens joined where their phases "
+        "differ by less than half a radian.",
+    )
+
+
+def write_phase_page(
+    record: PhaseRecord, tokens: list[str], directory: Path, *, title: str
+) -> Path:
+    """Write ``phases.html`` into ``directory`` and return its path. ``tokens`` are their texts."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    source = resources.files("resonant.report").joinpath("phases.html").read_text("utf-8")
+    first = max(0, len(tokens) - SHOWN_TOKENS)
+    page = environment.from_string(source).render(
+        title=title,
+        table=phase_table(record),
+        text="".join(tokens),
+        local=_local_order(record, tokens, first),
+        order=_order(record),
+        paths=_paths(record, tokens),
+    )
+    path = directory / "phases.html"
+    write_atomically(path, page.encode(), "phases")
+    return path
+
+
+def _order(record: PhaseRecord) -> str:
+    """R against depth, a line a head."""
+    order = record.order()[:, 0]
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 3.4))
+        for head in range(order.shape[1]):
+            colour = PALETTE[head % len(PALETTE)]
+            dashes = "-" if head < len(PALETTE) else "--"
+            axes.plot(order[:, head], dashes, color=colour, marker=".", label=f"head {head}")
+        axes.axhline(1 / math.sqrt(int(record.real[0].sum())), color=INK, linewidth=0.8, ls=":")
+        _depth(axes, order.shape[0])
+        axes.set_ylim(0, 1.02)
+        axes.set_ylabel("order parameter R")
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return as_svg(figure)
+
+
+def _local_order(record: PhaseRecord, tokens: list[str], first: int) -> str:
+    """R of those a token listens to: layers against tokens, the mean over heads."""
+    local = record.local_order()[:, 0].mean(1)[:, first:]
+    shown = [_visible(token) for token in tokens[first:]]
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(9.5, 1.1 + 0.32 * len(local)))
+        image = axes.imshow(local, aspect="auto", cmap="viridis", vmin=0.0, vmax=1.0)
+        axes.set_xticks(range(len(shown)), shown, fontsize=8)
+        axes.set_yticks(range(len(local)), [f"layer {i + 1}" for i in range(len(local))])
+        axes.tick_params(length=0)
+        figure.colorbar(image, ax=axes, label="local order", pad=0.01)
+        return as_svg(figure)
+
+
+def _paths(record: PhaseRecord, tokens: list[str]) -> str:
+    """Phases of a few tokens over layers, one small picture a head. Empty off the circle."""
+    if not isinstance(record.manifold, Circle):
+        return ""
+    real = record.real[0].nonzero().flatten()
+    chosen = real[torch.linspace(0, len(real) - 1, min(CHOSEN_TOKENS, len(real))).long()]
+    angles = record.angles(chosen)[..., 0]  # the first coordinate of each head
+    # A step of more than half a turn is the short way round.
+    steps = torch.remainder(angles.diff(dim=0) + math.pi, 2 * math.pi) - math.pi
+    unrolled = torch.cat([angles[:1], angles[:1] + steps.cumsum(0)])
+    columns = min(4, unrolled.shape[2])
+    lines = math.ceil(unrolled.shape[2] / columns)
+    with mpl.rc_context(STYLE):
+        size = (2.4 * columns, 2.1 * lines + 0.4)
+        figure, grid = plt.subplots(
+            lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False
+        )
+        for head, axes in enumerate(grid.flat):
+            if head >= unrolled.shape[2]:
+                axes.set_visible(False)
+                continue
+            for index, token in enumerate(chosen.tolist()):
+                label = f"{_visible(tokens[token])} ({token})"
+                colour = PALETTE[index % len(PALETTE)]
+                axes.plot(unrolled[:, index, head], color=colour, marker=".", label=label)
+            axes.set_title(f"head {head}", fontsize=9)
+            _depth(axes, unrolled.shape[0], short=True)
+        grid[0, 0].set_ylabel("phase (radians)")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, ncols=len(labels), loc="lower center")
+        return as_svg(figure, bottom=0.12 / lines)
+
+
+def _depth(axes: Any, states: int, *, short: bool = False) -> None:
+    names = [str(i) for i in range(states)]
+    axes.set_xticks(range(states), names)
+    if not short:
+        axes.set_xlabel("layers passed")
+
+
+def _visible(token: str) -> str:
+    return {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(token, token).replace("$", r"\$")
