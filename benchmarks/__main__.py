@@ -39,6 +39,16 @@ TIME_ROWS = (
     ),
     Row("decode by a window, context 8192 over 256", "decode-8192", "decode-256", 1.3, 1.05),
     Row("Gaussian locality over fused SDPA, B4 T1024", "locality-1024", "sdpa-1024", 2.5, 1.5),
+    Row("Kuramoto over fused causal SDPA, B4 T1024", "kuramoto-1024", "sdpa-1024", 2.5, 2.0),
+    Row(
+        "Kuramoto over its materialized form, T4096",
+        "kuramoto-4096",
+        "kuramoto-4096-materialized",
+        0.333,
+        0.2,
+    ),
+    Row("phase model over transformer, a step, 0.36M", "phases-0.36M", "matched-0.36M", 1.5, 1.2),
+    Row("phase model over transformer, a step, 0.8M", "phases-0.8M", "matched-0.8M", 1.5, 1.2),
     Row("Krause over fused causal SDPA, B4 T1024", "krause-1024", "sdpa-1024", 1.5, 1.15),
     Row("Krause window 128, top-k 96 over SDPA, T4096", "topk-4096", "sdpa-4096", 0.8, 0.55),
     Row("Krause window 128 over SDPA, T4096", "window-4096", "sdpa-4096", 0.35, 0.22),
@@ -54,6 +64,14 @@ TIME_ROWS = (
     Row("language model step over plain PyTorch, 0.8M", "model", "plain-model", 1.15, 1.0),
 )
 MEMORY_ROWS = (
+    Row(
+        "Kuramoto over its materialized form, T4096",
+        "kuramoto-4096",
+        "kuramoto-4096-materialized",
+        0.1,
+        0.1,
+        memory=True,
+    ),
     Row(
         "energy gate over its materialized form, T4096",
         "gate-4096",

@@ -12,9 +12,12 @@ import resonant
 from resonant.functional import (
     Causal,
     attend,
+    coupling_lift,
     energy_gate,
     gaussian_locality,
     krause_lift,
+    manifold,
+    rotary_frequencies,
     softmax_lift,
 )
 from resonant.functional.attend import Path
@@ -77,6 +80,24 @@ def gate(batch: int, length: int, path: Path | None = None) -> Step:
     return step
 
 
+def kuramoto(batch: int, length: int, path: Path | None = None) -> Step:
+    """Kuramoto coupling, causal, with drift: 64 phases a head, so features twice as wide."""
+    torch.manual_seed(0)
+    phase, gate = (torch.randn(batch, 8, length, 64, requires_grad=True) for _ in range(2))
+    beta = torch.full((8,), 1.4, requires_grad=True)
+    angle = torch.arange(length).unsqueeze(-1) * rotary_frequencies(128).float()
+    circle = manifold("circle")
+
+    def step() -> None:
+        x = circle.embed(phase.unsqueeze(-2))
+        turned = circle.turn(x, angle)
+        lift = coupling_lift(turned, turned, x, beta, gate=gate)
+        mean = attend(lift, Causal(), path=path or "auto").unflatten(-1, (2, -1))
+        circle.tangent(x, mean).sum().backward()
+
+    return step
+
+
 def locality(batch: int, length: int) -> Step:
     """Softmax with a Gaussian locality, causal."""
     query, key, value = _tensors(batch, length)
@@ -108,10 +129,10 @@ def decode(context: int) -> Step:
     return step
 
 
-def language_step(model: torch.nn.Module) -> Step:
+def language_step(model: torch.nn.Module, batch: int = 16) -> Step:
     """A training step of a language model, optimiser included."""
     torch.manual_seed(0)
-    tokens = torch.randint(0, 256, (16, 129))
+    tokens = torch.randint(0, 66, (batch, 129))
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
     def step() -> None:
@@ -121,6 +142,16 @@ def language_step(model: torch.nn.Module) -> Step:
         optimizer.zero_grad()
 
     return step
+
+
+def phases(name: str) -> Step:
+    """The phase language model of a preset, over 66 characters."""
+    return language_step(resonant.phase_language_model(name), batch=8)
+
+
+def matched(name: str) -> Step:
+    """The transformer of the same preset."""
+    return language_step(resonant.language_model(name), batch=8)
 
 
 def ours() -> Step:
@@ -147,6 +178,13 @@ CASES: dict[str, Callable[[], Step]] = {
     "gate-4096": partial(gate, 1, 4096),
     "gate-4096-materialized": partial(gate, 1, 4096, path="materialized"),
     "locality-1024": partial(locality, 4, 1024),
+    "kuramoto-1024": partial(kuramoto, 4, 1024),
+    "kuramoto-4096": partial(kuramoto, 1, 4096),
+    "kuramoto-4096-materialized": partial(kuramoto, 1, 4096, path="materialized"),
+    "phases-0.36M": partial(phases, "0.36M"),
+    "matched-0.36M": partial(matched, "0.36M"),
+    "phases-0.8M": partial(phases, "0.8M"),
+    "matched-0.8M": partial(matched, "0.8M"),
     "decode-256": partial(decode, 256),
     "decode-8192": partial(decode, 8192),
     "model": ours,

@@ -27,6 +27,8 @@ FAULT_POINTS = (
     "done-written",
     "probe-half",
     "report-half",
+    "sweep-half",
+    "run-adopted",
 )
 _passed: dict[str, int] = {}
 

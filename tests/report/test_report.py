@@ -41,6 +41,7 @@ def comparison(out: Path, *, seeds: int = 3, ceilings: dict[str, float] | None =
                 "arm": arm,
                 "seed": seed,
                 "tokens": 2e6,
+                "learning_rate": 0.004,
                 "parameters": 1000,
                 "attention_parameters": 100,
                 "metrics": {"valid_loss": losses[seed] - 0.1, "test_loss": losses[seed]},

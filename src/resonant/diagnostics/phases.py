@@ -137,9 +137,9 @@ def _watched(
     """Hooks that ask every coupling for its weights and keep what goes in and out."""
 
     def ask(_: nn.Module, inputs: tuple[Any, ...], options: dict) -> tuple[tuple, dict]:
-        if len(inputs) > 1 and inputs[1] is not None and inputs[1] is not inputs[0]:
-            return inputs, options | {"need_weights": True}
-        seen["entered"].append(inputs[0])
+        others = inputs[1:2]
+        if others in ((), (None,)) or others[0] is inputs[0]:
+            seen["entered"].append(inputs[0])
         return inputs, options | {"need_weights": True}
 
     def keep(_: nn.Module, __: tuple, output: tuple[Tensor, Tensor]) -> None:

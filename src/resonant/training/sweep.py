@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from ..errors import UserError
-from ..files import read_json, write_atomically
+from ..files import fault, read_json, write_atomically
 from .compare import (
     Plan,
     check_folders,
@@ -113,6 +113,7 @@ def adopt(plan: Plan) -> None:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(source, partial)
             shutil.rmtree(target, ignore_errors=True)
+            fault("run-adopted")
             os.replace(partial, target)
 
 
