@@ -4,8 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
-# Five of the ten arms of stdlib; `resonant list` names them all.
-DEMO_ARMS := softmax,softmax-gate,softmax-morlet-relative,softmax-window,krause-window
+# Five of the fourteen arms of stdlib; `resonant list` names them all.
+DEMO_ARMS := softmax,softmax-gate,softmax-window,krause-window,kuramoto
 
 .PHONY: install demo test test-slow lint bench clean
 

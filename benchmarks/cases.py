@@ -88,12 +88,15 @@ def kuramoto(batch: int, length: int, path: Path | None = None) -> Step:
     angle = torch.arange(length).unsqueeze(-1) * rotary_frequencies(128).float()
     circle = manifold("circle")
 
-    def step() -> None:
+    def velocity() -> torch.Tensor:  # what it holds is freed before the backward pass
         x = circle.embed(phase.unsqueeze(-2))
         turned = circle.turn(x, angle)
         lift = coupling_lift(turned, turned, x, beta, gate=gate)
-        mean = attend(lift, Causal(), path=path or "auto").unflatten(-1, (2, -1))
-        circle.tangent(x, mean).sum().backward()
+        mean = attend(lift, Causal(), path=path or "auto")
+        return circle.tangent(x, mean.unflatten(-1, (2, -1)))
+
+    def step() -> None:
+        velocity().sum().backward()
 
     return step
 

@@ -9,7 +9,8 @@ from resonant.functional.mechanism import _MECHANISMS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [README, (ROOT / "docs" / "kuramoto.md").read_text()]
+BLOCKS = [b for page in PAGES for b in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)]
 
 
 @pytest.mark.parametrize("code", BLOCKS)
@@ -23,7 +24,7 @@ def test_code_runs(code: str) -> None:
 
 
 def test_there_is_code() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
 
 
 def test_links_and_commands_exist() -> None:

@@ -130,9 +130,9 @@ def test_the_demo_is_the_size_it_claims_and_can_fail() -> None:
     assert {arm: demo.ceilings.get(arm, demo.ceilings["*"]) for arm in demo_arms()} == {
         "softmax": 1.9,
         "softmax-gate": 2.1,
-        "softmax-morlet-relative": 2.1,
         "softmax-window": 2.1,
         "krause-window": 2.1,
+        "kuramoto": 2.1,
     }
     assert demo.seeds == 3
     assert (demo.base.model.layers, demo.base.model.width) == (2, 64)

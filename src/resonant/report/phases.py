@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 
 from ..diagnostics import PhaseRecord
@@ -67,7 +68,7 @@ def write_phase_page(
 
 def _order(record: PhaseRecord) -> str:
     """R against depth, a line a head."""
-    order = record.order()[:, 0]
+    order = record.order()[:, 0].numpy()
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 3.4))
         for head in range(order.shape[1]):
@@ -84,11 +85,13 @@ def _order(record: PhaseRecord) -> str:
 
 def _local_order(record: PhaseRecord, tokens: list[str], first: int) -> str:
     """R of those a token listens to: layers against tokens, the mean over heads."""
-    local = record.local_order()[:, 0].mean(1)[:, first:]
+    local = record.local_order()[:, 0].mean(1)[:, first:].numpy()
     shown = [_visible(token) for token in tokens[first:]]
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(9.5, 1.1 + 0.32 * len(local)))
-        image = axes.imshow(local, aspect="auto", cmap="viridis", vmin=0.0, vmax=1.0)
+        image = axes.imshow(
+            local, aspect="auto", cmap="viridis", vmin=min(0.9, float(np.nanmin(local))), vmax=1.0
+        )
         axes.set_xticks(range(len(shown)), shown, fontsize=8)
         axes.set_yticks(range(len(local)), [f"layer {i + 1}" for i in range(len(local))])
         axes.tick_params(length=0)
@@ -105,7 +108,7 @@ def _paths(record: PhaseRecord, tokens: list[str]) -> str:
     angles = record.angles(chosen)[..., 0]  # the first coordinate of each head
     # A step of more than half a turn is the short way round.
     steps = torch.remainder(angles.diff(dim=0) + math.pi, 2 * math.pi) - math.pi
-    unrolled = torch.cat([angles[:1], angles[:1] + steps.cumsum(0)])
+    unrolled = torch.cat([angles[:1], angles[:1] + steps.cumsum(0)]).numpy()
     columns = min(4, unrolled.shape[2])
     lines = math.ceil(unrolled.shape[2] / columns)
     with mpl.rc_context(STYLE):

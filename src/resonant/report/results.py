@@ -65,7 +65,8 @@ def gather(directory: Path) -> Results:
     runs = {name: _done(directory / name) for name in comparison["runs"]}
     costs = {}
     if (directory / "probe.json").is_file():
-        costs = read_json(directory / "probe.json")["costs"]
+        probed = read_json(directory / "probe.json")["costs"]
+        costs = {arm: {n: float(x) for n, x in cost.items()} for arm, cost in probed.items()}
     by_arm: dict[str, list[dict[str, Any]]] = {}
     for run in sorted(runs.values(), key=lambda run: run["seed"]):
         by_arm.setdefault(run["arm"], []).append(run)

@@ -1,0 +1,54 @@
+"""`resonant diagnose`: numbers and pictures of a phase model, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import resonant
+from resonant.cli.main import main
+from resonant.data.tokens import Tokenizer
+
+
+def saved(model: resonant.PhaseLanguageModel | resonant.LanguageModel, where: Path) -> Path:
+    model.save_pretrained(where)
+    Tokenizer().save(where)
+    (where / "done.json").write_text(json.dumps({"prompt": "def go(x):\n\treturn $x <b>"}))
+    return where
+
+
+@pytest.mark.parametrize("manifold", ["circle", "sphere-4"])
+def test_a_run_of_phases(manifold: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = saved(resonant.phase_language_model("0.11M", manifold=manifold), tmp_path / "run")
+    assert main(["diagnose", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "into layer 1" in said
+    assert "at the end" in said
+    page = (run / "phases.html").read_text()
+    assert page.count("<svg") == (3 if manifold == "circle" else 2)
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    for outside in ("src=", "<script", '<link rel="stylesheet', "url(http", "@import"):
+        assert outside not in page
+
+
+def test_one_s_own_text_and_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = saved(resonant.phase_language_model("0.11M"), tmp_path / "run")
+    out = tmp_path / "elsewhere"
+    assert main(["diagnose", str(run), "--text", "ab", "--out", str(out)]) == 0
+    assert (out / "phases.html").is_file()
+    assert not (run / "phases.html").exists()
+    for text, says in (("a", "the text has 1 tokens; give 2 to 2000"), ("a" * 2001, "2001 tokens")):
+        assert main(["diagnose", str(run), "--text", text]) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_what_has_no_phases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = saved(resonant.language_model("0.11M"), tmp_path / "run")
+    assert main(["diagnose", str(run)]) == 2
+    assert "no Kuramoto coupling whose phases could be shown" in capsys.readouterr().err
+    (run / "done.json").unlink()
+    assert main(["diagnose", str(run)]) == 2
+    assert "give --text" in capsys.readouterr().err
+    assert main(["diagnose", str(tmp_path / "nowhere")]) == 2
+    assert "give the folder of a finished run" in capsys.readouterr().err
