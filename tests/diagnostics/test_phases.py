@@ -53,6 +53,8 @@ def test_local_order_is_of_those_listened_to() -> None:
     pairs[1] = torch.tensor([0.5, 0.0, 0.5, 0.0])  # with the opposite
     local = record(angles, pairs[None, None, None]).local_order().flatten()
     torch.testing.assert_close(local, torch.tensor([1.0, 0.0, 1.0, 1.0]), atol=1e-6, rtol=0)
+    own = record(angles, pairs[None, None, None]).own_weight().flatten()
+    assert own.tolist() == [0.5, 0.0, 0.5, 1.0]
 
 
 def test_clusters_are_chains_of_near_phases() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from resonant.errors import UserError
 from resonant.experiments import EXPERIMENTS, Experiment
 from resonant.functional import mechanism, mechanisms
 from resonant.models.architectures import build_model
-from resonant.models.configs import SCALARS
+from resonant.models.configs import SCALARS, PhaseLanguageModelConfig
 from resonant.training.compare import make_plan
 from resonant.training.configs import RunConfig, config_hash, differences, replaced, run_config
 
@@ -206,3 +207,60 @@ def test_one_arm_alone_takes_any_field() -> None:
     config = softmax.config(softmax.base, softmax.arms[0], 0, options)
     assert config.model.attention.mechanism == "krause"
     assert config.model.attention.gate == "energy"
+
+
+def test_fields_of_the_phase_model_reach_the_arms_that_have_it() -> None:
+    overrides = {"model__manifold": "sphere-4", "model__layers": 3}
+    runs = {
+        run.arm: run for run in planned(["softmax", "kuramoto", "kuramoto-static"], **overrides)
+    }
+    assert {run.model.layers for run in runs.values()} == {3}
+    for name in ("kuramoto", "kuramoto-static"):
+        model = runs[name].model
+        assert isinstance(model, PhaseLanguageModelConfig)
+        assert model.manifold == "sphere-4"
+        assert model.phase_gate == ("static" if name == "kuramoto-static" else "content")
+    with pytest.raises(UserError, match=r"--model\.manifold changes none of these arms: softmax"):
+        planned(["softmax", "softmax-gate"], model__manifold="sphere-4")
+    with pytest.raises(UserError, match=r"--model\.key_value_heads changes none"):
+        planned(["kuramoto"], model__key_value_heads=2)
+
+
+def test_the_phase_model_refuses_what_it_cannot_be() -> None:
+    alone = EXPERIMENTS["stdlib"].alone("kuramoto")
+
+    def plan(**overrides: object) -> None:
+        options = {name.replace("__", "."): value for name, value in overrides.items()}
+        where: dict[str, Any] = {"arms": ["kuramoto"], "seeds": [0], "out": Path("nowhere")}
+        make_plan(alone, alone.base, **where, data_dir=None, overrides=options)
+
+    with pytest.raises(UserError, match=r"arm 'kuramoto': model\.position\.kind is one of rotary"):
+        plan(model__position__kind="sinusoidal")
+    with pytest.raises(UserError, match=r"--model\.attention\.mechanism changes none"):
+        plan(model__attention__mechanism="krause")
+    plan(model__attention__window=16, model__steps=2)
+
+
+def test_an_arm_s_own_learning_rate_is_inherited_and_gives_way_to_the_user_s(
+    experiment: Experiment,
+) -> None:
+    own = experiment.arm("kuramoto").learning_rate
+    assert own is not None
+    assert experiment.arm("kuramoto-static").learning_rate is None
+    for name in ("kuramoto", "kuramoto-static"):
+        arm = experiment.arm(name)
+        rates = [
+            each.config(each.base, each.arm(name), 0, overrides).training.learning_rate
+            for each in (experiment, experiment.alone(arm.name))
+            for overrides in ({}, {"training.learning_rate": 0.3})
+        ]
+        assert rates == [own, 0.3, own, 0.3]
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    values = dataclasses.asdict(RunConfig())
+    with pytest.raises(
+        ValueError, match="no architecture is called 'phases'; did you mean 'phase'"
+    ):
+        run_config(values | {"model": {"architecture": "phases"}})
+    assert run_config(values | {"model": {"layers": 3}}).model.architecture == "transformer"

@@ -6,7 +6,7 @@ import warnings
 import torch
 
 import resonant
-from resonant.functional import Causal
+from resonant.functional import Causal, SpecialOrthogonal, Sphere, Unitary
 from resonant.nn import (
     EnergyGate,
     KrauseAttention,
@@ -32,9 +32,15 @@ CASES = [
     ("krause", {"gate": EnergyGate(16, 4, standardize="none"), "neighborhood": Causal(4)}, {}),
     ("softmax", {"position": RelativeMorletPosition(4, 4, ell=3.7)}, {"is_causal": True}),
     ("krause", {"position": RelativeMorletPosition(4, 4), "neighborhood": Causal(4)}, {}),
+    ("kuramoto", {"position": RotaryPosition(4), "lag": True}, {"is_causal": True}),
+    ("kuramoto", {"neighborhood": Causal(4), "top_k": 2, "steps": 2}, {}),
+    ("kuramoto", {"gate": EnergyGate(16, 4), "phase_gate": "static"}, {"is_causal": True}),
+    ("kuramoto", {"manifold": Sphere(4), "position": RotaryPosition(4)}, {"is_causal": True}),
+    ("kuramoto", {"manifold": SpecialOrthogonal(3)}, {"is_causal": True}),
+    ("kuramoto", {"manifold": Unitary(2)}, {}),
 ]
-# Causality, top-k in bands, grouped heads in a window, a gate, and a Gaussian.
-SOME = (1, 7, 6, 12, 14)
+# Causality, top-k in bands, grouped heads in a window, a gate, a Gaussian, and phases.
+SOME = (1, 7, 6, 12, 14, 16)
 
 
 def compiled(cases: list, backend: str = "aot_eager") -> None:
@@ -56,14 +62,14 @@ def compiled(cases: list, backend: str = "aot_eager") -> None:
             expected = torch.autograd.grad(eager.square().sum(), list(module.parameters()))
             gradients = torch.autograd.grad(output.square().sum(), list(module.parameters()))
             torch.testing.assert_close(gradients, expected, atol=1e-4, rtol=1e-4)
-    model = resonant.language_model("0.11M", mechanism="krause")
     tokens = torch.randint(0, 256, (2, 33))
-    torch.testing.assert_close(
-        torch.compile(model, fullgraph=True, backend=backend)(tokens),
-        model(tokens),
-        atol=1e-4,
-        rtol=1e-4,
-    )
+    for model in (
+        resonant.language_model("0.11M", mechanism="krause"),
+        resonant.phase_language_model("0.11M"),
+    ):
+        torch._dynamo.reset()
+        fast = torch.compile(model, fullgraph=True, backend=backend)
+        torch.testing.assert_close(fast(tokens), model(tokens), atol=1e-4, rtol=1e-4)
 
 
 def compiled_training(backend: str) -> None:

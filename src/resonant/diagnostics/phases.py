@@ -51,6 +51,14 @@ class PhaseRecord:
         length = self._length(mean).transpose(2, 3)
         return length.masked_fill(~self.real[:, None, :], float("nan"))
 
+    def own_weight(self) -> Float[Tensor, "layer batch head token"]:
+        """``A[t, t]``: the share of its listening that a token gives itself, which moves nothing.
+
+        Padded tokens are not a number.
+        """
+        own = self.weights.diagonal(dim1=-2, dim2=-1)
+        return own.masked_fill(~self.real[:, None, :], float("nan"))
+
     def clusters(self, threshold: float = 0.5) -> Int[Tensor, "state batch head"]:
         """Number of clusters: connected components of ``distance <= threshold``.
 

@@ -314,11 +314,17 @@ class PhaseAdapter(nn.Module):
         query: Float[Tensor, "batch query embed"],
         key: Float[Tensor, "batch key kdim"] | None = None,
         value: Float[Tensor, "batch key kdim"] | None = None,
-        **options: Any,
+        *,
+        key_padding_mask: Bool[Tensor, "batch key"] | Float[Tensor, "batch key"] | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+        cache: CouplingCache | None = None,
+        documents: Int[Tensor, "#batch key"] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Returns the output (batch, query, embed) and the weights or None.
 
-        Options as in ``KuramotoAttention.forward``.
+        Masks, weights, ``cache`` and ``documents`` as in ``Attention.forward``.
         """
         _check_value(query, key, value)
         phase = self._phase(self.in_proj(query))
@@ -327,7 +333,16 @@ class PhaseAdapter(nn.Module):
             others = self._phase((self.in_proj if self.key_proj is None else self.key_proj)(key))
         elif self.key_proj is not None:
             others = self._phase(self.key_proj(query))
-        coupled, weights = self.coupling(phase, others, **options)
+        coupled, weights = self.coupling(
+            phase,
+            others,
+            key_padding_mask=key_padding_mask,
+            attn_mask=attn_mask,
+            is_causal=is_causal,
+            need_weights=need_weights,
+            cache=cache,
+            documents=documents,
+        )
         before, after = (self._embedded(state) for state in (phase, coupled))
         return self.out_proj((after - before).to(self.out_proj.weight.dtype)), weights
 

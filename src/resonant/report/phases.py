@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from importlib import resources
 from pathlib import Path
@@ -26,23 +27,24 @@ CHOSEN_TOKENS = 6
 def phase_table(record: PhaseRecord) -> Grid:
     """Order parameter, local order and clusters of the first row, by layer and head."""
     order, clusters = record.order()[:, 0], record.clusters()[:, 0]
-    local = record.local_order()[:, 0].nanmean(-1)
+    local, own = (x[:, 0].nanmean(-1) for x in (record.local_order(), record.own_weight()))
     layers, heads = local.shape
     rows = []
-    for state in range(layers + 1):
-        for head in range(heads):
-            agreement = f"{local[state, head]:.3f}" if state < layers else ""
-            name = f"into layer {state + 1}" if state < layers else "at the end"
-            order_text = f"{order[state, head]:.3f}"
-            rows.append([name, str(head), order_text, agreement, str(int(clusters[state, head]))])
+    for state, head in itertools.product(range(layers + 1), range(heads)):
+        name, of_layer = "at the end", ["", ""]
+        if state < layers:
+            name = f"into layer {state + 1}"
+            of_layer = [f"{local[state, head]:.3f}", f"{own[state, head]:.3f}"]
+        counted = str(int(clusters[state, head]))
+        rows.append([name, str(head), f"{order[state, head]:.3f}", counted, *of_layer])
     real = int(record.real[0].sum())
     return Grid(
-        ("phases", "head", "order R", "local order", "clusters"),
+        ("phases", "head", "order R", "clusters", "local order", "own weight"),
         rows,
         f"R: length of the mean over all {real} tokens, 1 in step; {real} independent phases would "
-        f"have some {1 / math.sqrt(max(real, 1)):.2f}. Local order: the same over those a token "
-        "listens to, weighted, averaged over tokens. Clusters: tokens joined where their phases "
-        "differ by less than half a radian.",
+        f"have some {1 / math.sqrt(max(real, 1)):.2f}. Clusters: tokens joined where their phases "
+        "differ by less than half a radian. Local order: R of those a token listens to, weighted; "
+        "own weight: what it gives itself, which moves nothing; both averaged over tokens.",
     )
 
 
