@@ -25,7 +25,7 @@ def record(
         weights = torch.full((states - 1, 1, 1, tokens, tokens), 1 / tokens)
     if real is None:
         real = torch.ones(1, tokens, dtype=torch.bool)
-    return PhaseRecord(Circle(), x, x[1:], weights, real)
+    return PhaseRecord(Circle(), x, x[:-1], x[1:], weights, real)
 
 
 def test_order_is_one_in_step_and_nought_around_the_circle() -> None:
@@ -108,28 +108,59 @@ def test_an_ordinary_model_with_adapters() -> None:
     torch.testing.assert_close(found.points[-1], found.coupled[-1])  # no drive after it
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_local_order_is_of_the_last_step(steps: int) -> None:
+    """Against a model whose last step is taken apart from the ones before."""
+    torch.manual_seed(0)
+    module = KuramotoAttention(12, 2, steps=steps, beta=0.2)
+    state = 2.0 * torch.randn(1, 9, 12)
+    found = record_phases(module, state)
+    before = state
+    once = KuramotoAttention(12, 2)
+    once.load_state_dict(module.state_dict())
+    with torch.no_grad():
+        for _ in range(steps - 1):
+            before = once(before)[0]
+        _, weights = once(before, need_weights=True)
+    x = Circle().embed(once.split(before))
+    expected = torch.einsum("bhtu,buhfc->bthfc", weights, x).square().sum(-2).sqrt().mean(-1)
+    torch.testing.assert_close(found.local_order()[0], expected.transpose(1, 2))
+    assert found.local_order().max() < 0.99
+    torch.testing.assert_close(found.points[0], Circle().embed(module.split(state)))
+
+
 def test_what_has_no_record_says_why() -> None:
     with pytest.raises(ValueError, match="no Kuramoto coupling whose phases could be shown"):
         record_phases(resonant.language_model("0.11M"), torch.zeros(1, 5, dtype=torch.long))
 
-    class Two(nn.Module):
-        def __init__(self) -> None:
+    class Model(nn.Module):
+        def __init__(self, *parts: nn.Module) -> None:
             super().__init__()
-            self.first, self.second = KuramotoAttention(8, 2), KuramotoAttention(8, 4)
+            self.parts = nn.ModuleList(parts)
 
+    class Two(Model):
         def forward(self, x: Tensor) -> Tensor:
-            return self.second(self.first(x)[0])[0]
+            return self.parts[1](self.parts[0](x)[0])[0]
 
-    with pytest.raises(ValueError, match="differ in shape or run on other tokens"):
-        record_phases(Two(), torch.randn(1, 5, 8))
-
-    class Cross(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.adapter = PhaseAdapter(8, 2)
-
+    class Cross(Model):
         def forward(self, x: Tensor) -> Tensor:
-            return self.adapter(x, x[:, :3])[0]
+            return self.parts[0](x, key=x[:, :3])[0]
 
-    with pytest.raises(ValueError, match="run on other tokens"):
-        record_phases(Cross(), torch.randn(1, 5, 8))
+    class Again(Model):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.parts[0](query=self.parts[0](query=x)[0])[0]
+
+    cases = (
+        (Two(KuramotoAttention(8, 2), KuramotoAttention(8, 4)), "differ in shape"),
+        (Cross(PhaseAdapter(8, 2)), "coupling 0 runs on other tokens' phases"),
+        (Cross(KuramotoAttention(8, 2)), "coupling 0 runs on other tokens' phases"),
+        (Again(KuramotoAttention(8, 2)), "coupling 0 is called more than once"),
+        (Cross(PhaseAdapter(8, 2), KuramotoAttention(4, 2)), "coupling 0 runs on other"),
+        (Two(KuramotoAttention(8, 2), KuramotoAttention(8, 2), PhaseAdapter(8, 2)), "not called"),
+    )
+    for model, why in cases:
+        with pytest.raises(ValueError, match=why):
+            record_phases(model, torch.randn(1, 5, 8))
+        for module in model.modules():
+            assert "observe" not in vars(module)
+            assert not module._forward_hooks

@@ -238,5 +238,7 @@ def test_the_update_is_as_exact_as_its_features(dtype: torch.dtype) -> None:
         phase.float(), gate.to(dtype), omega=omega.float(), neighborhood=Causal()
     )
     assert ours.dtype == torch.float32  # phases never leave it
+    narrow = kuramoto_coupling(phase.to(dtype), gate.to(dtype), omega=omega.to(dtype))
+    assert narrow.dtype == torch.float32
     error = (ours.double() - exact).square().mean().sqrt() / exact.square().mean().sqrt()
     assert error < 4 * torch.finfo(dtype).eps * math.sqrt(COORDINATES)

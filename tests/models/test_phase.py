@@ -155,7 +155,7 @@ def test_starts_near_a_uniform_guess() -> None:
         assert abs(loss.item() - 5.545) < 1.0
 
 
-@pytest.mark.parametrize("manifold", ["circle", "sphere-4"])
+@pytest.mark.parametrize("manifold", ["circle", "sphere-4", "so-3", "u-2"])
 @pytest.mark.parametrize("readout", ["untied", "tied"])
 def test_a_model_of_low_precision_keeps_its_phases(manifold: str, readout: str) -> None:
     model = build(manifold, dtype=torch.float32, readout=readout, lag=True, gate="prefix")
@@ -172,6 +172,11 @@ def test_a_model_of_low_precision_keeps_its_phases(manifold: str, readout: str) 
     assert torch.equal(low.embedding.weight, before)
     assert logits.dtype == torch.bfloat16
     apart = (logits.float() - reference).square().mean().sqrt() / reference.std()
+    assert apart < 0.05
+    model = build(manifold, dtype=torch.float32, readout=readout, lag=True, gate="prefix")
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        autocast = model(ids)
+    apart = (autocast.float() - reference).square().mean().sqrt() / reference.std()
     assert apart < 0.05
 
 
@@ -203,7 +208,12 @@ def test_it_generates() -> None:
     ("fields", "why"),
     [
         ({"heads": 3}, r"model\.heads must divide model\.width, but they are 3 and 64"),
-        ({"manifold": "torus"}, "a manifold is circle, sphere-N, so-N or u-N"),
+        ({"manifold": "torus"}, r"model\.manifold is circle, sphere-N, so-N or u-N"),
+        ({"manifold": "sphere-1"}, r"model\.manifold is circle, sphere-N, so-N or u-N"),
+        (
+            {"attention": AttentionConfig("kuramoto", scalars={"sigma": 1.0})},
+            r"a name in model\.attention\.scalars is one of beta, kappa",
+        ),
         ({"readout": "both"}, r"model\.readout is one of untied, tied"),
         ({"phase_gate": "x"}, r"model\.phase_gate is one of content, static"),
         ({"steps": 0}, r"model\.steps must be at least 1"),
@@ -211,7 +221,7 @@ def test_it_generates() -> None:
         ({"position": PositionConfig(kind="learned")}, r"model\.position\.kind is one of rotary"),
         (
             {"position": PositionConfig(convention="interleaved")},
-            "phases drift by their own angles",
+            r"model\.position\.convention is one of half",
         ),
     ],
 )

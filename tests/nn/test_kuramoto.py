@@ -21,6 +21,7 @@ from resonant.nn import (
     SoftmaxAttention,
 )
 from resonant.nn.kuramoto import GATE_START
+from resonant.nn.parameter import WideEmbedding
 
 WIDTH, HEADS = 20, 4
 COORDINATES = WIDTH // HEADS
@@ -206,7 +207,7 @@ def test_an_energy_gate_hides_tokens() -> None:
 
 
 @pytest.mark.parametrize("phase_gate", ["content", "static"])
-@pytest.mark.parametrize("name", ["circle", "sphere-4"])
+@pytest.mark.parametrize("name", MANIFOLDS)
 def test_low_precision_keeps_phases_wide(name: str, phase_gate: Any) -> None:
     of = manifold(name)
     torch.manual_seed(0)
@@ -222,7 +223,8 @@ def test_low_precision_keeps_phases_wide(name: str, phase_gate: Any) -> None:
         assert output.dtype == torch.float32
         apart = of.embed(module.split(output)) - of.embed(module.split(reference))
         assert apart.abs().max() < 0.03
-        assert (of.embed(module.split(output)).square().sum(-2) - 1).abs().max() < 1e-5
+        x = of.embed(module.split(output))
+        assert (of.inner(x, x) - 1).abs().max() < 1e-5
 
 
 def test_dropout_only_in_training() -> None:
@@ -309,8 +311,10 @@ def test_bad_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match="make it for a head_dim of 10"):
         KuramotoAttention(WIDTH, HEADS, position=RotaryPosition(8))(torch.randn(1, 5, WIDTH))
     cache = KuramotoAttention(WIDTH, HEADS, steps=2).new_cache()
-    with pytest.raises(ValueError, match="this cache is for 2 coupling steps, but there are 1"):
-        KuramotoAttention(WIDTH, HEADS).eval()(torch.randn(1, 5, WIDTH), cache=cache)
+    module = KuramotoAttention(WIDTH, HEADS).eval()
+    why = "this cache is for 2 coupling steps, but there are 1"
+    with torch.no_grad(), pytest.raises(ValueError, match=why):
+        module(torch.randn(1, 5, WIDTH), is_causal=True, cache=cache)
     with pytest.raises(ValueError, match=r"as many key heads as query heads \(4\), not 2"):
         PhaseAdapter(16, HEADS, num_key_value_heads=2)
     with pytest.raises(ValueError, match="leave vdim out"):
@@ -318,6 +322,53 @@ def test_bad_inputs_are_refused() -> None:
     x = torch.randn(1, 5, 16)
     with pytest.raises(ValueError, match="leave value out"):
         PhaseAdapter(16, HEADS)(x, x, x + 1)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_cannot_be_is_said_in_the_user_s_words() -> None:
+    with pytest.raises(
+        TypeError, match=r"manifold is a Manifold such as Sphere\(4\), not 'sphere-4'"
+    ):
+        KuramotoAttention(WIDTH, HEADS, manifold="sphere-4")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must not start below 0, but it starts at -1"):
+        KuramotoAttention(WIDTH, HEADS, beta=-1.0)
+    with pytest.raises(ValueError, match=r"must divide phases .* they are 2 and 3"):
+        PhaseAdapter(6, 2)
+    with pytest.raises(ValueError, match=r"the query has shape \(3, 16\); add a batch axis"):
+        PhaseAdapter(16, HEADS)(torch.randn(3, 16))
+    x = torch.randn(1, 3, WIDTH)
+    coupling, softmax = (
+        KuramotoAttention(WIDTH, HEADS).eval(),
+        SoftmaxAttention(WIDTH, HEADS).eval(),
+    )
+    with torch.no_grad():
+        for module, other in ((coupling, softmax), (softmax, coupling)):
+            with pytest.raises(TypeError, match="use the cache of this very model's new_cache"):
+                module(x, is_causal=True, cache=other.new_cache())
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # PyTorch's, of the fused kernel
+def test_gradients_per_sample() -> None:
+    module = PhaseAdapter(16, HEADS)
+    parameters: dict[str, Any] = dict(module.named_parameters())
+
+    def loss(values: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(module, values, (x.unsqueeze(0),))[0].sum()
+
+    x = torch.randn(3, 5, 16)
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)
+    summed = torch.func.grad(lambda p: sum(loss(p, row) for row in x))(parameters)
+    for name, gradient in summed.items():
+        torch.testing.assert_close(each[name].sum(0), gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_survive_a_change_of_precision() -> None:
+    model = nn.ModuleList([WideEmbedding(5, 8), RelativeMorletPosition(8, 2)])
+    nn.init.normal_(model.get_parameter("0.weight"))
+    model[0](torch.arange(5)).sum().backward()
+    optimizer = torch.optim.AdamW(model.to(torch.bfloat16).parameters())
+    optimizer.step()
+    assert model.get_parameter("0.weight").dtype == torch.float32
 
 
 def test_attention_proper_does_not_take_phases() -> None:

@@ -53,7 +53,7 @@ def swept(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
 def test_every_arm_at_every_rate_then_each_at_its_best(swept: tuple[Path, str]) -> None:
     out, said = swept
     found = json.loads((out / "sweep.json").read_text())
-    assert found["rates"] == [0.002, 0.004, 0.008, 0.016]  # of the experiment's 0.004
+    assert found["rates"] == [0.008, 0.016, 0.032, 0.064]  # of the experiment's 0.016
     assert found["seed"] == 0
     assert len(list((out / "sweep").glob("*/done.json"))) == 8
     for arm in ARMS:
@@ -72,19 +72,14 @@ def test_every_arm_at_every_rate_then_each_at_its_best(swept: tuple[Path, str]) 
     assert "peak learning rate" in page  # the picture
     assert page.count("*</td>") == 2
     assert "each arm's best" in said
-
-
-def test_the_swept_seed_is_not_trained_twice(swept: tuple[Path, str]) -> None:
-    out, said = swept
-    assert "softmax-seed0: kept" in said
+    assert "softmax-seed0: kept" in said  # the swept seed is not trained twice
     for arm in ARMS:
         mine = json.loads((out / f"{arm}-seed0" / "done.json").read_text())
-        rate = mine["learning_rate"]
-        assert mine == json.loads(
-            (out / "sweep" / f"{arm}-lr{rate:g}-seed0" / "done.json").read_text()
-        )
+        same = out / "sweep" / f"{arm}-lr{mine['learning_rate']!r}-seed0" / "done.json"
+        assert mine == json.loads(same.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["step:3", "sweep-half", "run-adopted"])
 def test_killed_and_started_again(
     point: str, text: Path, swept: tuple[Path, str], tmp_path: Path
@@ -99,14 +94,30 @@ def test_killed_and_started_again(
     assert not list(tmp_path.glob(".*.partial"))
 
 
-def test_without_a_sweep_there_is_no_table_of_one(text: Path, tmp_path: Path) -> None:
-    sweep(text, tmp_path, "--sweep=lr=0.001")
-    assert (tmp_path / "sweep.json").is_file()
-    finished = sweep(text, tmp_path, "--training.learning_rate=0.001")
-    assert "Learning rates" not in (tmp_path / "report.html").read_text(), finished.stderr
-    assert not (tmp_path / "sweep.json").exists()
+def test_a_sweep_that_is_refused_leaves_the_folder_s_report_as_it_was(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rates of many digits; then no sweep; then one that does not fit what lies there."""
+    long = "0.0012345678901"
+    assert sweep(text, tmp_path, f"--sweep=lr={long},0.0012345678902", "--seeds=1").returncode < 2
+    assert (tmp_path / "sweep" / f"kuramoto-lr{long}-seed0" / "done.json").is_file()
+    assert "Learning rates" in (tmp_path / "report.html").read_text()
+    alone = tmp_path / "alone"
+    rate = ["--training.learning_rate=0.001", "--seeds=1", "--arms=kuramoto"]
+    assert sweep(text, alone, *rate).returncode < 2
+    refused = sweep(text, alone, "--sweep=lr=0.002,0.003", "--seeds=1", "--arms=kuramoto")
+    assert refused.returncode == 2
+    assert "training.learning_rate was 0.001" in refused.stderr
+    assert not (alone / "sweep").exists()  # refused before anything was trained
+    assert main(["report", str(alone)]) == 0
+    # An older sweep is not shown beside runs at other rates.
+    (alone / "sweep.json").write_text((tmp_path / "sweep.json").read_text())
+    assert main(["report", str(alone)]) == 0
+    assert "Learning rates" not in (alone / "report.html").read_text()
+    assert "each arm's best" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_rate_that_diverges_is_not_chosen(text: Path, tmp_path: Path) -> None:
     huge = sweep(text, tmp_path, "--sweep=lr=0.001,1e35", "--training.clip=1e30", "--seeds=1")
     found = json.loads((tmp_path / "sweep.json").read_text()) if huge.returncode != 2 else None
@@ -131,7 +142,7 @@ def test_rates() -> None:
     assert parse_rates(None, 0.004) is None
     assert parse_rates("lr", 0.004) == (0.002, 0.004, 0.008, 0.016)
     assert parse_rates("lr=0.01,0.001", 0.004) == (0.001, 0.01)
-    for wrong in ("wd", "lr=fast", "lr=0", "lr=-1,2", "lr=inf", "lr=nan"):
+    for wrong in ("wd", "lr=", "lr=fast", "lr=0", "lr=-1,2", "lr=inf", "lr=nan"):
         with pytest.raises(UserError, match="--sweep takes lr, or lr with rates above 0"):
             parse_rates(wrong, 0.004)
 

@@ -60,7 +60,7 @@ def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: boo
     from rich.console import Console
 
     from ..training.compare import check_directories
-    from ..training.sweep import adopt, at_best, run_sweep
+    from ..training.sweep import adopt, at_best, run_sweep, write_sweep
 
     console = Console()
     tried = ", ".join(f"{rate:g}" for rate in rates)
@@ -70,6 +70,8 @@ def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: boo
         highlight=False,
         soft_wrap=True,
     )
+    # What would be refused in the end is refused before hours of training.
+    check_directories(plan, overwrite=overwrite, rates=rates)
     sweep = run_sweep(plan, rates, workers=workers, overwrite=overwrite, console=console)
     for arm in plan.arms:
         edge = " (at the edge of those tried: a better one may lie beyond)"
@@ -77,6 +79,7 @@ def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: boo
         console.print(f"{arm.name}: {sweep.best(arm.name):g}{said}", highlight=False)
     plan = at_best(plan, sweep)
     check_directories(plan, overwrite=overwrite)
+    write_sweep(sweep, plan.out)
     adopt(plan)
     return plan
 

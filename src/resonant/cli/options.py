@@ -49,20 +49,33 @@ def training_parser(command: str, experiment: Experiment) -> jsonargparse.Argume
 
 def _add_models(parser: jsonargparse.ArgumentParser, experiment: Experiment) -> None:
     """The fields of every model among the arms; one that several have is one option."""
-    models = [experiment.base.model, *(arm.model for arm in experiment.arms if arm.model)]
+    models: list[tuple[str | None, Any]] = [(None, experiment.base.model)]
+    models += [(arm.name, arm.model) for arm in experiment.arms if arm.model]
     seen = {"architecture"}  # what an arm is about: no option
-    for model in models:
+    for name, model in models:
         hints, says = get_type_hints(type(model)), _field_docs(type(model))
         for field in dataclasses.fields(model):
             if field.name in seen:
                 continue
             seen.add(field.name)
+            default = getattr(model, field.name)
             parser.add_argument(
                 f"--model.{field.name}",
                 type=hints[field.name],
-                default=getattr(model, field.name),
-                help=says[field.name],
+                default=default,
+                help=says[field.name] + _other_defaults(field.name, default, models[1:], name),
             )
+
+
+def _other_defaults(
+    field: str, default: Any, models: list[tuple[str | None, Any]], own: str | None
+) -> str:
+    """What else a field starts at, or whose it is."""
+    if own is not None:
+        return f" (arm {own})"
+    others = {name: getattr(m, field) for name, m in models if hasattr(m, field)}
+    said = [f"{name}: {v}" for name, v in others.items() if isinstance(v, int) and v != default]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _field_docs(kind: type) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,12 +23,13 @@ class PhaseRecord:
 
     ``points`` are embedded points as each of L couplings received them, and at the end:
     (L + 1, batch, token, head, feature, coordinate). ``coupled`` are those after each coupling,
-    before the drive (L of them); ``weights`` (L, batch, head, query, key) are those of a coupling's
-    last step. ``real`` (batch, token) is False on padding.
+    before the drive (L of them). ``weights`` (L, batch, head, query, key) are those of a coupling's
+    last step, ``listened`` the points that entered it. ``real`` (batch, token) is False on padding.
     """
 
     manifold: Manifold
     points: Float[Tensor, "state batch token head feature coordinate"]
+    listened: Float[Tensor, "layer batch token head feature coordinate"]
     coupled: Float[Tensor, "layer batch token head feature coordinate"]
     weights: Float[Tensor, "layer batch head token token"]
     real: Bool[Tensor, "batch token"]
@@ -47,7 +48,7 @@ class PhaseRecord:
 
         Padded tokens are not a number.
         """
-        mean = torch.einsum("lbhtu,lbuhfc->lbthfc", self.weights, self.points[:-1])
+        mean = torch.einsum("lbhtu,lbuhfc->lbthfc", self.weights, self.listened)
         length = self._length(mean).transpose(2, 3)
         return length.masked_fill(~self.real[:, None, :], float("nan"))
 
@@ -94,71 +95,99 @@ class PhaseRecord:
         return self.manifold.inner(mean, mean).clamp(min=0.0).sqrt().mean(-1)
 
 
+@dataclass
+class _Seen:
+    """What one coupling did in one call of the model."""
+
+    entered: list[Tensor] = field(default_factory=list)  # embedded points, a step each
+    weights: list[Tensor] = field(default_factory=list)
+    coupled: list[Tensor] = field(default_factory=list)  # states
+    left: list[Tensor] = field(default_factory=list)
+    crossed: bool = False
+
+
 def record_phases(
     model: nn.Module, inputs: Tensor, *, key_padding_mask: Tensor | None = None, **options: Any
 ) -> PhaseRecord:
     """Run ``model`` on ``inputs`` (batch, token, ...) and record every Kuramoto coupling in it.
 
     ``key_padding_mask`` True = padding; it and ``options`` go to the model. The model is in
-    evaluation meanwhile, without gradients.
+    evaluation meanwhile, without gradients. The record lies in main memory.
 
     Raises ``ValueError`` for a model without Kuramoto coupling, with couplings that differ in
-    shape, or with one that runs on other tokens' phases.
+    shape, are called more than once, or run on other tokens' phases.
     """
-    layers = [m for m in model.modules() if isinstance(m, KuramotoAttention)]
+    layers = {m: _Seen() for m in model.modules() if isinstance(m, KuramotoAttention)}
     if not layers:
         raise ValueError("the model has no Kuramoto coupling whose phases could be shown")
-    seen: dict[str, list[Tensor]] = {"entered": [], "coupled": [], "weights": [], "left": []}
     if key_padding_mask is not None:
         options["key_padding_mask"] = key_padding_mask
-    with evaluating(model), _watched(model, layers, seen):
+    with evaluating(model), _watched(model, layers):
         model(inputs, **options)
-    last = seen["left"][-1] if seen["left"] else seen["coupled"][-1]
-    kinds = {(m.manifold, m.num_heads, m.embed_dim) for m in layers}
-    shapes = {x.shape for x in [*seen["entered"], *seen["coupled"], last]}
-    if len(kinds) > 1 or len(shapes) > 1 or len(seen["entered"]) != len(layers):
-        raise ValueError(
-            "the model's couplings differ in shape or run on other tokens, so their phases do not "
-            "make one record; give a part of the model"
-        )
+    _check(layers)
+    first, seen = next(iter(layers)), list(layers.values())
+    last = seen[-1].left[-1] if seen[-1].left else seen[-1].coupled[-1]
 
     def embedded(states: list[Tensor]) -> Tensor:
-        points = torch.stack([layers[0].split(state) for state in states])
-        return layers[0].manifold.embed(points)
+        return first.manifold.embed(torch.stack([first.split(state) for state in states])).cpu()
 
+    entered = torch.stack([each.entered[0] for each in seen]).cpu()
     real = real_keys(key_padding_mask)
     if real is None:
-        real = torch.ones(last.shape[:2], dtype=torch.bool, device=last.device)
+        real = torch.ones(last.shape[:2], dtype=torch.bool)
     return PhaseRecord(
-        layers[0].manifold,
-        embedded([*seen["entered"], last]),
-        embedded(seen["coupled"]),
-        torch.stack(seen["weights"]),
-        real,
+        first.manifold,
+        points=torch.cat([entered, embedded([last])]),
+        listened=torch.stack([each.entered[-1] for each in seen]).cpu(),
+        coupled=embedded([each.coupled[0] for each in seen]),
+        weights=torch.stack([each.weights[-1] for each in seen]).cpu(),
+        real=real.cpu(),
     )
 
 
-@contextmanager
-def _watched(
-    model: nn.Module, layers: list[KuramotoAttention], seen: dict[str, list[Tensor]]
-) -> Iterator[None]:
-    """Hooks that ask every coupling for its weights and keep what goes in and out."""
+def _check(layers: dict[KuramotoAttention, _Seen]) -> None:
+    for number, (layer, seen) in enumerate(layers.items()):
+        why = None
+        if not seen.coupled:
+            why = "was not called"
+        elif len(seen.coupled) > 1:
+            why = "is called more than once"
+        elif seen.crossed:
+            why = "runs on other tokens' phases"
+        if why is not None:
+            raise ValueError(
+                f"coupling {number} {why}, so the phases make no one record; give the part of the "
+                f"model that holds the others ({layer.extra_repr()})"
+            )
+    kinds = {(m.manifold, m.num_heads, m.embed_dim) for m in layers}
+    if len(kinds) > 1 or len({seen.coupled[0].shape for seen in layers.values()}) > 1:
+        raise ValueError("the model's couplings differ in shape; give a part of the model")
 
-    def ask(_: nn.Module, inputs: tuple[Any, ...], options: dict) -> tuple[tuple, dict]:
-        others = inputs[1:2]
-        if others in ((), (None,)) or others[0] is inputs[0]:
-            seen["entered"].append(inputs[0])
+
+@contextmanager
+def _watched(model: nn.Module, layers: dict[KuramotoAttention, _Seen]) -> Iterator[None]:
+    """Every coupling is asked for its weights, and says what happens in it."""
+
+    def ask(_: nn.Module, inputs: tuple[Any, ...], options: dict) -> tuple[tuple[Any, ...], dict]:
         return inputs, options | {"need_weights": True}
 
-    def keep(_: nn.Module, __: tuple, output: tuple[Tensor, Tensor]) -> None:
-        seen["coupled"].append(output[0])
-        seen["weights"].append(output[1])
+    def keep(layer: nn.Module, _: tuple, output: tuple[Tensor, Tensor]) -> None:
+        layers[layer].coupled.append(output[0])  # type: ignore[index]
 
-    def leave(_: nn.Module, __: tuple, output: Tensor) -> None:
-        seen["left"].append(output)
+    def leave(block: nn.Module, _: tuple, output: Tensor) -> None:
+        layers[block.attention].left.append(output)  # type: ignore[index]
+
+    def observer(seen: _Seen) -> Any:
+        def observe(x: Tensor, weights: Tensor, *, self_coupled: bool) -> None:
+            seen.entered.append(x)
+            seen.weights.append(weights)
+            seen.crossed = seen.crossed or not self_coupled
+
+        return observe
 
     handles: list[Any] = []
-    for layer in layers:
+    for layer, seen in layers.items():
+        layer.observe = observer(seen)  # type: ignore[method-assign]
         handles.append(layer.register_forward_pre_hook(ask, with_kwargs=True))
         handles.append(layer.register_forward_hook(keep))
     blocks = [m for m in model.modules() if isinstance(m, PhaseBlock)]
@@ -168,3 +197,5 @@ def _watched(
     finally:
         for handle in handles:
             handle.remove()
+        for layer in layers:
+            del layer.observe

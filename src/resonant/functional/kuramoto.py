@@ -93,19 +93,21 @@ def kuramoto_coupling(
     values are the raw phases, without drift. ``key_phase`` are other tokens' phases (None: one's
     own; a token then sees itself, which moves nothing but lets a head do nothing). Positions are
     bottom-right. Masks are SDPA's: boolean True = takes part. Products are computed in the dtype of
-    ``gate``, phases stay in float32 or better. Remaining arguments and errors: ``attend``.
+    ``gate`` (float32 or better without one); phases and the velocity are float32 or better.
+    Remaining arguments and errors: ``attend``.
 
     Source: arXiv 2606.11585, Kuramoto attention; manifolds: derived by us from the same energy.
     """
-    flat = phase.dim() == 4
-    query, key = (
-        x.unsqueeze(-2) if flat else x for x in (phase, phase if key_phase is None else key_phase)
-    )
+    flat, wide = phase.dim() == 4, torch.promote_types(phase.dtype, torch.float32)
+    query = phase.to(wide).unsqueeze(-2) if flat else phase.to(wide)
+    key = query
+    if key_phase is not None:
+        key = key_phase.to(wide).unsqueeze(-2) if flat else key_phase.to(wide)
     x, others = manifold.embed(query), manifold.embed(key)
     turned, turned_keys = x, others
     if omega is not None:
         sizes = positions(query.shape[2], key.shape[2], query.device)
-        angle, key_angle = (p.to(omega.dtype).unsqueeze(-1) * omega for p in sizes)
+        angle, key_angle = (p.to(wide).unsqueeze(-1) * omega.to(wide) for p in sizes)
         turned, turned_keys = manifold.turn(x, angle), manifold.turn(others, key_angle)
     if lag is not None:
         turned = manifold.turn(turned, lag.to(turned.dtype))

@@ -55,7 +55,8 @@ class Manifold(ABC):
         x: Float[Tensor, "*batch key feature coordinate"],
     ) -> Float[Tensor, "*batch query feature coordinate"]:
         """``M_t = sum_u weight[t, u] x_u``: the shorter, the less the points agree."""
-        return torch.einsum("...tu,...ufc->...tfc", weight, x)
+        with _wide_products(x):
+            return torch.einsum("...tu,...ufc->...tfc", weight, x)
 
     @abstractmethod
     def tangent(
@@ -201,13 +202,15 @@ class _Matrices(Manifold):
 
     def tangent(self, x: Tensor, ambient: Tensor) -> Tensor:
         point = self.matrix(x)
-        return self.numbers(point @ _skew(point.mH @ self.matrix(ambient)))
+        with _wide_products(x):
+            return self.numbers(point @ _skew(point.mH @ self.matrix(ambient)))
 
     def retract(self, point: Tensor, velocity: Tensor) -> Tensor:
         start = self.matrix(point)
-        rotation = torch.linalg.matrix_exp(_skew(start.mH @ self.matrix(velocity)))
-        moved = start @ rotation
-        return self.numbers(1.5 * moved - 0.5 * moved @ (moved.mH @ moved))
+        with _wide_products(point):
+            rotation = torch.linalg.matrix_exp(_skew(start.mH @ self.matrix(velocity)))
+            moved = start @ rotation
+            return self.numbers(1.5 * moved - 0.5 * moved @ (moved.mH @ moved))
 
     def origin(self) -> Tensor:
         return self.numbers(self.matrix(torch.zeros(self.components, 1)) + torch.eye(self.n))
@@ -278,6 +281,8 @@ class Unitary(_Matrices):
 class _CosSin(torch.autograd.Function):
     """[cos, sin] along the components, whose derivative [-sin, cos] is there already."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(point: Tensor) -> Tensor:
         return torch.cat([point.cos(), point.sin()], dim=-2)
@@ -291,6 +296,11 @@ class _CosSin(torch.autograd.Function):
         cos, sin = ctx.saved_tensors[0].chunk(2, dim=-2)
         of_cos, of_sin = gradient.chunk(2, dim=-2)
         return of_sin * cos - of_cos * sin
+
+
+def _wide_products(x: Tensor) -> torch.autocast:
+    """Products as wide as their factors: autocast would round points, whose exponential is NaN."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -48,7 +49,7 @@ SCALARS = {
     "softmax": (),
     "softmax-sink": ("sink",),
     "krause": ("sigma",),
-    "kuramoto": ("beta",),
+    "kuramoto": ("beta", "kappa"),
 }
 POSITIONS = ("rotary", "morlet-relative", "sinusoidal", "learned", "morlet", "none")
 ADDED = ("sinusoidal", "learned", "morlet")  # to embeddings; the others act inside attention
@@ -122,6 +123,7 @@ class LanguageModelConfig:
             )
 
 
+MANIFOLDS = r"circle|(sphere|so)-([2-9]|[1-9]\d+)|u-[1-9]\d*"
 PHASE_POSITIONS = ("rotary", "morlet-relative", "none")
 
 
@@ -172,7 +174,15 @@ class PhaseLanguageModelConfig:
         check_choice("model.phase_gate", self.phase_gate, ("content", "static"))
         check_choice("model.readout", self.readout, ("untied", "tied"))
         check_choice("model.position.kind", self.position.kind, PHASE_POSITIONS)
+        check_choice("model.position.convention", self.position.convention, ("half",))
         check_choice("model.attention.mechanism", self.attention.mechanism, ("kuramoto",))
+        for name in self.attention.scalars:
+            check_choice("a name in model.attention.scalars", name, SCALARS["kuramoto"])
+        if not re.fullmatch(MANIFOLDS, self.manifold):
+            raise ValueError(
+                "model.manifold is circle, sphere-N, so-N or u-N with a number N, as in sphere-4; "
+                f"it is {self.manifold!r}"
+            )
         if self.width % self.heads:
             raise ValueError(
                 f"model.heads must divide model.width, but they are {self.heads} and {self.width}"

@@ -29,6 +29,7 @@ class AttentionCore(nn.Module):
     # two attributes are what those layers look at to rule it out.
     in_proj_bias = None
     _qkv_same_embed_dim = False
+    couples = False  # whether its cache is a CouplingCache
 
     def __init__(
         self,
@@ -138,6 +139,11 @@ class AttentionCore(nn.Module):
         if cache is None:
             return
         refuse_training(self)
+        if isinstance(cache, CouplingCache) != self.couples:
+            raise TypeError(
+                f"{type(self).__name__} cannot use a {type(cache).__name__}; use the cache of this "
+                "very model's new_cache()"
+            )
         if not causal:
             raise ValueError(
                 f"with a cache later tokens cannot be seen, but the neighborhood is "

@@ -50,6 +50,7 @@ class KuramotoAttention(AttentionCore):
     """
 
     OFF: ClassVar[dict[str, float]] = {**AttentionCore.OFF, "beta": 0.0, "kappa": 0.0}
+    couples = True
 
     def __init__(
         self,
@@ -81,6 +82,11 @@ class KuramotoAttention(AttentionCore):
         )
         if phase_gate not in PHASE_GATES:
             raise ValueError(f"phase_gate is {' or '.join(PHASE_GATES)}; it is {phase_gate!r}")
+        if not isinstance(manifold, Manifold):
+            raise TypeError(
+                f"manifold is a Manifold such as Sphere(4), not {manifold!r}; "
+                "functional.manifold makes one from its name"
+            )
         if steps < 1:
             raise ValueError(f"steps counts couplings, so it is at least 1; it is {steps}")
         if position is not None and position.convention != "half":
@@ -127,6 +133,9 @@ class KuramotoAttention(AttentionCore):
         """Points as a state."""
         return points.flatten(2)
 
+    def observe(self, x: Tensor, weights: Tensor | None, *, self_coupled: bool) -> None:
+        """Hook for diagnostics: at every step, the embedded points that couple, and the weights."""
+
     def forward(
         self,
         query: Float[Tensor, "batch query state"],
@@ -144,8 +153,8 @@ class KuramotoAttention(AttentionCore):
 
         Masks, weights, ``cache`` and ``documents`` as in ``Attention.forward``.
         """
-        self._check_state(query, key, value, cache)
         self._check_call(attn_mask, is_causal=is_causal, cache=cache)
+        self._check_state(query, key, value, cache)
         others = None
         if key is not None and key is not query:
             others = self.manifold.embed(self.split(key))
@@ -162,6 +171,7 @@ class KuramotoAttention(AttentionCore):
             x = self.manifold.embed(points)
             lift, source = self._lift(x, x if others is None else others, store)
             mean, weights = self._attend(lift, source, cache=store, **options)
+            self.observe(x, weights, self_coupled=others is None)
             mean = mean.transpose(1, 2).to(x.dtype).unflatten(-1, x.shape[-2:])
             kappa = self.kappa().to(x.dtype).unflatten(0, (self.num_heads, 1, -1))
             points = self.manifold.retract(points, kappa * self.manifold.tangent(x, mean))
@@ -248,11 +258,12 @@ class PhaseAdapter(nn.Module):
 
     ``phase = W_in x``; phases couple (``KuramotoAttention``); the output is
     ``W_out (embed(coupled) - embed(phase))``, so that a coupling that does nothing adds exactly
-    nothing. ``phases`` is the number of angles a token (half of ``embed_dim`` if left out: heads
-    then attend with as many features as ordinary ones, and take the same ``position``). ``kdim`` is
-    the width of other tokens' features in cross-attention, which then have a projection of their
-    own. Values are the phases of keys: ``value`` is the key. ``gate`` is an
-    ``EnergyGate(phases * features, num_heads)``; remaining options: see ``KuramotoAttention``.
+    nothing (off the circle: nothing but rounding). ``phases`` is the number of angles a token (half
+    of ``embed_dim`` if left out: heads then attend with as many features as ordinary ones, and take
+    the same ``position``). ``kdim`` is the width of other tokens' features in cross-attention,
+    which then have a projection of their own. Values are the phases of keys: ``value`` is the key.
+    ``gate`` is an ``EnergyGate(phases * features, num_heads)``; remaining options: see
+    ``KuramotoAttention``.
 
     Serves as ``self_attn`` and ``multihead_attn`` of ``nn.TransformerEncoderLayer`` and
     ``nn.TransformerDecoderLayer``.
@@ -288,6 +299,11 @@ class PhaseAdapter(nn.Module):
             raise ValueError("the values of coupling are the phases of its keys; leave vdim out")
         self.embed_dim, self.num_heads = embed_dim, num_heads
         phases = embed_dim // 2 if phases is None else phases
+        if num_heads < 1 or phases % num_heads:
+            raise ValueError(
+                "num_heads must divide phases (half of embed_dim if left out), but they are "
+                f"{num_heads} and {phases}"
+            )
         self.coupling = KuramotoAttention(phases, num_heads, **options)
         manifold = self.coupling.manifold
         self.in_proj = nn.Linear(embed_dim, phases * manifold.velocities, bias=bias)
@@ -327,6 +343,11 @@ class PhaseAdapter(nn.Module):
         Masks, weights, ``cache`` and ``documents`` as in ``Attention.forward``.
         """
         _check_value(query, key, value)
+        if query.dim() != 3:
+            raise ValueError(
+                "attention takes (batch, sequence, embed), but the query has shape "
+                f"{tuple(query.shape)}; add a batch axis with unsqueeze(0)"
+            )
         phase = self._phase(self.in_proj(query))
         others = None
         if key is not None and key is not query:

@@ -15,10 +15,14 @@ class HeadScalar(nn.Module):
     """One learned number per head (or coordinate).
 
     Returns a tensor (head,); a positive scalar stores its logarithm.
+
+    Raises ``ValueError`` for a positive scalar that starts below 0, or at no number.
     """
 
     def __init__(self, num_heads: int, start: float, *, positive: bool) -> None:
         super().__init__()
+        if positive and not start >= 0:
+            raise ValueError(f"a positive scalar must not start below 0, but it starts at {start}")
         self.positive = positive
         value = torch.full((num_heads,), float(start))
         self.value = nn.Parameter(value.log() if positive else value)
@@ -56,6 +60,8 @@ class _Wide(nn.Module):
         for name, parameter in self.named_parameters(recurse=False):
             if torch.finfo(parameter.dtype).bits < 32:
                 parameter.data = before[name].to(parameter.device)
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad.to(parameter.dtype)
         return self
 
 

@@ -94,7 +94,7 @@ def gather(directory: Path) -> Results:
         comparison["data"],
         arms,
         comparison["ceilings"],
-        read_sweep(directory),
+        _sweep_of(arms, directory),
     )
 
 
@@ -109,6 +109,15 @@ def missed_ceilings(results: Results) -> list[str]:
                 f"not below {ceiling}"
             )
     return missed
+
+
+def _sweep_of(arms: list[ArmResult], directory: Path) -> Sweep | None:
+    """The sweep that gave these runs their rates, or None."""
+    found = read_sweep(directory)
+    if found is None or any(arm.name not in found.losses for arm in arms):
+        return None
+    rates = {arm.name: {run["learning_rate"] for run in arm.runs} for arm in arms}
+    return found if all(rates[name] == {found.best(name)} for name in rates) else None
 
 
 def _folder(run: dict[str, Any]) -> str:

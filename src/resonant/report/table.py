@@ -65,8 +65,20 @@ def cost(results: Results) -> Grid:
         [_cost_row(arm) for arm in results.arms],
         "FLOPs are counted for forward and backward, as if the fused kernel skipped nothing. "
         "Tokens per second and peak memory of a training step on one thread, measured apart from "
-        "the training, arms taking turns.",
+        "the training, arms taking turns." + _unequal(results),
     )
+
+
+def _unequal(results: Results) -> str:
+    """Sentences about arms whose size is not their control's, within 1 %."""
+    sizes = {arm.name: arm.runs[0]["parameters"] for arm in results.arms}
+    said = ""
+    for arm in results.arms:
+        if arm.control in sizes:
+            share = 100.0 * (sizes[arm.name] / sizes[arm.control] - 1.0)
+            if abs(share) > 1.0:
+                said += f" Not of equal size: {arm.name} {share:+.1f} % against {arm.control}."
+    return said
 
 
 def sweep(results: Results) -> Grid | None:

@@ -115,12 +115,18 @@ def _check_options(
             )
 
 
-def check_directories(plan: Plan, *, overwrite: bool) -> None:
-    """Refuse folders that hold a run of another configuration, or empty them if told to."""
-    check_folders([(config, plan.directory(config)) for config in plan.runs], overwrite=overwrite)
+def check_directories(plan: Plan, *, overwrite: bool, rates: Sequence[float] = ()) -> None:
+    """Refuse folders that hold a run of another configuration, or empty them if told to.
+
+    A learning rate among ``rates`` is no other configuration.
+    """
+    runs = [(config, plan.directory(config)) for config in plan.runs]
+    check_folders(runs, overwrite=overwrite, rates=rates)
 
 
-def check_folders(runs: Sequence[tuple[RunConfig, Path]], *, overwrite: bool) -> None:
+def check_folders(
+    runs: Sequence[tuple[RunConfig, Path]], *, overwrite: bool, rates: Sequence[float] = ()
+) -> None:
     """``check_directories`` for runs with their folders."""
     for config, directory in runs:
         described = directory / "config.yaml"
@@ -128,7 +134,11 @@ def check_folders(runs: Sequence[tuple[RunConfig, Path]], *, overwrite: bool) ->
             continue
         old = _read_config(described)
         new = json.loads(json.dumps(dataclasses.asdict(config)))
-        changed = differences(old, new)
+        changed = [
+            (name, before, now)
+            for name, before, now in differences(old, new)
+            if not (name == "training.learning_rate" and before in rates)
+        ]
         if changed and overwrite:
             shutil.rmtree(directory)
         elif changed:
@@ -201,9 +211,8 @@ def _described(plan: Plan, arm: Arm) -> dict[str, Any]:
     if arm.model is not None:
         shape = ("architecture", "layers", "width", "heads", "hidden")
         changes += [f"model.{name} = {values[f'model.{name}']}" for name in shape]
-    rate = plan.experiment.learning_rate(arm)
-    if rate is not None and values["training.learning_rate"] == rate:
-        changes.append(f"training.learning_rate = {rate} (found by --sweep lr)")
+    if arm.learning_rate is not None and values["training.learning_rate"] == arm.learning_rate:
+        changes.append(f"training.learning_rate = {arm.learning_rate} (found by --sweep lr)")
     described = {"name": arm.name, "says": arm.says, "control": arm.control}
     return described | {"changes": ", ".join(changes)}
 

@@ -55,9 +55,9 @@ def parse_rates(text: str | None, own: float) -> tuple[float, ...] | None:
     """
     if text is None:
         return None
-    name, _, values = text.partition("=")
+    name, given, values = text.partition("=")
     try:
-        rates = tuple(float(x) for x in values.split(",")) if values else ()
+        rates = tuple(float(x) for x in values.split(",")) if given else ()
     except ValueError:
         rates = (0.0,)
     if name != "lr" or any(not 0.0 < rate < math.inf for rate in rates):
@@ -70,7 +70,7 @@ def parse_rates(text: str | None, own: float) -> tuple[float, ...] | None:
 def run_sweep(
     plan: Plan, rates: Sequence[float], *, workers: int, overwrite: bool, console: Console
 ) -> Sweep:
-    """Train every arm of ``plan`` at every rate under its first seed; writes ``sweep.json``.
+    """Train every arm of ``plan`` at every rate under its first seed.
 
     A run whose loss is no number counts as infinitely bad; any other failure is raised.
     """
@@ -92,9 +92,13 @@ def run_sweep(
             raise UserError(
                 f"{arm} diverged at every rate of the sweep; give lower ones: --sweep lr="
             )
-    content = json.dumps(_as_json(sweep), indent=2).encode()
-    write_atomically(plan.out / "sweep.json", content, "sweep")
     return sweep
+
+
+def write_sweep(sweep: Sweep, directory: Path) -> None:
+    """Write ``sweep.json``, for the report."""
+    content = json.dumps(_as_json(sweep), indent=2).encode()
+    write_atomically(directory / "sweep.json", content, "sweep")
 
 
 def at_best(plan: Plan, sweep: Sweep) -> Plan:
@@ -133,7 +137,7 @@ def read_sweep(directory: Path) -> Sweep | None:
 def _swept(plan: Plan, config: RunConfig, rate: float) -> tuple[RunConfig, Path]:
     """A run of the sweep and its folder."""
     config = _at(config, rate)
-    return config, plan.out / "sweep" / f"{config.arm}-lr{rate:g}-seed{config.seed}"
+    return config, plan.out / "sweep" / f"{config.arm}-lr{rate!r}-seed{config.seed}"
 
 
 def _at(config: RunConfig, rate: float) -> RunConfig:
@@ -143,7 +147,7 @@ def _at(config: RunConfig, rate: float) -> RunConfig:
 
 def _as_json(sweep: Sweep) -> dict[str, Any]:
     losses = {
-        arm: {f"{rate:g}": None if math.isinf(loss) else loss for rate, loss in by_rate.items()}
+        arm: {repr(rate): None if math.isinf(loss) else loss for rate, loss in by_rate.items()}
         for arm, by_rate in sweep.losses.items()
     }
     return {"rates": list(sweep.rates), "seed": sweep.seed, "losses": losses}
