@@ -73,7 +73,15 @@ def test_the_table_says_what_was_measured(tmp_path: Path) -> None:
     assert krause[5] == "lower"
     assert worse[5] == "no difference shown"
     assert float(worse[6]) > 1
-    assert cost(results).rows[1] == ["krause", "1,000 (100)", "2.00M", "800", "40,000", "20"]
+    assert cost(results).rows[1] == [
+        "krause",
+        "1,000 (100)",
+        "2.00M",
+        "0.004",
+        "800",
+        "40,000",
+        "20",
+    ]
 
 
 def test_two_seeds_are_too_few(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def pool(*statuses: str) -> Pool:
     states = []
     for seed, status in enumerate(statuses):
         config = RunConfig(seed=seed, training=TrainingConfig(steps=100))
-        state = RunState(config, Path(f"runs/{seed}"), status=status)  # type: ignore[arg-type]
+        state = RunState(config, Path(f"runs/{config.name}"), status=status)  # type: ignore[arg-type]
         states.append(state)
     return Pool(states, 2, None)
 
