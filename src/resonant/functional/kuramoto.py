@@ -33,12 +33,9 @@ def coupling_lift(
     dtype of ``gate`` (without one, of the query); multipliers are applied in float32 or better, and
     the result is rounded once.
     """
-    coordinates = query.shape[-1]
     dtype = query.dtype if gate is None else gate.dtype
-    wide = torch.promote_types(query.dtype, torch.float32)
-    strength = torch.as_tensor(beta, device=query.device).to(wide).reshape(-1, 1, 1)
-    strength = strength * (manifold.scale / math.sqrt(coordinates))
-    multiplier = strength if gate is None else strength * gate.to(wide)
+    strength = _strength(beta, query, manifold.scale)
+    multiplier = strength if gate is None else strength * gate.to(strength.dtype)
     lifted = query * multiplier.unsqueeze(-2)
     return Lift(*(x.flatten(-2).to(dtype) for x in (lifted, key, value)))
 
@@ -58,11 +55,15 @@ def kuramoto_lift(
     Source: arXiv 2606.11585, Kuramoto attention on the circle.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
-    lifted_query, lifted_key = (CIRCLE.embed(x.to(wide).unsqueeze(-2)) for x in (query, key))
-    strength = torch.as_tensor(beta, device=query.device).to(wide).reshape(-1, 1, 1)
-    strength = strength * query.shape[-1] ** -0.5
-    lifted = lifted_query.flatten(-2) * strength
-    return Lift(lifted.to(query.dtype), lifted_key.flatten(-2).to(key.dtype), value)
+    x, others = (CIRCLE.embed(each.to(wide).unsqueeze(-2)).flatten(-2) for each in (query, key))
+    return Lift((x * _strength(beta, query)).to(query.dtype), others.to(key.dtype), value)
+
+
+def _strength(beta: float | Tensor, query: Tensor, scale: float = 1.0) -> Tensor:
+    """``scale beta / sqrt(m)`` as (head or 1, 1, 1), float32 or better; m coordinates come last."""
+    wide = torch.promote_types(query.dtype, torch.float32)
+    each = torch.as_tensor(beta, device=query.device).to(wide).reshape(-1, 1, 1)
+    return each * (scale / math.sqrt(query.shape[-1]))
 
 
 def kuramoto_coupling(

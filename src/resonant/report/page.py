@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -13,11 +14,19 @@ from .results import Results, missed_ceilings
 from .table import LEFT, cost, quality, sweep, title
 
 
+def render(template: str, **values: Any) -> str:
+    """A template of this folder as a page that needs nothing else."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    folder = resources.files("resonant.report")
+    style = folder.joinpath("style.css").read_text("utf-8")
+    source = environment.from_string(folder.joinpath(template).read_text("utf-8"))
+    return source.render(style=style, **values)
+
+
 def write_report(results: Results, directory: Path) -> Path:
     """Write ``report.html`` into ``directory`` and return its path."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    source = resources.files("resonant.report").joinpath("page.html").read_text("utf-8")
-    page = environment.from_string(source).render(
+    page = render(
+        "page.html",
         title=title(results),
         results=results,
         left=LEFT,

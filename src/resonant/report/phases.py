@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,6 +16,7 @@ from ..diagnostics import PhaseRecord
 from ..files import write_atomically
 from ..functional.manifold import Circle
 from .figures import INK, PALETTE, STYLE, as_svg
+from .page import render
 from .table import Grid
 
 SHOWN_TOKENS = 60  # more would not be legible
@@ -52,10 +51,9 @@ def write_phase_page(
     record: PhaseRecord, tokens: list[str], directory: Path, *, title: str
 ) -> Path:
     """Write ``phases.html`` into ``directory`` and return its path. ``tokens`` are their texts."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    source = resources.files("resonant.report").joinpath("phases.html").read_text("utf-8")
     first = max(0, len(tokens) - SHOWN_TOKENS)
-    page = environment.from_string(source).render(
+    page = render(
+        "phases.html",
         title=title,
         table=phase_table(record),
         text="".join(tokens),
