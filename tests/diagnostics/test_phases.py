@@ -162,5 +162,5 @@ def test_what_has_no_record_says_why() -> None:
         with pytest.raises(ValueError, match=why):
             record_phases(model, torch.randn(1, 5, 8))
         for module in model.modules():
-            assert "observe" not in vars(module)
+            assert "watch" not in vars(module)
             assert not module._forward_hooks

@@ -82,6 +82,7 @@ def test_kappa_off_is_the_identity(name: str, steps: int) -> None:
     before, after = (embed(module.split(x)) for x in (state, moved))
     torch.testing.assert_close(after, before)
     if isinstance(module.manifold, Circle):
+        assert torch.equal(moved, state)
         block = PhaseBlock(module, 12).double()
         nn.init.zeros_(block.drive.down_proj.weight)
         torch.testing.assert_close(embed(module.split(block(state))), before)

@@ -48,9 +48,8 @@ class PhaseRecord:
 
         Padded tokens are not a number.
         """
-        mean = torch.einsum("lbhtu,lbuhfc->lbthfc", self.weights, self.listened)
-        length = self._length(mean).transpose(2, 3)
-        return length.masked_fill(~self.real[:, None, :], float("nan"))
+        mean = self.manifold.mean(self.weights, self.listened.transpose(2, 3))
+        return self._length(mean).masked_fill(~self.real[:, None, :], float("nan"))
 
     def own_weight(self) -> Float[Tensor, "layer batch head token"]:
         """``A[t, t]``: the share of its listening that a token gives itself, which moves nothing.
@@ -177,17 +176,17 @@ def _watched(model: nn.Module, layers: dict[KuramotoAttention, _Seen]) -> Iterat
     def leave(block: nn.Module, _: tuple, output: Tensor) -> None:
         layers[block.attention].left.append(output)  # type: ignore[index]
 
-    def observer(seen: _Seen) -> Any:
-        def observe(x: Tensor, weights: Tensor, *, self_coupled: bool) -> None:
+    def watcher(seen: _Seen) -> Any:
+        def watch(x: Tensor, weights: Tensor, *, self_coupled: bool) -> None:
             seen.entered.append(x)
             seen.weights.append(weights)
             seen.crossed = seen.crossed or not self_coupled
 
-        return observe
+        return watch
 
     handles: list[Any] = []
     for layer, seen in layers.items():
-        layer.observe = observer(seen)  # type: ignore[method-assign]
+        layer.watch = watcher(seen)  # type: ignore[method-assign]
         handles.append(layer.register_forward_pre_hook(ask, with_kwargs=True))
         handles.append(layer.register_forward_hook(keep))
     blocks = [m for m in model.modules() if isinstance(m, PhaseBlock)]
@@ -198,4 +197,4 @@ def _watched(model: nn.Module, layers: dict[KuramotoAttention, _Seen]) -> Iterat
         for handle in handles:
             handle.remove()
         for layer in layers:
-            del layer.observe
+            del layer.watch

@@ -30,5 +30,5 @@ EXPERIMENT = Experiment(
     ),
     arms=locality_arms(window=64, top_k=48)
     + gate_and_position_arms()
-    + phase_arms(phase_0_36m(), learning_rate=8e-3),
+    + phase_arms(phase_0_36m(), learning_rate=8e-3, static_hidden=211),
 )

@@ -94,8 +94,13 @@ def gate_and_position_arms() -> tuple[Arm, ...]:
     )
 
 
-def phase_arms(model: PhaseLanguageModelConfig, learning_rate: float) -> tuple[Arm, ...]:
-    """The phase language model of the transformer's size, and one change to it each."""
+def phase_arms(
+    model: PhaseLanguageModelConfig, learning_rate: float, static_hidden: int
+) -> tuple[Arm, ...]:
+    """The phase language model of the transformer's size, and one change to it each.
+
+    ``static_hidden`` gives the drive what a static gate saves.
+    """
     return (
         Arm(
             "kuramoto",
@@ -112,9 +117,9 @@ def phase_arms(model: PhaseLanguageModelConfig, learning_rate: float) -> tuple[A
         ),
         Arm(
             "kuramoto-static",
-            "a learned weight per coordinate instead of a content gate",
+            "a weight per coordinate for a content gate, and as many parameters more in the drive",
             control="kuramoto",
-            changes={"model.phase_gate": "static"},
+            model=replace(model, phase_gate="static", hidden=static_hidden),
         ),
         Arm(
             "kuramoto-gate",
@@ -137,7 +142,7 @@ EXPERIMENT = Experiment(
     ),
     arms=locality_arms(WINDOW, TOP_K)
     + gate_and_position_arms()
-    + phase_arms(phase_0_11m(), learning_rate=8e-3),
+    + phase_arms(phase_0_11m(), learning_rate=8e-3, static_hidden=96),
     # Without rotary positions 450 steps are too few to come near the others.
     ceilings={
         "*": 2.1,

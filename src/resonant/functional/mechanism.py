@@ -65,6 +65,7 @@ def register(
     name: str,
     *,
     read: Callable[[Tensor, Tensor], Tensor] = read_plain,
+    couples_phases: bool = False,
     **scalars: Scalar,
 ) -> Callable[[Callable[..., Lift]], Callable[..., Lift]]:
     """Decorator: make ``lift(query, key, value, **scalars) -> Lift`` a mechanism under ``name``.
@@ -78,7 +79,7 @@ def register(
     def enrol(lift: Callable[..., Lift]) -> Callable[..., Lift]:
         if name in _MECHANISMS:
             raise ValueError(f"a mechanism named {name!r} is registered already; choose another")
-        _MECHANISMS[name] = Mechanism(name, lift, dict(scalars), read)
+        _MECHANISMS[name] = Mechanism(name, lift, dict(scalars), read, couples_phases)
         return lift
 
     return enrol
@@ -105,6 +106,4 @@ register(
     sink=Scalar(start=0.0, off=-math.inf, baseline="softmax", positive=False),
 )(sink_lift)
 register("krause", sigma=Scalar(start=2.5, off=float("inf")))(krause_lift)
-_MECHANISMS["kuramoto"] = Mechanism(
-    "kuramoto", kuramoto_lift, {"beta": Scalar(start=BETA, off=0.0)}, couples_phases=True
-)
+register("kuramoto", couples_phases=True, beta=Scalar(start=BETA, off=0.0))(kuramoto_lift)

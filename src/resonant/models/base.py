@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..nn import Attention, KuramotoAttention, ModelCache, PhaseAdapter
 from .pretrained import load_pretrained, save_pretrained
@@ -34,6 +34,12 @@ class CausalModel(nn.Module):
     def new_cache(self) -> ModelCache:
         """An empty cache for decoding with this model."""
         return ModelCache([layer.new_cache() for layer in self.attentions()])
+
+    def _through_blocks(self, x: Tensor, cache: ModelCache | None, **masks: Any) -> Tensor:
+        """What leaves the last block, each block with its own layer of the cache."""
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache=None if cache is None else cache.layers[i], **masks)
+        return x
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``directory``."""

@@ -74,8 +74,7 @@ class LanguageModel(CausalModel):
             encoding, count = self._encoding(tokens, key_padding_mask, documents, cache=cache)
             x = x + encoding.to(x.dtype)
         masks = {"key_padding_mask": key_padding_mask, "documents": documents}
-        for i, block in enumerate(self.blocks):
-            x = block(x, cache=None if cache is None else cache.layers[i], **masks)
+        x = self._through_blocks(x, cache, **masks)
         if cache is not None and count is not None:
             cache.advance(count, documents)
         return F.linear(self.norm(x), self.embedding.weight)

@@ -78,8 +78,7 @@ class PhaseLanguageModel(CausalModel):
         points = self._points(self.embedding(tokens))
         state = first.join(points)  # type: ignore[operator]
         masks = {"key_padding_mask": key_padding_mask, "documents": documents}
-        for i, block in enumerate(self.blocks):
-            state = block(state, cache=None if cache is None else cache.layers[i], **masks)
+        state = self._through_blocks(state, cache, **masks)
         x = self.manifold.embed(first.split(state))  # type: ignore[operator]
         if self.readout is not None:
             return self.readout(x.flatten(2).to(self.readout.weight.dtype))

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..functional.kuramoto import BETA, CIRCLE, coupling_lift
+from ..functional.lift import Lift
 from ..functional.manifold import Manifold
 from ..functional.neighborhood import Full, Neighborhood
 from .cache import AttentionCache, CouplingCache
@@ -133,7 +134,7 @@ class KuramotoAttention(AttentionCore):
         """Points as a state."""
         return points.flatten(2)
 
-    def observe(self, x: Tensor, weights: Tensor | None, *, self_coupled: bool) -> None:
+    def watch(self, x: Tensor, weights: Tensor | None, *, self_coupled: bool) -> None:
         """Hook for diagnostics: at every step, the embedded points that couple, and the weights."""
 
     def forward(
@@ -171,13 +172,13 @@ class KuramotoAttention(AttentionCore):
             x = self.manifold.embed(points)
             lift, source = self._lift(x, x if others is None else others, store)
             mean, weights = self._attend(lift, source, cache=store, **options)
-            self.observe(x, weights, self_coupled=others is None)
+            self.watch(x, weights, self_coupled=others is None)
             mean = mean.transpose(1, 2).to(x.dtype).unflatten(-1, x.shape[-2:])
             kappa = self.kappa().to(x.dtype).unflatten(0, (self.num_heads, 1, -1))
             points = self.manifold.retract(points, kappa * self.manifold.tangent(x, mean))
         return self.join(points), weights
 
-    def _lift(self, x: Tensor, others: Tensor, cache: AttentionCache | None) -> tuple[Any, Tensor]:
+    def _lift(self, x: Tensor, others: Tensor, cache: AttentionCache | None) -> tuple[Lift, Tensor]:
         """The lift of embedded points (batch, token, head, feature, coordinate) and its source."""
         gate, lag = self._gate_and_lag(x)
         turned, turned_keys = x, others

@@ -29,13 +29,13 @@ def phase_table(record: PhaseRecord) -> Grid:
     local, own = (x[:, 0].nanmean(-1) for x in (record.local_order(), record.own_weight()))
     layers, heads = local.shape
     rows = []
-    for state, head in itertools.product(range(layers + 1), range(heads)):
-        name, of_layer = "at the end", ["", ""]
-        if state < layers:
-            name = f"into layer {state + 1}"
-            of_layer = [f"{local[state, head]:.3f}", f"{own[state, head]:.3f}"]
-        counted = str(int(clusters[state, head]))
-        rows.append([name, str(head), f"{order[state, head]:.3f}", counted, *of_layer])
+    for state, head in itertools.product(range(layers + 1), (*range(heads), None)):
+        of = [order[state], clusters[state].float()]
+        of += [local[state], own[state]] if state < layers else []
+        one = [(x.mean() if head is None else x[head]).item() for x in of]
+        name = f"into layer {state + 1}" if state < layers else "at the end"
+        cells = [f"{one[0]:.3f}", f"{one[1]:.1f}", *(f"{x:.3f}" for x in one[2:])]
+        rows.append([name, "mean" if head is None else str(head), *cells, *[""] * (4 - len(cells))])
     real = int(record.real[0].sum())
     return Grid(
         ("phases", "head", "order R", "clusters", "local order", "own weight"),

@@ -209,7 +209,11 @@ def _described(plan: Plan, arm: Arm) -> dict[str, Any]:
     values = plain(config)
     changes = [f"{name} = {values[name]}" for name in arm.changes]
     if arm.model is not None:
-        shape = ("architecture", "layers", "width", "heads", "hidden")
+        shape = ["architecture", "layers", "width", "heads", "hidden"]
+        control = plan.experiment.model(plan.experiment.arm(arm.control or arm.name))
+        if isinstance(control, type(arm.model)) and control != arm.model:
+            old, new = dataclasses.asdict(control), dataclasses.asdict(arm.model)
+            shape = [name for name, *_ in differences(old, new)]
         changes += [f"model.{name} = {values[f'model.{name}']}" for name in shape]
     if arm.learning_rate is not None and values["training.learning_rate"] == arm.learning_rate:
         changes.append(f"training.learning_rate = {arm.learning_rate} (found by --sweep lr)")
