@@ -10,9 +10,9 @@ from resonant.functional import (
     Causal,
     Documents,
     Full,
+    Gaussian,
     Lift,
     Neighborhood,
-    Pair,
     attend,
     gaussian_locality,
     record_paths,
@@ -100,6 +100,6 @@ def test_sizes_that_do_not_fit_are_named() -> None:
         Lift(**plain, sink=torch.zeros(1, 2, 1))
     centers = torch.zeros(1, 1, 23)
     with pytest.raises(ValueError, match=r"pair\.precision must have shape"):
-        Lift(**plain, pair=Pair(centers, centers, torch.ones(1, 3, 1)))
+        Lift(**plain, pair=Gaussian(centers, centers, torch.ones(1, 3, 1)))
     with pytest.raises(ValueError, match=r"pair\.key must have shape \(1 or 2, 1 or 2, 23\)"):
-        Lift(**plain, pair=Pair(centers, torch.zeros(1, 4, 23), torch.ones(1, 4, 1)))
+        Lift(**plain, pair=Gaussian(centers, torch.zeros(1, 4, 23), torch.ones(1, 4, 1)))

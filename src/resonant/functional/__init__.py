@@ -1,13 +1,16 @@
 """Pure functions of tensors: the mathematics. The notation is in README.md beside this file."""
 
+from .alignment import guided_attention_loss, mixture_lift, monotonic_alignment_search
 from .attend import attend, attention_weights, record_paths
+from .clock import Clock, clock, clock_attention, clock_lift, run_on
 from .energy import PrefixSums, energy_gate, energy_log_gate, standardize_prefix
 from .krause import krause_attention, krause_lift
 from .kuramoto import coupling_lift, kuramoto_coupling, kuramoto_lift
-from .lift import Documents, Lift, Pair
+from .lift import Documents, Lift
 from .manifold import Circle, Manifold, SpecialOrthogonal, Sphere, Unitary, manifold
 from .mechanism import Mechanism, Scalar, mechanism, mechanisms, register
 from .neighborhood import Band, Causal, Full, Neighborhood
+from .pair import Gaussian, Interval, Meeting, Pair
 from .position import (
     gaussian_locality,
     morlet_constraints,
@@ -22,11 +25,15 @@ __all__ = [
     "Band",
     "Causal",
     "Circle",
+    "Clock",
     "Documents",
     "Full",
+    "Gaussian",
+    "Interval",
     "Lift",
     "Manifold",
     "Mechanism",
+    "Meeting",
     "Neighborhood",
     "Pair",
     "PrefixSums",
@@ -36,10 +43,14 @@ __all__ = [
     "Unitary",
     "attend",
     "attention_weights",
+    "clock",
+    "clock_attention",
+    "clock_lift",
     "coupling_lift",
     "energy_gate",
     "energy_log_gate",
     "gaussian_locality",
+    "guided_attention_loss",
     "krause_attention",
     "krause_lift",
     "kuramoto_coupling",
@@ -47,12 +58,15 @@ __all__ = [
     "manifold",
     "mechanism",
     "mechanisms",
+    "mixture_lift",
+    "monotonic_alignment_search",
     "morlet_constraints",
     "morlet_encoding",
     "record_paths",
     "register",
     "rotary_frequencies",
     "rotate",
+    "run_on",
     "sink_lift",
     "sinusoidal_encoding",
     "softmax_attention",

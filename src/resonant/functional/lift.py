@@ -7,20 +7,7 @@ from dataclasses import dataclass, field, replace
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Pair:
-    """A Gaussian in the distance of two centers: ``-precision / 2 (query_i - key_j)^2`` nats.
-
-    Shapes: ``query`` (batch or 1, head or 1, query), ``key`` (batch or 1, key_head or 1, key),
-    ``precision`` (batch or 1, head or 1, query or 1), in one unit and its inverse square, float32
-    or better. Kept apart from the features because, lifted as it stands, it cancels
-    catastrophically: paths move the origin to each block of queries, or form the difference.
-    """
-
-    query: Float[Tensor, "#batch #head query"]
-    key: Float[Tensor, "#batch #key_head key"]
-    precision: Float[Tensor, "#batch #head #query"]
+from .pair import Pair
 
 
 @dataclass(frozen=True)
@@ -46,9 +33,9 @@ class Lift:
     better, in nats, -inf where a key takes no part. ``head`` is a multiple of ``key_head``: query
     head h reads key head ``h // (head / key_head)``. The widths of key and value may differ.
 
-    ``pair`` adds a Gaussian of a distance to the logits, ``documents`` hides keys of other
-    documents, and ``sink`` (batch or 1, head, query or 1) in nats is the logit of one further key
-    with the value 0, which every query sees.
+    ``pair`` adds a function of two centers to the logits (a Gaussian of their distance),
+    ``documents`` hides keys of other documents, and ``sink`` (batch or 1, head, query or 1) in nats
+    is the logit of one further key with the value 0, which every query sees.
 
     Raises ``ValueError`` when the sizes do not fit together.
 
@@ -106,11 +93,13 @@ class Lift:
         wanted: list[tuple[str, Tensor, tuple[tuple[int, ...], ...]]] = []
         if self.pair is not None:
             pair = self.pair
-            wanted += [
-                ("pair.query", pair.query, ((1, batch), (1, heads), (queries,))),
-                ("pair.key", pair.key, ((1, batch), (1, key_heads), (keys,))),
-                ("pair.precision", pair.precision, ((1, batch), (1, heads), (1, queries))),
-            ]
+            for name in pair.QUERY:
+                lengths = (1, queries) if name in pair.CONSTANT else (queries,)
+                sizes = ((1, batch), (1, heads), lengths)
+                wanted.append((f"pair.{name}", getattr(pair, name), sizes))
+            for name in pair.KEY:
+                sizes = ((1, batch), (1, key_heads), (keys,))
+                wanted.append((f"pair.{name}", getattr(pair, name), sizes))
         if self.documents is not None:
             wanted += [
                 ("documents.query", self.documents.query, ((1, batch), (queries,))),
@@ -148,10 +137,8 @@ class Lift:
         def cut(per_query: Tensor) -> Tensor:
             return per_query if per_query.shape[-1] == 1 else per_query[..., start:stop]
 
-        pair, documents, sink = self.pair, self.documents, self.sink
-        if pair is not None:
-            query = pair.query[..., start:stop]
-            pair = replace(pair, query=query, precision=cut(pair.precision))
+        documents, sink = self.documents, self.sink
+        pair = None if self.pair is None else self.pair.queries(start, stop)
         if documents is not None:
             documents = replace(documents, query=documents.query[:, start:stop])
         query = self.query[:, :, start:stop]
@@ -164,7 +151,7 @@ class Lift:
         if self.key_bias is not None:
             side["key_bias"] = self.key_bias
         if self.pair is not None:
-            side["pair"] = self.pair.key
+            side |= {f"pair.{name}": x for name, x in self.pair.key_side().items()}
         if self.documents is not None:
             side["documents"] = self.documents.key.unsqueeze(1)
         return side
@@ -172,11 +159,12 @@ class Lift:
     def with_key_side(self, side: dict[str, Tensor]) -> Lift:
         """The same queries over other keys, given as ``key_side`` gives them."""
         pair, documents = self.pair, self.documents
+        centers = {} if pair is None else {name: side[f"pair.{name}"] for name in pair.KEY}
         return replace(
             self,
             key=side["key"],
             value=side["value"],
             key_bias=side.get("key_bias"),
-            pair=None if pair is None else replace(pair, key=side["pair"]),
+            pair=pair and replace(pair, **centers),
             documents=documents and replace(documents, key=side["documents"].squeeze(1)),
         )

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .lift import Lift, Pair
+from .lift import Lift
 from .neighborhood import positions
+from .pair import Gaussian
 
 Convention = Literal["half", "interleaved"]
 CONVENTIONS: tuple[Convention, ...] = ("half", "interleaved")
@@ -155,4 +156,4 @@ def gaussian_locality(
         )
     precision = width.pow(-2).reshape(1, -1, 1)
     query, key = (x.to(wide).reshape(1, 1, -1) for x in (query_position, key_position))
-    return replace(lift, pair=Pair(query, key, precision))
+    return replace(lift, pair=Gaussian(query, key, precision))

@@ -8,10 +8,12 @@ from typing import Any
 
 from .attention import Attention
 from .block import Block, PhaseBlock, SwiGLU
-from .cache import AttentionCache, CouplingCache, ModelCache
+from .cache import AttentionCache, CouplingCache, CrossCache, ModelCache
+from .clock import ClockAttention
 from .energy import EnergyGate
 from .krause import KrauseAttention
 from .kuramoto import KuramotoAttention, PhaseAdapter
+from .mixture import MixtureAttention
 from .parameter import HeadScalar
 from .position import (
     HeadPosition,
@@ -22,6 +24,7 @@ from .position import (
     SinusoidalPosition,
 )
 from .softmax import SoftmaxAttention
+from .timed import padded_queries
 
 _OWN_MODULE: dict[str, Callable[..., Attention | PhaseAdapter]] = {
     "softmax": SoftmaxAttention,
@@ -48,13 +51,16 @@ __all__ = [
     "Attention",
     "AttentionCache",
     "Block",
+    "ClockAttention",
     "CouplingCache",
+    "CrossCache",
     "EnergyGate",
     "HeadPosition",
     "HeadScalar",
     "KrauseAttention",
     "KuramotoAttention",
     "LearnedPosition",
+    "MixtureAttention",
     "ModelCache",
     "MorletPosition",
     "PhaseAdapter",
@@ -65,4 +71,5 @@ __all__ = [
     "SoftmaxAttention",
     "SwiGLU",
     "attention",
+    "padded_queries",
 ]

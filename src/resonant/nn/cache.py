@@ -91,7 +91,7 @@ class AttentionCache:
         """Go on with the rows ``index`` of the batch (beams, finished rows)."""
         self._buffers = {
             # Positions that all rows share have a batch axis of 1.
-            name: x if name == "pair" and x.shape[0] == 1 else x.index_select(0, index)
+            name: x if name.startswith("pair.") and x.shape[0] == 1 else x.index_select(0, index)
             for name, x in self._buffers.items()
         }
         if self.energy is not None:
@@ -160,6 +160,72 @@ class CouplingCache:
         """Go on with the rows ``index`` of the batch (beams, finished rows)."""
         for step in self.steps:
             step.reorder(index)
+
+
+class CrossCache:
+    """What one cross-attention module remembers: the source, and how far the target has come.
+
+    ``source`` is what the module made of the source at the first call, ``running`` the float64 sums
+    of the target so far, ``passed`` (batch, head) which heads have passed the source's end.
+    """
+
+    def __init__(self) -> None:
+        self.source: dict[str, Tensor] = {}
+        self.running: Tensor | None = None
+        self.passed: Tensor | None = None
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Number of frames seen."""
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        held = [*self.source.values(), self.running, self.passed]
+        return sum(x.numel() * x.element_size() for x in held if x is not None)
+
+    @property
+    def finished(self) -> Bool[Tensor, "batch"]:
+        """Rows whose median head has passed the source's end: where decoding may stop.
+
+        Raises ``ValueError`` before the first frame.
+        """
+        if self.passed is None:
+            raise ValueError("no frame was decoded with this cache yet")
+        return self.passed.double().mean(-1) >= 0.5
+
+    def check(self, key: Tensor) -> None:
+        """Raise ``ValueError`` unless ``key`` can be the source of the first call."""
+        value = self.source["value"]
+        if (key.shape[0], key.shape[1]) != (value.shape[0], value.shape[2]):
+            raise ValueError(
+                f"this cache holds a source of {value.shape[0]} rows and {value.shape[2]} tokens, "
+                f"but the key has {key.shape[0]} and {key.shape[1]}; a new source needs a new cache"
+            )
+
+    def advance(
+        self,
+        running: Tensor,
+        end: Tensor | int,
+        frames: int,
+        *,
+        position: Tensor | None = None,
+    ) -> None:
+        """Take new sums (batch, head, ...), compared with ``end`` of the source as ``position``."""
+        self.running = running
+        position = running if position is None else position
+        if isinstance(end, Tensor) and end.shape[1] not in (1, position.shape[1]):
+            end = end.repeat_interleave(position.shape[1] // end.shape[1], dim=1)
+        self.passed = (position >= end).squeeze(-1)
+        self._length += frames
+
+    def reorder(self, index: Int[Tensor, "rows"]) -> None:
+        """Go on with the rows ``index`` of the batch (beams, finished rows)."""
+        self.source = {name: x.index_select(0, index) for name, x in self.source.items()}
+        self.running = None if self.running is None else self.running.index_select(0, index)
+        self.passed = None if self.passed is None else self.passed.index_select(0, index)
 
 
 class ModelCache:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..lift import Lift, Pair
-from ..neighborhood import Neighborhood, reach, visible
+from ..lift import Lift
+from ..neighborhood import Full, Neighborhood, reach, visible
+from ..pair import Gaussian
+from .blocks import gaussian_blocks, keys_in_reach
 from .explicit import recomputed_attention, same_document
 from .kernel import fold_pair, fused_kernel
 
 BLOCK = 128
-# A Gaussian is lifted in blocks of queries this long at most, and no further than this many of its
-# standard deviations to either side of the middle; blocks smaller than the least are not worth a
-# call of the kernel, and the difference is formed directly.
-LONGEST_PAIR_BLOCK = 64
-SHORTEST_PAIR_BLOCK = 8
-PAIR_REACH = 4.0
 
 
 def chunked_attention(
@@ -33,19 +30,23 @@ def chunked_attention(
 
     A block runs on the fused kernel where it can; with top-k, dropout or a mask that needs a
     gradient its weights are written out, and computed again in the backward pass. So are they for
-    a Gaussian too narrow for blocks, or in a compiled graph, which cannot ask how narrow it is.
+    a pair that cannot be lifted (see ``gaussian_blocks``). A Gaussian over everything meets only
+    the keys in its reach.
     """
-    block = BLOCK if lift.pair is None else _pair_block(lift.pair)
-    direct = block < min(SHORTEST_PAIR_BLOCK, lift.query.shape[2])
-    block = BLOCK if direct else block
+    bounds = gaussian_blocks(lift.pair) if isinstance(lift.pair, Gaussian) else None
+    direct = lift.pair is not None and bounds is None
     queries, keys = lift.query.shape[2], lift.key.shape[2]
+    alone = mask is None and lift.documents is None and isinstance(neighborhood, Full)
+    spans = None if bounds is None or not alone else keys_in_reach(lift, bounds)
+    bounds = bounds or [*range(0, queries, BLOCK), queries]
     back, ahead = reach(neighborhood)
     outputs = []
-    for start in range(0, queries, block):
-        stop = min(start + block, queries)
+    for index, (start, stop) in enumerate(itertools.pairwise(bounds)):
         first, last = start + keys - queries, stop - 1 + keys - queries
         low = 0 if back is None else max(0, first - back)
         high = keys if ahead is None else min(keys, last + ahead + 1)
+        if spans is not None:
+            low, high = spans[index]
         part = lift.queries(start, stop)
         if high <= low:
             outputs.append(part.query.new_zeros(*part.query.shape[:3], lift.value.shape[-1]))
@@ -87,15 +88,3 @@ def _fused_block(part: Lift, allowed: Tensor | None, mask: Tensor | None) -> Ten
         mask = merge_masks(same_document(part.documents), mask)
         part = replace(part, documents=None)
     return fused_kernel(part if part.pair is None else fold_pair(part), mask)
-
-
-def _pair_block(pair: Pair) -> int:
-    """Queries in a block whose centers stay near its middle; 0 where that is not known."""
-    if torch.compiler.is_compiling():
-        return 0
-    with torch.no_grad():
-        steps = pair.query.diff(dim=-1)
-        if steps.numel() == 0:
-            return 1
-        widest = (steps.abs().amax() * pair.precision.amax().sqrt()).item()
-    return int(min(LONGEST_PAIR_BLOCK, 2 * PAIR_REACH / max(widest, 1e-9)))

@@ -106,7 +106,7 @@ def attend(
     lift, mask = split_mask(lift, attn_mask)
     dtype = lift.value.dtype
     lift = _one_dtype(lift)
-    if lift.query.numel() == 0 or lift.key.numel() == 0:
+    if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
         return _zeros(lift).to(dtype)
     lift, mask, case = _simplify(lift, neighborhood, mask, top_k=top_k, dropout_p=dropout_p)
     chosen = _demanded(path, case)

@@ -6,13 +6,14 @@ The readable form: every other path is this one or is compared with it.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..lift import Documents, Lift, Pair
+from ..lift import Documents, Lift
 from ..mask import as_bias
 
 # Logits this close to the k-th largest, relative to the row's range, count as ties with it: equal
@@ -31,25 +32,17 @@ def logits(lift: Lift) -> Tensor:
     batch, heads, queries, dim = lift.query.shape
     wide = torch.promote_types(lift.query.dtype, torch.float32)
     # Query heads of a group are folded into the query axis, so that keys are never repeated.
-    query = lift.query.to(wide).reshape(batch, lift.key.shape[1], -1, dim)
+    folded = (batch, lift.key.shape[1], lift.groups * queries, dim)
+    query = lift.query.to(wide).reshape(folded)
     scores = query @ lift.key.to(wide).transpose(-2, -1)
     if lift.key_bias is not None:
         scores = scores + lift.key_bias.to(wide).unsqueeze(2)
     scores = scores.reshape(batch, heads, queries, -1)
     if lift.pair is not None:
-        scores = scores + pair_logits(lift).to(wide)
+        scores = scores + lift.pair.logits(lift.groups, wide)
     if lift.documents is not None:
         scores = scores.masked_fill(~same_document(lift.documents), -math.inf)
     return scores
-
-
-def pair_logits(lift: Lift) -> Tensor:
-    """``-precision / 2 (query_i - key_j)^2``, differences formed first; broadcasts to logits."""
-    pair = lift.pair
-    assert pair is not None
-    key = pair.key if pair.key.shape[1] == 1 else pair.key.repeat_interleave(lift.groups, dim=1)
-    distance = pair.query.unsqueeze(-1) - key.unsqueeze(-2)
-    return -0.5 * pair.precision.unsqueeze(-1) * distance.square()
 
 
 def same_document(documents: Documents) -> Tensor:
@@ -145,15 +138,16 @@ def recomputed_attention(
 
 def _tensors(lift: Lift) -> tuple[Tensor | None, ...]:
     """What a gradient may be taken to."""
-    pair = lift.pair
-    gaussian = () if pair is None else (pair.query, pair.key, pair.precision)
-    return (lift.query, lift.key, lift.value, lift.key_bias, lift.sink, *gaussian)
+    pair = () if lift.pair is None else lift.pair.tensors().values()
+    return (lift.query, lift.key, lift.value, lift.key_bias, lift.sink, *pair)
 
 
 def _from_tensors(lift: Lift, tensors: tuple[Tensor | None, ...]) -> Lift:
     """The same lift with other tensors, as ``_tensors`` gives them."""
     query, key, value, bias, sink, *pair = tensors
     assert query is not None and key is not None and value is not None  # noqa: PT018
-    gaussian = None if lift.pair is None else Pair(*pair)  # type: ignore[arg-type]
-    rest = {"pair": gaussian, "documents": lift.documents, "sink": sink}
+    own = lift.pair
+    if own is not None:
+        own = replace(own, **dict(zip(own.tensors(), pair, strict=True)))
+    rest = {"pair": own, "documents": lift.documents, "sink": sink}
     return Lift(query, key, value, bias, **rest)

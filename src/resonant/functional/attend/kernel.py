@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..lift import Lift
 from ..mask import as_bias
+from ..pair import Gaussian, middle
 from .explicit import LOWEST_SINK
 
 
@@ -79,15 +80,20 @@ def fold_pair(lift: Lift) -> Lift:
     deviations.
     """
     pair = lift.pair
-    assert pair is not None
+    assert isinstance(pair, Gaussian)
     wide = torch.promote_types(lift.query.dtype, torch.float32)
-    origin = pair.query.detach().mean(-1, keepdim=True)
-    if origin.shape[1] > 1:  # one origin for the heads that share a key head
-        origin = origin.unflatten(1, (-1, lift.groups)).mean(2)
-        of_query = origin.repeat_interleave(lift.groups, dim=1)
-    else:
-        of_query = origin
-    query, key = (pair.query - of_query).to(wide), (pair.key - origin).to(wide)
+    origin = middle(pair.query)
+    if origin.shape[1] > 1 and lift.groups > 1:  # each head has an origin, so each needs its keys
+        groups = lift.groups
+        lift = lift.with_key_side(
+            {
+                name: x.repeat_interleave(groups, dim=1) if x.shape[1] > 1 else x
+                for name, x in lift.key_side().items()
+            }
+        )
+        pair = lift.pair
+        assert isinstance(pair, Gaussian)
+    query, key = (pair.query - origin).to(wide), (pair.key - origin).to(wide)
     precision = pair.precision.to(wide)
     heads, keys = lift.query.shape[:3], lift.key.shape[:3]
     query_columns = ((query * precision).expand(heads), (-0.5 * precision).expand(heads))

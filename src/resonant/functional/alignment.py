@@ -1,0 +1,124 @@
+"""Other ways to align, as baselines: Gaussian mixtures, the guided loss, monotonic search."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .lift import Lift
+from .pair import Gaussian
+
+LEAST = -1e100
+
+
+def mixture_lift(
+    mean: Float[Tensor, "batch head query component"],
+    width: Float[Tensor, "batch head query component"],
+    value: Float[Tensor, "batch key_head key value_dim"],
+    mask: Bool[Tensor, "batch key"] | None = None,
+    *,
+    direct: bool = False,
+) -> Lift:
+    """Gaussians over source positions as a lift whose heads are (head, component).
+
+    ``logit[t, j] = -(j - mean[t])^2 / (2 width[t]^2)``; the outputs of the components are to be
+    weighted and summed. ``mean`` and ``width`` in tokens, the first real token at 0; ``mask`` has
+    SDPA's polarity (True = takes part). ``direct``: see ``Gaussian``.
+
+    Source: Graves (arXiv 1308.0850), equations 46 to 51; location-relative use: Battenberg et al.
+    (arXiv 1910.10288). Differs: each component is normalized over the real source tokens, so that
+    weights sum to 1 also near the ends.
+    """
+    batch, heads, queries, components = mean.shape
+    keys = value.shape[2]
+    position = torch.arange(keys, device=value.device, dtype=torch.float64).expand(1, 1, keys)
+    bias = None
+    if mask is not None:
+        first = mask.int().argmax(-1).double()
+        position = position - first[:, None, None]
+        bias = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -math.inf)
+        bias = bias.unsqueeze(1)
+    center, spread = (x.transpose(2, 3).flatten(1, 2).double() for x in (mean, width))
+    pair = Gaussian(center, position, spread.pow(-2), direct)
+    query = value.new_zeros(batch, heads * components, queries, 0)
+    key = value.new_zeros(*value.shape[:3], 0)
+    return Lift(query, key, value, bias, pair=pair)
+
+
+def guided_attention_loss(
+    weights: Float[Tensor, "batch head query key"],
+    query_mask: Bool[Tensor, "batch query"] | None = None,
+    key_mask: Bool[Tensor, "batch key"] | None = None,
+    *,
+    width: float = 0.2,
+) -> Float[Tensor, ""]:
+    """Mean weight far from the diagonal: ``A[t, s] (1 - exp(-(s / S - t / T)^2 / (2 width^2)))``.
+
+    S and T count real tokens; the mean is over real pairs and heads. Masks have SDPA's polarity
+    (True = real).
+
+    Raises ``ValueError`` for a width that is not above 0.
+    Source: Tachibana et al. (arXiv 1710.08969), section 4.1; width 0.2 is theirs.
+    """
+    if not width > 0:
+        raise ValueError(f"width is a share of the length and must be above 0; it is {width}")
+    batch, _, queries, keys = weights.shape
+    real = []
+    for mask, length in ((query_mask, queries), (key_mask, keys)):
+        all_real = torch.ones(batch, length, dtype=torch.bool, device=weights.device)
+        real.append(all_real if mask is None else mask)
+    through = [(x.cumsum(-1) - 1) / x.sum(-1, keepdim=True).clamp(min=1) for x in real]
+    distance = through[0].unsqueeze(-1) - through[1].unsqueeze(-2)
+    penalty = 1.0 - torch.exp(-distance.square() / (2.0 * width**2))
+    pairs = (real[0].unsqueeze(-1) & real[1].unsqueeze(-2)).unsqueeze(1)
+    charged = weights * penalty.to(weights.dtype).unsqueeze(1)
+    total = charged.masked_fill(~pairs, 0.0).sum()
+    return total / (pairs.sum() * weights.shape[1]).clamp(min=1)
+
+
+@torch.no_grad()
+def monotonic_alignment_search(
+    log_likelihood: Float[Tensor, "batch source target"],
+    source_length: Int[Tensor, "batch"] | None = None,
+    target_length: Int[Tensor, "batch"] | None = None,
+) -> Int[Tensor, "batch target"]:
+    """The source token of each frame on the best monotone path that skips none.
+
+    Maximizes the sum of ``log_likelihood`` over paths that begin at the first token, end at the
+    last, and move by 0 or 1 token a frame: ``Q[s, t] = max(Q[s, t-1], Q[s-1, t-1]) + l[s, t]``.
+    Frames beyond ``target_length`` get -1. In float64.
+
+    Raises ``ValueError`` where there are fewer frames than tokens: no such path.
+    Source: Kim et al., Glow-TTS (arXiv 2005.11129), section 3.2 and algorithm 1.
+    """
+    batch, sources, targets = log_likelihood.shape
+    device = log_likelihood.device
+    full = torch.ones(batch, dtype=torch.long, device=device)
+    source_length = full * sources if source_length is None else source_length.long()
+    target_length = full * targets if target_length is None else target_length.long()
+    if (target_length < source_length).any():
+        raise ValueError(
+            "a path that skips no token needs as many frames as tokens, but there are rows with "
+            f"{(source_length - target_length).max().item()} frames too few"
+        )
+    score = torch.full((batch, sources), -math.inf, dtype=torch.float64, device=device)
+    score[:, 0] = 0.0
+    moved = torch.zeros(batch, sources, targets, dtype=torch.bool, device=device)
+    likelihood = log_likelihood.double().clamp(min=LEAST)  # the only -inf is no path at all
+    for t in range(targets):
+        if t:
+            before = torch.nn.functional.pad(score[:, :-1], (1, 0), value=-math.inf)
+            moved[:, :, t] = before > score
+            score = torch.maximum(score, before)
+        score = score + likelihood[:, :, t]
+    path = torch.full((batch, targets), -1, dtype=torch.long, device=device)
+    token = source_length - 1
+    for t in range(targets - 1, -1, -1):
+        within = t < target_length
+        path[:, t] = torch.where(within, token, -1)
+        step = moved[:, :, t].gather(1, token.unsqueeze(1)).squeeze(1)
+        token = token - (within & step).long()
+    return path

@@ -1,0 +1,104 @@
+"""How a Gaussian pair is cut: blocks of queries near one origin, and the keys in their reach."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from ..lift import Lift
+from ..pair import Gaussian
+
+# A Gaussian is lifted in blocks of queries this long at most, and no further than this many of its
+# standard deviations to either side of the middle; blocks smaller than the least are not worth a
+# call of the kernel, and the difference is formed directly.
+LONGEST_BLOCK = 64
+SHORTEST_BLOCK = 8
+REACH = 4.0
+# A key this many nats (and the range of all other parts of the logits) behind the best visible key
+# of the same query has a weight below rounding, and is dropped.
+NEGLIGIBLE = {torch.float32: 32.0, torch.float64: 64.0}
+
+
+def gaussian_blocks(pair: Gaussian) -> list[int] | None:
+    """Where blocks of queries begin and the last one ends; None for none.
+
+    There are none where the Gaussian is too narrow or to be formed directly, and in a compiled
+    graph, which cannot ask how narrow it is.
+    """
+    if pair.direct or torch.compiler.is_compiling():
+        return None
+    count = pair.query.shape[-1]
+    with torch.no_grad():
+        sharp = pair.precision.sqrt()
+        if sharp.shape[-1] > 1:
+            sharp = torch.maximum(sharp[..., 1:], sharp[..., :-1])
+        steps = (pair.query.diff(dim=-1).abs() * sharp).flatten(0, -2).amax(0)
+        way = [0.0, *steps.double().cumsum(0).tolist()]  # standard deviations passed, at most
+    bounds = [0]
+    while bounds[-1] < count:
+        start = bounds[-1]
+        far = bisect.bisect_right(way, way[start] + 2 * REACH, lo=start)
+        bounds.append(min(max(far, start + 1), start + LONGEST_BLOCK, count))
+    blocks = len(bounds) - 1
+    return bounds if blocks == 1 or count / blocks >= SHORTEST_BLOCK else None
+
+
+@torch.no_grad()
+def keys_in_reach(lift: Lift, bounds: list[int]) -> list[tuple[int, int]]:
+    """The keys that each block of queries cannot do without, by the rule at ``NEGLIGIBLE``.
+
+    All of them where the centers of keys are in no order. Every key with a finite bias counts as
+    visible, so this is for attention without further masks.
+    """
+    pair, keys = lift.pair, lift.key.shape[2]
+    assert isinstance(pair, Gaussian)
+    if (pair.key.diff(dim=-1) < 0).any():
+        return [(0, keys)] * (len(bounds) - 1)
+    bias = lift.key_bias if lift.key_bias is not None else pair.key.new_zeros(1, 1, keys)
+    groups = lift.groups
+    center, bias = (
+        x.repeat_interleave(groups, dim=1) if x.shape[1] > 1 else x for x in (pair.key, bias)
+    )
+    shape = torch.broadcast_shapes(
+        *(x.shape[:2] for x in (pair.query, pair.precision, center, bias))
+    )
+    query, center, bias = (
+        x.expand(*shape, x.shape[-1]).contiguous() for x in (pair.query, center, bias)
+    )
+    visible = bias > -math.inf
+    others = _range(bias, visible).to(query.dtype)
+    if lift.query.shape[3]:
+        norms = (x.float().norm(dim=-1).amax() for x in (lift.query, lift.key))
+        others = others + 2 * math.prod(norms)
+    nats = NEGLIGIBLE[torch.promote_types(lift.query.dtype, torch.float32)]
+    near = _nearest(query, center, visible)
+    radius = (near.square() + 2 * (nats + others) / pair.precision).sqrt()
+    first = torch.searchsorted(center, query - radius).flatten(0, 1).amin(0).tolist()
+    last = torch.searchsorted(center, query + radius, right=True).flatten(0, 1).amax(0).tolist()
+    return [(min(first[a:b]), max(last[a:b])) for a, b in itertools.pairwise(bounds)]
+
+
+def _range(bias: Tensor, visible: Tensor) -> Tensor:
+    """Largest minus smallest finite bias, (batch, head, 1); 0 where there is none."""
+    high = bias.masked_fill(~visible, -math.inf).amax(-1, keepdim=True)
+    low = bias.masked_fill(~visible, math.inf).amin(-1, keepdim=True)
+    return (high - low).clamp(min=0.0)
+
+
+def _nearest(query: Tensor, center: Tensor, visible: Tensor) -> Tensor:
+    """Distance to the nearest visible key, 0 where there is none. ``center`` is nondecreasing."""
+    below = center.masked_fill(~visible, -math.inf).cummax(-1).values
+    above = center.masked_fill(~visible, math.inf).flip(-1).cummin(-1).values.flip(-1)
+    before = torch.searchsorted(below, query, right=True) - 1
+    after = torch.searchsorted(above, query)
+    keys = center.shape[-1]
+    down = query - below.gather(-1, before.clamp(min=0))
+    up = above.gather(-1, after.clamp(max=keys - 1)) - query
+    down = down.masked_fill(before < 0, math.inf)
+    up = up.masked_fill(after >= keys, math.inf)
+    near = torch.minimum(down, up)
+    return near.masked_fill(near.isinf(), 0.0)

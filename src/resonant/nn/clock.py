@@ -1,0 +1,193 @@
+"""Stochastic-clock attention as a module."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..functional.clock import DIFFUSION, FLOOR, SCORES, Clock, Score, clock, clock_lift
+from ..functional.mask import as_bias, from_blocked, real_keys
+from .cache import CrossCache
+from .core import AttentionCore
+from .energy import EnergyGate
+from .parameter import HeadScalar
+from .timed import TimedAttention, at_least_float32, inverse_softplus
+
+
+class ClockAttention(TimedAttention):
+    """Cross-attention by noisy clocks: a frame attends to the tokens that its clock meets.
+
+    Rates are ``softplus(w . feature + b)`` per head, of source features (``key``) and of target
+    features (``query``); their running sums are clocks, and scores say where two clocks meet (see
+    ``functional.clock_attention``): there are no queries and keys. ``normalized`` clocks run from 0
+    to 1 over each side and need the whole target (parallel decoding, its length known);
+    ``normalized=False`` runs on frame by frame (autoregressive decoding, ``cache``).
+
+    ``score`` is frozen, density or interval; ``measure`` weighs tokens by their rate. ``diffusion``
+    and ``floor`` are the starts of the clocks' noise and of the spread without noise, learned per
+    head. Rates do not depend on features at the start: a source token takes 1, a target token
+    ``query_rate`` (source tokens per frame; of no consequence for normalized clocks, which start on
+    the diagonal). Other arguments are those of ``nn.MultiheadAttention``; ``gate`` is an
+    ``EnergyGate`` on source tokens.
+
+    Masks are MultiheadAttention's (boolean True = blocked). ``query_padding_mask`` (batch, query),
+    True = padding, keeps padded frames from taking time; inside ``nn.TransformerDecoderLayer``,
+    which has no such argument, use ``padded_queries``.
+
+    Raises ``ValueError`` for an unknown score, numbers out of range, and a cache with normalized
+    clocks.
+
+    Source: arXiv 2509.14678. Differs: see ``functional.clock_attention``.
+    """
+
+    OFF: ClassVar[dict[str, float]] = {
+        **AttentionCore.OFF,
+        "diffusion": 0.0,  # the floor alone: one width everywhere
+        "floor": math.inf,  # the mean over the source
+        "query_rate": 0.0,  # a clock that stands still
+    }
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        normalized: bool = True,
+        score: Score = "frozen",
+        measure: bool = False,
+        diffusion: float = DIFFUSION,
+        floor: float = FLOOR,
+        query_rate: float = 1.0,
+        bias: bool = True,
+        dropout: float = 0.0,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = True,
+        num_key_value_heads: int | None = None,
+        gate: EnergyGate | None = None,
+    ) -> None:
+        super().__init__(
+            embed_dim,
+            num_heads,
+            bias=bias,
+            vdim=vdim,
+            dropout=dropout,
+            batch_first=batch_first,
+            num_key_value_heads=num_key_value_heads,
+            gate=gate,
+        )
+        if score not in SCORES:
+            raise ValueError(f"score is one of {', '.join(SCORES)}; it is {score!r}")
+        if measure and score == "interval":
+            raise ValueError("score='interval' holds each token's rate already; leave out measure")
+        if not floor > 0:
+            raise ValueError(f"floor is a spread and must be above 0; it is {floor}")
+        source_dim = embed_dim if kdim is None else kdim
+        self._check_gate(source_dim)
+        self.normalized, self.measure = normalized, measure
+        self.score: Score = score
+        self.q_rate = nn.Linear(embed_dim, num_heads)
+        self.k_rate = nn.Linear(source_dim, self.num_key_value_heads)
+        self.diffusion = HeadScalar(num_heads, diffusion, positive=True)
+        self.floor = HeadScalar(num_heads, floor, positive=True)
+        for projection, rate in ((self.q_rate, query_rate), (self.k_rate, 1.0)):
+            nn.init.zeros_(projection.weight)
+            nn.init.constant_(projection.bias, inverse_softplus(rate))
+
+    def clocks(
+        self,
+        query: Float[Tensor, "batch query embed"],
+        key: Float[Tensor, "batch key kdim"],
+        *,
+        query_mask: Bool[Tensor, "batch query"] | None = None,
+        key_mask: Bool[Tensor, "batch key"] | None = None,
+    ) -> tuple[Clock, Clock]:
+        """The target's and the source's clock. Masks have SDPA's polarity (True = real)."""
+        return self._clock(self.q_rate, query, query_mask), self._clock(self.k_rate, key, key_mask)
+
+    def _clock(
+        self, rate: nn.Linear, x: Tensor, mask: Tensor | None, start: Tensor | None = None
+    ) -> Clock:
+        rates = F.softplus(at_least_float32(rate(x))).transpose(1, 2)
+        return clock(rates, normalized=self.normalized, mask=mask, start=start)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query embed"],
+        key: Float[Tensor, "batch key kdim"] | None = None,
+        value: Float[Tensor, "batch key vdim"] | None = None,
+        *,
+        key_padding_mask: Bool[Tensor, "batch key"] | Float[Tensor, "batch key"] | None = None,
+        query_padding_mask: Bool[Tensor, "batch query"] | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+        cache: CrossCache | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend; returns the output (batch, query, embed) and the weights or None.
+
+        With ``cache`` the frames go on from those of earlier calls; the source is that of the first
+        call, and its padding too. ``is_causal`` and ``attn_mask`` intersect with what the clocks
+        say, and break the theorem of monotonicity.
+        """
+        self._check(query, attn_mask, cache)
+        key = query if key is None else key
+        value = key if value is None else value
+        real = self._real_queries(query_padding_mask, query)
+        start, bias = None, None
+        if cache is None:
+            side = self._source(key, value, key_padding_mask)
+        else:
+            side, bias, start = self._remembered(cache, key, value, key_padding_mask)
+            key_padding_mask = None
+        target = self._clock(self.q_rate, query, real, start)
+        source = Clock(
+            side["start"], side["rate"], side["total"], side.get("mask"), self.normalized
+        )
+        if cache is not None:
+            cache.advance(target.total, source.total, query.shape[1])
+        lift = clock_lift(
+            target,
+            source,
+            side["value"],
+            score=self.score,
+            diffusion=self.diffusion(),
+            floor=self.floor(),
+            measure=self.measure,
+            direct=not self.normalized,
+        )
+        options: dict[str, Any] = {"is_causal": is_causal, "need_weights": need_weights}
+        options |= {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
+        output, weights = self._attend(lift.add_bias(bias), key, **options)
+        return self.out_proj(output.transpose(1, 2).flatten(2)), weights
+
+    def _source(self, key: Tensor, value: Tensor, padding: Tensor | None) -> dict[str, Tensor]:
+        """What belongs to the source: its clock and the heads' values."""
+        source = self._clock(self.k_rate, key, real_keys(padding))
+        side = {"start": source.start, "rate": source.rate, "total": source.total}
+        if source.mask is not None:
+            side["mask"] = source.mask
+        return side | {"value": self._values(value)}
+
+    def _remembered(
+        self, cache: CrossCache, key: Tensor, value: Tensor, padding: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
+        """The source of the first call, its padding as a bias, and how far the target has come."""
+        if self.normalized:
+            raise ValueError(
+                "normalized clocks need the whole target at once, so they have no cache; decode in "
+                "parallel, or make the module with normalized=False"
+            )
+        if self.gate is not None:
+            raise ValueError("a cache holds clocks and values, no gate; leave out gate or cache")
+        if not cache.source:
+            side = self._source(key, value, padding)
+            if padding is not None:
+                side["bias"] = as_bias(from_blocked(padding)).unsqueeze(1)
+            cache.source = side
+        cache.check(key)
+        return cache.source, cache.source.get("bias"), cache.running

@@ -1,0 +1,137 @@
+"""Gaussian-mixture attention: the location-relative baseline of clocks."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..functional.alignment import mixture_lift
+from ..functional.mask import real_keys
+from .cache import CrossCache
+from .core import AttentionCore
+from .timed import TimedAttention, at_least_float32, inverse_softplus
+
+SMALLEST_WIDTH = 0.1  # source tokens; a narrower component sees one token and has no gradient
+
+
+class MixtureAttention(TimedAttention):
+    """Cross-attention by Gaussians that move along the source: location-relative, no content keys.
+
+    Each head has ``components`` Gaussians over source positions, whose means only ever grow:
+    ``mean[t] = sum_{u <= t} softplus(delta[u])``, with widths ``softplus`` and weights ``softmax``
+    of features of the frame. A baseline for ``ClockAttention``, with its signature; a frame moves
+    by ``query_rate`` tokens at the start.
+
+    Raises ``ValueError`` for fewer than one component.
+
+    Source: Graves (arXiv 1308.0850), equations 46 to 51; as "GMM attention" with softplus,
+    Battenberg et al. (arXiv 1910.10288), section 2.3. Differs: components are normalized over the
+    source (see ``functional.mixture_lift``), a frame stands at the middle of its step, widths are
+    at least 0.1 tokens, and all heads of a layer have mixtures of their own.
+    """
+
+    OFF: ClassVar[dict[str, float]] = {**AttentionCore.OFF, "query_rate": 0.0}
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        components: int = 3,
+        query_rate: float = 1.0,
+        bias: bool = True,
+        dropout: float = 0.0,
+        vdim: int | None = None,
+        batch_first: bool = True,
+    ) -> None:
+        options = {"vdim": vdim, "dropout": dropout, "batch_first": batch_first}
+        super().__init__(embed_dim, num_heads, bias=bias, **options)
+        if components < 1:
+            raise ValueError(
+                f"components counts Gaussians, so it is at least 1; it is {components}"
+            )
+        self.components = components
+        self.mixture = nn.Linear(embed_dim, 3 * num_heads * components)
+        nn.init.normal_(self.mixture.weight, std=0.02)
+        with torch.no_grad():
+            weight, step, width = self.mixture.bias.unflatten(0, (3, num_heads, components))
+            weight.zero_()
+            step.fill_(inverse_softplus(query_rate))
+            # Widths of 1, 2, 3 ... tokens: alike they would learn alike.
+            for index in range(components):
+                width[:, index] = inverse_softplus(1.0 + index)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query embed"],
+        key: Float[Tensor, "batch key kdim"] | None = None,
+        value: Float[Tensor, "batch key vdim"] | None = None,
+        *,
+        key_padding_mask: Bool[Tensor, "batch key"] | Float[Tensor, "batch key"] | None = None,
+        query_padding_mask: Bool[Tensor, "batch query"] | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+        cache: CrossCache | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend; returns the output (batch, query, embed) and the weights or None.
+
+        ``key`` gives nothing but its length. Cache and masks: as in ``ClockAttention``.
+        """
+        self._check(query, attn_mask, cache)
+        key = query if key is None else key
+        value = key if value is None else value
+        real = self._real_queries(query_padding_mask, query)
+        if cache is not None:
+            if not cache.source:
+                cache.source = {"value": self._values(value)}
+                if key_padding_mask is not None:
+                    cache.source["padding"] = key_padding_mask
+            cache.check(key)
+            key_padding_mask = cache.source.get("padding")
+        heads = self._values(value) if cache is None else cache.source["value"]
+        mask = real_keys(key_padding_mask)
+        mean, width, share = self._mixture(query, real, mask, cache)
+        lift = mixture_lift(mean, width, heads, mask, direct=True)
+        options: dict[str, Any] = {"is_causal": is_causal, "need_weights": need_weights}
+        options |= {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
+        outputs, weights = self._attend(lift, key, **options)
+        output = self._mixed(outputs, share)
+        weights = None if weights is None else self._mixed(weights, share)
+        return self.out_proj(output.transpose(1, 2).flatten(2)), weights
+
+    def _mixture(
+        self, query: Tensor, real: Tensor | None, mask: Tensor | None, cache: CrossCache | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, widths and weights, (batch, head, query, component)."""
+        shape = (3, self.num_heads, self.components)
+        numbers = at_least_float32(self.mixture(query)).unflatten(-1, shape).permute(2, 0, 3, 1, 4)
+        share, step = numbers[0].softmax(-1), F.softplus(numbers[1]).double()
+        if real is not None:
+            step = step.masked_fill(~real[:, None, :, None], 0.0)
+        end = step.cumsum(2)
+        if cache is not None and cache.running is not None:
+            end = end + cache.running
+        if cache is not None:
+            count = cache.source["value"].shape[2]
+            length = count if mask is None else mask.sum(-1)[:, None, None]
+            passed = (end[:, :, -1] * share[:, :, -1]).sum(-1, keepdim=True)
+            cache.advance(end[:, :, -1:], length, query.shape[1], position=passed)
+        # A token's middle is its position, its ends half a token away.
+        mean = end - 0.5 * step - 0.5
+        return mean, F.softplus(numbers[2]) + SMALLEST_WIDTH, share
+
+    def _mixed(self, each: Tensor, share: Tensor) -> Tensor:
+        """(batch, head * component, query, x) weighted and summed to (batch, head, query, x)."""
+        parts = each.unflatten(1, (self.num_heads, self.components)).transpose(2, 3)
+        return (parts * share.to(parts.dtype).unsqueeze(-1)).sum(3)
+
+    def _functional_mask(self, mask: Tensor | None, batch: int) -> Tensor | None:
+        mask = super()._functional_mask(mask, batch)
+        if mask is None or mask.dim() < 4 or mask.shape[1] == 1:
+            return mask
+        return mask.repeat_interleave(self.components, dim=1)

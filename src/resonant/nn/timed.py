@@ -1,0 +1,126 @@
+"""What cross-attention modules share whose target keeps time: clocks and moving mixtures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from ..functional.mask import real_keys
+from .cache import CrossCache, refuse_training
+from .core import AttentionCore
+from .energy import EnergyGate
+
+
+class TimedAttention(AttentionCore):
+    """Cross-attention whose target keeps time: what a frame sees depends on the frames before it.
+
+    Shared by ``ClockAttention`` and ``MixtureAttention``: projections of values, padding of
+    queries, and the cache for decoding frame by frame.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        bias: bool,
+        vdim: int | None,
+        dropout: float,
+        batch_first: bool,
+        num_key_value_heads: int | None = None,
+        gate: EnergyGate | None = None,
+    ) -> None:
+        super().__init__(
+            embed_dim,
+            num_heads,
+            num_key_value_heads=num_key_value_heads,
+            dropout=dropout,
+            batch_first=batch_first,
+            gate=gate,
+        )
+        narrow = self.num_key_value_heads * self.head_dim
+        self.v_proj = nn.Linear(embed_dim if vdim is None else vdim, narrow, bias=bias)
+        self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
+        self.query_padding: Tensor | None = None  # set by padded_queries
+        for projection in (self.v_proj, self.out_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            if projection.bias is not None:
+                nn.init.zeros_(projection.bias)
+
+    def new_cache(self) -> CrossCache:  # type: ignore[override]
+        """An empty cache for decoding frame by frame."""
+        return CrossCache()
+
+    def _real_queries(self, given: Tensor | None, query: Tensor) -> Tensor | None:
+        """(batch, query) True = real, from the argument or ``padded_queries``."""
+        blocked = self.query_padding if given is None else given
+        if blocked is None:
+            return None
+        if blocked.shape != query.shape[:2]:
+            raise ValueError(
+                f"query_padding_mask must have shape (batch, query) = {tuple(query.shape[:2])}, "
+                f"but it is {tuple(blocked.shape)}"
+            )
+        return real_keys(blocked)
+
+    def _values(self, value: Tensor) -> Tensor:
+        return self.v_proj(value).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def _check(self, query: Tensor, attn_mask: Tensor | None, cache: CrossCache | None) -> None:
+        if query.dim() != 3:
+            raise ValueError(
+                "attention takes (batch, sequence, embed), but the query has shape "
+                f"{tuple(query.shape)}; add a batch axis with unsqueeze(0)"
+            )
+        if cache is None:
+            return
+        refuse_training(self)
+        if not isinstance(cache, CrossCache):
+            raise TypeError(
+                f"{type(self).__name__} cannot use a {type(cache).__name__}; use the cache of this "
+                "very module's new_cache()"
+            )
+        if attn_mask is not None:
+            raise ValueError(
+                "attn_mask cannot be used with a cache, whose frames it does not know; use "
+                "key_padding_mask"
+            )
+
+
+@contextmanager
+def padded_queries(
+    model: nn.Module, query_padding_mask: Bool[Tensor, "batch query"]
+) -> Iterator[None]:
+    """Inside the block, ``model``'s clocks know which queries are padding (True = padding).
+
+    For modules that have no such argument: ``with padded_queries(decoder, tgt_key_padding_mask):
+    decoder(...)`` with clocks as ``multihead_attn`` of its ``nn.TransformerDecoderLayer``.
+    """
+    timed = [module for module in model.modules() if isinstance(module, TimedAttention)]
+    before = [module.query_padding for module in timed]
+    try:
+        for module in timed:
+            module.query_padding = query_padding_mask
+        yield
+    finally:
+        for module, old in zip(timed, before, strict=True):
+            module.query_padding = old
+
+
+def inverse_softplus(value: float) -> float:
+    """``log(e^value - 1)``, -inf at 0; ``ValueError`` below."""
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"a rate must not be negative, and finite; it is {value}")
+    if value == 0.0:
+        return -math.inf
+    return value + math.log(-math.expm1(-value))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Rates and widths in float32 or better, whatever the layer that made them computes in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
