@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 import resonant
 from resonant.functional import mechanisms
-from resonant.models.configs import PRESETS, AttentionConfig, LanguageModelConfig, from_dict, preset
+from resonant.models.configs import PRESETS, AttentionConfig, LanguageModelConfig, preset
+from resonant.models.fields import from_dict
 from resonant.models.language import LanguageModel
 
 CHOICES = [

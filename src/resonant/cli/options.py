@@ -9,14 +9,12 @@ from typing import Any, get_type_hints
 
 import jsonargparse
 
-from ..data.configs import DataConfig
 from ..errors import UserError, nearest
 from ..experiments import EXPERIMENTS, Experiment
-from ..training.configs import RunConfig, TrainingConfig, flatten
+from ..training.configs import RunConfig, flatten
 
 OPEN_ENDED = "model.attention.scalars"  # a mapping: any name may follow
-GROUPS = {"training": TrainingConfig, "data": DataConfig}
-NAMES = ("model", *GROUPS)
+NAMES = ("model", "training", "data")
 
 
 def pick_experiment(arguments: list[str]) -> tuple[Experiment, list[str]]:
@@ -42,8 +40,9 @@ def training_parser(command: str, experiment: Experiment) -> jsonargparse.Argume
     parser.add_argument("--overwrite", action="store_true", help="train changed runs anew")
     parser.add_argument("--plugins", help="modules to import first, by comma: your mechanisms")
     _add_models(parser, experiment)
-    for name, kind in GROUPS.items():
-        parser.add_argument(f"--{name}", type=kind, default=getattr(experiment.base, name))
+    for name in ("training", "data"):
+        default = getattr(experiment.base, name)
+        parser.add_argument(f"--{name}", type=type(default), default=default)
     return parser
 
 
@@ -97,7 +96,8 @@ def parse(
     for option in given:
         if option not in known and not option.startswith(f"--{OPEN_ENDED}."):
             raise UserError(f"no option is called {option}; {nearest(option, known)}")
-        if option.removeprefix("--") in (*NAMES, "model.attention", "model.position", OPEN_ENDED):
+        named = any(other.startswith(f"{option}.") for other in known)
+        if named or option.removeprefix("--") == OPEN_ENDED:
             raise UserError(f"{option} is a group: name a field of it, as in {_example(option)}")
     try:
         built = parser.instantiate(parser.parse_args(arguments))

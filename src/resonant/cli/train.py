@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
     directory = plan.directory(plan.runs[0])
     done = read_done(directory)
     assert done is not None
-    for name, value in done["metrics"].items():
-        console.print(f"{name} {value:.4f} nats per token", highlight=False)
+    for name in ("valid_loss", "test_loss"):
+        value = done["metrics"][name]
+        console.print(f"{name} {value:.4f} {experiment.unit}", highlight=False)
     console.print(f"model: {directory}", highlight=False, soft_wrap=True)
     return 0

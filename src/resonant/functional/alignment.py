@@ -53,18 +53,18 @@ def guided_attention_loss(
     query_mask: Bool[Tensor, "batch query"] | None = None,
     key_mask: Bool[Tensor, "batch key"] | None = None,
     *,
-    width: float = 0.2,
+    spread: float = 0.2,
 ) -> Float[Tensor, ""]:
-    """Mean weight far from the diagonal: ``A[t, s] (1 - exp(-(s / S - t / T)^2 / (2 width^2)))``.
+    """Mean weight far from the diagonal: ``A[t, s] (1 - exp(-(s / S - t / T)^2 / (2 spread^2)))``.
 
     S and T count real tokens; the mean is over real pairs and heads. Masks have SDPA's polarity
     (True = real).
 
-    Raises ``ValueError`` for a width that is not above 0.
-    Source: Tachibana et al. (arXiv 1710.08969), section 4.1; width 0.2 is theirs.
+    Raises ``ValueError`` for a spread that is not above 0.
+    Source: Tachibana et al. (arXiv 1710.08969), section 4.1; the spread of 0.2 is theirs.
     """
-    if not width > 0:
-        raise ValueError(f"width is a share of the length and must be above 0; it is {width}")
+    if not spread > 0:
+        raise ValueError(f"spread is a share of the length and must be above 0; it is {spread}")
     batch, _, queries, keys = weights.shape
     real = []
     for mask, length in ((query_mask, queries), (key_mask, keys)):
@@ -72,7 +72,7 @@ def guided_attention_loss(
         real.append(all_real if mask is None else mask)
     through = [(x.cumsum(-1) - 1) / x.sum(-1, keepdim=True).clamp(min=1) for x in real]
     distance = through[0].unsqueeze(-1) - through[1].unsqueeze(-2)
-    penalty = 1.0 - torch.exp(-distance.square() / (2.0 * width**2))
+    penalty = 1.0 - torch.exp(-distance.square() / (2.0 * spread**2))
     pairs = (real[0].unsqueeze(-1) & real[1].unsqueeze(-2)).unsqueeze(1)
     charged = weights * penalty.to(weights.dtype).unsqueeze(1)
     total = charged.masked_fill(~pairs, 0.0).sum()

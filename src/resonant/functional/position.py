@@ -78,7 +78,9 @@ def check_convention(convention: str) -> None:
 
 
 def sinusoidal_encoding(
-    position: Int[Tensor, "*batch sequence"], dim: int, base: float = 10_000.0
+    position: Int[Tensor, "*batch sequence"] | Float[Tensor, "*batch sequence"],
+    dim: int,
+    base: float = 10_000.0,
 ) -> Float[Tensor, "*batch sequence dim"]:
     """``PE(t)[2 c] = sin(omega_c t)``, ``PE(t)[2 c + 1] = cos(omega_c t)`` with rotary frequencies.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_type_hints
 
 from ..errors import nearest
-
-T = TypeVar("T")
+from .fields import check_choice, check_least
+from .frame_configs import CrossAttentionConfig as CrossAttentionConfig
+from .frame_configs import FrameTransformerConfig
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,8 @@ SCALARS = {
     "softmax-sink": ("sink",),
     "krause": ("sigma",),
     "kuramoto": ("beta", "kappa"),
+    "clock": ("diffusion", "floor"),
+    "gaussian-mixture": (),
 }
 POSITIONS = ("rotary", "morlet-relative", "sinusoidal", "learned", "morlet", "none")
 ADDED = ("sinusoidal", "learned", "morlet")  # to embeddings; the others act inside attention
@@ -189,21 +190,7 @@ class PhaseLanguageModelConfig:
             )
 
 
-ModelConfig = LanguageModelConfig | PhaseLanguageModelConfig
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` naming the nearest of ``choices`` if ``value`` is none of them."""
-    if value not in choices:
-        raise ValueError(f"{name} is one of {', '.join(choices)}; {nearest(value, choices)}")
-
-
-def check_least(prefix: str, config: Any, least: Mapping[str, int]) -> None:
-    """Raise ``ValueError`` naming the first field of ``config`` below its least value."""
-    for name, bound in least.items():
-        value = getattr(config, name)
-        if value is not None and value < bound:
-            raise ValueError(f"{prefix}.{name} must be at least {bound}; it is {value}")
+ModelConfig = LanguageModelConfig | PhaseLanguageModelConfig | FrameTransformerConfig
 
 
 def preset_0_11m() -> LanguageModelConfig:
@@ -302,36 +289,3 @@ def phase_preset(name: str) -> PhaseLanguageModelConfig:
     if name not in PHASE_PRESETS:
         raise ValueError(f"no phase preset is called {name!r}; {nearest(name, PHASE_PRESETS)}")
     return PHASE_PRESETS[name]()
-
-
-def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Build a configuration dataclass, nested ones included, from plain values.
-
-    Raises ``ValueError`` for a field it does not have, naming the nearest, and ``TypeError`` for a
-    value that is not a mapping where one is due.
-    """
-    hints = get_type_hints(kind)
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    built = {}
-    for name, value in values.items():
-        if name not in known:
-            raise ValueError(f"{kind.__name__} has no field {name!r}; {nearest(name, known)}")
-        nested = [k for k in get_args(hints[name]) or [hints[name]] if dataclasses.is_dataclass(k)]
-        if nested:
-            if not isinstance(value, Mapping):
-                raise TypeError(f"{kind.__name__}.{name} takes named fields, not {value!r}")
-            value = from_dict(_of_architecture(nested, value.get("architecture")), value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        built[name] = value
-    return kind(**built)
-
-
-def _of_architecture(kinds: list[Any], name: str | None) -> Any:
-    """The one of several configurations whose ``architecture`` is ``name`` (the first if None)."""
-    if len(kinds) == 1 or name is None:
-        return kinds[0]
-    known = {kind().architecture: kind for kind in kinds}
-    if name not in known:
-        raise ValueError(f"no architecture is called {name!r}; {nearest(name, known)}")
-    return known[name]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ..files import write_atomically
-from .configs import from_dict
+from .fields import from_dict
 
 M = TypeVar("M", bound=nn.Module)
 

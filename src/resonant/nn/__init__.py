@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .attention import Attention
-from .block import Block, PhaseBlock, SwiGLU
+from .block import Block, CrossBlock, PhaseBlock, SwiGLU
 from .cache import AttentionCache, CouplingCache, CrossCache, ModelCache
 from .clock import ClockAttention
 from .energy import EnergyGate
@@ -53,6 +53,7 @@ __all__ = [
     "Block",
     "ClockAttention",
     "CouplingCache",
+    "CrossBlock",
     "CrossCache",
     "EnergyGate",
     "HeadPosition",

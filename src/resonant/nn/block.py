@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attention import Attention
+from .cache import AttentionCache, CrossCache
 from .kuramoto import KuramotoAttention, PhaseAdapter
+from .timed import TimedAttention
 
 
 class SwiGLU(nn.Module):
@@ -30,10 +33,16 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: ``x + attention(norm(x))``, then ``x + feedforward(norm(x))``."""
+    """Pre-norm residual block: ``x + attention(norm(x))``, then ``x + feedforward(norm(x))``.
 
-    def __init__(self, attention: Attention | PhaseAdapter, hidden_dim: int) -> None:
+    Causal unless told otherwise.
+    """
+
+    def __init__(
+        self, attention: Attention | PhaseAdapter, hidden_dim: int, *, causal: bool = True
+    ) -> None:
         super().__init__()
+        self.causal = causal
         self.attention_norm = nn.RMSNorm(attention.embed_dim)
         self.attention = attention
         self.feedforward_norm = nn.RMSNorm(attention.embed_dim)
@@ -41,9 +50,70 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch sequence embed"], **options: Any) -> Tensor:
         """Options (``key_padding_mask``, ``cache``, ``documents``) go to the attention."""
-        attended, _ = self.attention(self.attention_norm(x), is_causal=True, **options)
+        attended, _ = self.attention(self.attention_norm(x), is_causal=self.causal, **options)
         x = x + attended
         return x + self.feedforward(self.feedforward_norm(x))
+
+
+class CrossBlock(Block):
+    """A block with cross-attention to a source between its attention and its feed-forward layer.
+
+    ``cross`` has MultiheadAttention's signature; clocks and mixtures are told which queries are
+    padding.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        cross: Attention | TimedAttention,
+        hidden_dim: int,
+        *,
+        causal: bool = True,
+    ) -> None:
+        super().__init__(attention, hidden_dim, causal=causal)
+        self.cross_norm = nn.RMSNorm(attention.embed_dim)
+        self.cross = cross
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Float[Tensor, "batch sequence embed"],
+        source: Float[Tensor, "batch key kdim"],
+        *,
+        key_padding_mask: Tensor | None = None,
+        source_padding_mask: Tensor | None = None,
+        need_weights: bool = False,
+        caches: BlockCache | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the output and, if asked for, the weights over the source (per head)."""
+        own, timed = (None, None) if caches is None else (caches.own, caches.cross)
+        attended, _ = self.attention(
+            self.attention_norm(x),
+            is_causal=self.causal,
+            key_padding_mask=key_padding_mask,
+            cache=own,
+        )
+        x = x + attended
+        options: dict[str, Any] = {"need_weights": need_weights}
+        if isinstance(self.cross, TimedAttention):
+            options |= {"query_padding_mask": key_padding_mask, "cache": timed}
+        attended, weights = self.cross(
+            self.cross_norm(x), source, key_padding_mask=source_padding_mask, **options
+        )
+        x = x + attended
+        return x + self.feedforward(self.feedforward_norm(x)), weights
+
+    def new_cache(self) -> BlockCache:
+        """An empty cache for decoding with this block; plain cross-attention needs none."""
+        timed = self.cross.new_cache() if isinstance(self.cross, TimedAttention) else None
+        return BlockCache(self.attention.new_cache(), timed)  # type: ignore[arg-type]
+
+
+@dataclass
+class BlockCache:
+    """The caches of a ``CrossBlock``: its own past, and how far it has come along the source."""
+
+    own: AttentionCache
+    cross: CrossCache | None
 
 
 class PhaseBlock(nn.Module):

@@ -17,6 +17,7 @@ import filelock
 import yaml
 from rich.console import Console
 
+from ..data.configs import Data, SymbolsConfig
 from ..data.text import describe, load_corpus
 from ..errors import UserError
 from ..experiments.experiment import Arm, Experiment
@@ -32,7 +33,13 @@ NEEDS = {
     "model.attention.standardize": ("model.attention.gate", "energy"),
     "model.position.locality": ("model.position.kind", "morlet-relative"),
     "model.position.max_length": ("model.position.kind", "learned"),
+    "model.attention.score": ("model.attention.mechanism", "clock"),
+    "model.attention.measure": ("model.attention.mechanism", "clock"),
+    "model.attention.components": ("model.attention.mechanism", "gaussian-mixture"),
+    "model.symbols_per_frame": ("model.decoding", "autoregressive"),
 }
+# Fields of training that say nothing where utterances are whole.
+UNREAD = ("training.context", "training.sample_tokens")
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,21 @@ def make_plan(
     """
     named = experiment.arms if arms is None else [experiment.arm(name) for name in arms]
     chosen = tuple(arm for arm in experiment.arms if arm in named)
-    corpus = load_corpus(base.data, data_dir)
-    base = dataclasses.replace(base, corpus=corpus.digest)
+    digest, described = _inspect(base.data, data_dir)
+    base = dataclasses.replace(base, corpus=digest)
     runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
     _check_options(chosen, runs[: len(chosen)], overrides)
     # What the experiment demands holds for its own configuration, not for another budget or text.
     ceilings = {} if overrides else dict(experiment.ceilings)
-    return Plan(experiment, chosen, runs, out, data_dir, describe(corpus), ceilings)
+    return Plan(experiment, chosen, runs, out, data_dir, described, ceilings)
+
+
+def _inspect(data: Data, data_dir: Path | None) -> tuple[str, str]:
+    """A hash of the data, and what they are in a few words."""
+    if isinstance(data, SymbolsConfig):
+        return data.digest(), data.describe()
+    corpus = load_corpus(data, data_dir)
+    return corpus.digest, describe(corpus)
 
 
 def _check_options(
@@ -83,9 +98,14 @@ def _check_options(
     runs: tuple[RunConfig, ...],
     overrides: dict[str, Any],
 ) -> None:
+    for option in UNREAD:
+        if option in overrides and isinstance(runs[0].data, SymbolsConfig):
+            raise UserError(
+                f"--{option} is about texts; utterances are as long as --data.longest makes them"
+            )
     by_arm = {run.arm: plain(run) for run in runs}
     for option, (field, wanted) in NEEDS.items():
-        if option in overrides and all(flat[field] != wanted for flat in by_arm.values()):
+        if option in overrides and all(flat.get(field) != wanted for flat in by_arm.values()):
             raise UserError(
                 f"--{option} is read with {field} = {wanted} only, which none of these arms has: "
                 f"{', '.join(by_arm)}"
@@ -108,6 +128,8 @@ def _check_options(
             )
     for run in runs:
         position, context = run.model.position, run.training.context
+        if isinstance(position, str):
+            continue
         if position.kind == "learned" and context > position.max_length:
             raise UserError(
                 f"{run.arm} learns {position.max_length} positions, but training.context is "
@@ -195,6 +217,7 @@ def prepare(plan: Plan) -> None:
         "experiment": plan.experiment.name,
         "says": plan.experiment.says,
         "data": plan.data,
+        "unit": plan.experiment.unit,
         "arms": [_described(plan, arm) for arm in plan.arms],
         "runs": [config.name for config in plan.runs],
         "ceilings": plan.ceilings,
@@ -274,10 +297,10 @@ def probe_all(plan: Plan) -> None:
         costs = {}
         for name, child in children.items():
             child.send("finish")
-            training = first_runs[name].training
+            answer = _answer(child)
+            tokens = answer.pop("tokens_per_step")
             step = statistics.median(seconds[name])
-            tokens = training.batch_size * training.context
-            costs[name] = _answer(child) | {"tokens_per_second": tokens / step}
+            costs[name] = answer | {"tokens_per_second": tokens / step}
     finally:
         for child in children.values():
             child.close()

@@ -9,9 +9,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..data.configs import DataConfig
+from ..data.configs import Data, DataConfig
 from ..errors import UserError
-from ..models.configs import LanguageModelConfig, ModelConfig, check_least, from_dict
+from ..models.configs import LanguageModelConfig, ModelConfig
+from ..models.fields import check_least, from_dict
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,13 @@ class TrainingConfig:
     Args:
         steps: optimiser steps
         batch_size: sequences per step
-        context: tokens per sequence
+        context: tokens per sequence (of a text)
         learning_rate: peak of AdamW's rate, reached after the warm-up, then a cosine to a tenth
         warmup: steps of linear warm-up
         weight_decay: on matrices; never on norms or learned scalars
         clip: largest norm of the gradient
         evaluate_every: steps between evaluations, each a row of metrics.csv and a checkpoint
-        evaluation_windows: windows of the validation split per evaluation (4 times that for test)
+        evaluation_windows: windows or utterances of the validation split (4 times that for test)
         sample_tokens: length of the text sample taken at the end
     """
 
@@ -69,7 +70,7 @@ class RunConfig:
     plugins: tuple[str, ...] = ()
     corpus: str = ""
     model: ModelConfig = field(default_factory=LanguageModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: Data = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     @property

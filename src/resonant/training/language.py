@@ -16,6 +16,7 @@ from ..data.text import Corpus, load_corpus
 from ..errors import UserError
 from ..models.architectures import build_model
 from ..models.base import CausalModel
+from ..models.frame_configs import FrameTransformerConfig
 from ..models.generation import generate
 from .configs import RunConfig
 
@@ -33,6 +34,7 @@ class LanguageTask:
 
     def __init__(self, config: RunConfig, data_dir: Path | None) -> None:
         self.config = config
+        assert isinstance(config.data, DataConfig)
         self.corpus = cached_corpus(config.data, data_dir)
         if self.corpus.digest != config.corpus:
             raise UserError(
@@ -40,6 +42,7 @@ class LanguageTask:
                 f"{self.corpus.digest[:12]}, planned {config.corpus[:12]}); run the comparison anew"
             )
         needed = self.corpus.tokenizer.vocabulary
+        assert not isinstance(config.model, FrameTransformerConfig)
         if config.model.vocabulary < needed:
             raise UserError(
                 f"the data have {needed} token ids but model.vocabulary is "
@@ -79,6 +82,15 @@ class LanguageTask:
             total += F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum").item()
         self.model.train()
         return total / targets.numel()
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens per training step."""
+        return self.config.training.batch_size * self.config.training.context
+
+    def measure(self) -> dict[str, float]:
+        """Losses say it all."""
+        return {}
 
     def summary(self) -> dict[str, Any]:
         """Parameter counts and a text sample with its prompt."""

@@ -20,9 +20,9 @@ from torch import nn
 from ..errors import UserError
 from ..files import damaged, fault, write_atomically
 from .configs import RunConfig, TrainingConfig, config_hash, import_plugins
-from .language import LanguageTask
 from .metrics import Metrics
 from .task import Task
+from .tasks import build_task
 
 Report = Callable[[int, float], None]
 LOCK_SECONDS = 60.0
@@ -48,7 +48,7 @@ def _train(config: RunConfig, directory: Path, data_dir: Path | None, report: Re
     described = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
     write_atomically(directory / "config.yaml", described.encode(), "config")
     import_plugins(config.plugins)
-    task = LanguageTask(config, data_dir)
+    task = build_task(config, data_dir)
     state = _Run(task, config, directory)
     state.resume()
     state.until_done(report)
@@ -58,7 +58,8 @@ def _train(config: RunConfig, directory: Path, data_dir: Path | None, report: Re
 def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) -> None:
     """Measure the test split, save the model, and write ``done.json`` last."""
     training = config.training
-    final = {"valid_loss": task.evaluate("valid"), "test_loss": task.evaluate("test")}
+    losses = {"valid_loss": task.evaluate("valid"), "test_loss": task.evaluate("test")}
+    final = losses | task.measure()
     task.save(directory)
     fault("model-written")
     done = {
@@ -66,7 +67,7 @@ def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) ->
         "arm": config.arm,
         "seed": config.seed,
         "steps": training.steps,
-        "tokens": training.steps * training.batch_size * training.context,
+        "tokens": training.steps * task.tokens_per_step,
         "learning_rate": training.learning_rate,
         "metrics": final,
         "seconds": seconds,

@@ -27,15 +27,15 @@ def main() -> None:
     import torch
 
     from .configs import import_plugins, run_config
-    from .language import LanguageTask
     from .loop import build_optimizer
+    from .tasks import build_task
 
     torch.set_num_threads(1)
     sys.path.insert(0, os.getcwd())
     job = json.loads(sys.stdin.readline())
     config = run_config(job["config"])
     import_plugins(config.plugins)
-    task = LanguageTask(config, None if job["data_dir"] is None else Path(job["data_dir"]))
+    task = build_task(config, None if job["data_dir"] is None else Path(job["data_dir"]))
     optimizer = build_optimizer(task.model, config.training)
 
     def step(number: int) -> None:
@@ -57,8 +57,12 @@ def main() -> None:
             seconds = (time.process_time() - started) / TIMED_STEPS
             channel.write(json.dumps({"step_seconds": seconds}) + "\n")
         else:
-            tokens = config.training.batch_size * config.training.context
-            answer = {"peak_bytes": peak, "flops_per_token": _flops(task) / tokens}
+            tokens = task.tokens_per_step
+            answer = {
+                "peak_bytes": peak,
+                "flops_per_token": _flops(task) / tokens,
+                "tokens_per_step": tokens,
+            }
             channel.write(json.dumps(answer) + "\n")
             return
 

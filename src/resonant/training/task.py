@@ -22,6 +22,15 @@ class Task(Protocol):
 
     def evaluate(self, split: str) -> float: ...
 
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens, or frames, per training step."""
+        ...
+
+    def measure(self) -> dict[str, float]:
+        """Final metrics beyond losses, by name."""
+        ...
+
     def summary(self) -> dict[str, Any]:
         """What the report shows beyond losses: samples, token counts."""
         ...

@@ -1,0 +1,133 @@
+"""How well attention weights align two sequences, measured against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..functional.clock import Clock
+from ..functional.mask import real_keys
+from ..nn import ClockAttention
+
+FALL = 1e-4  # tokens; a mean position that falls by less is a rounding error
+
+
+@dataclass(frozen=True)
+class AlignmentScores:
+    """One number per utterance each, (batch,); boundaries lie between neighbouring symbols.
+
+    ``boundary_error``: mean distance of a boundary from the truth, in frames, a boundary placed
+    after as many frames as point at symbols before it; ``within`` share of boundaries at most
+    ``tolerance`` frames off; ``duration_error`` mean error of durations, in frames; ``correct`` and
+    ``near`` share of frames that point at the true symbol, or at it or a neighbour; ``focus`` mean
+    largest weight of a frame; ``skips`` share of symbols that no frame points at; ``repeats`` times
+    that symbols are left and entered again, per symbol; ``early_stop`` whether the last frame
+    points at another symbol than the last; ``falls`` share of frames at which the mean position
+    goes back.
+    """
+
+    boundary_error: Tensor
+    within: Tensor
+    duration_error: Tensor
+    correct: Tensor
+    near: Tensor
+    focus: Tensor
+    skips: Tensor
+    repeats: Tensor
+    early_stop: Tensor
+    falls: Tensor
+
+    def means(self) -> dict[str, float]:
+        """The mean of each over utterances."""
+        return {f.name: getattr(self, f.name).double().mean().item() for f in fields(self)}
+
+
+@torch.no_grad()
+def measure_alignment(
+    weights: Float[Tensor, "batch frame symbol"],
+    durations: Int[Tensor, "batch symbol"],
+    lengths: Int[Tensor, "batch"] | None = None,
+    *,
+    tolerance: float = 1.0,
+) -> AlignmentScores:
+    """Scores of weights against true ``durations`` in frames, 0 where a symbol is padding.
+
+    ``lengths`` are the frames that count (the durations' sum if left out); a frame points at the
+    symbol of its largest weight. ``tolerance`` is in frames.
+    """
+    lengths = durations.sum(-1) if lengths is None else lengths
+    frames = torch.arange(weights.shape[1], device=weights.device)
+    real = frames < lengths.unsqueeze(1)
+    path = weights.argmax(-1).masked_fill(~real, -1)
+    counts = durations.new_zeros(durations.shape[0], durations.shape[1])
+    counts.scatter_add_(1, path.clamp(min=0), real.to(counts.dtype))
+    symbol = durations > 0
+    symbols = symbol.sum(-1)
+    inner = symbol & (torch.arange(durations.shape[1]) < (symbols - 1).unsqueeze(1))
+    ends, truth = counts.cumsum(1), durations.cumsum(1)
+    off = (ends - truth).abs().double()
+    true_path = (frames.unsqueeze(-1) >= truth.unsqueeze(1)).sum(-1)  # symbols ended before a frame
+    both = real & (frames < truth[:, -1:])
+    away = (path - true_path).abs()
+    entered = (path[:, 1:] != path[:, :-1]) & real[:, 1:]
+    visits = torch.cat([real[:, :1], entered], dim=1).sum(1)
+    seen = ((counts > 0) & symbol).sum(1)
+    last = path.gather(1, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+    place = (weights * torch.arange(weights.shape[2], device=weights.device)).sum(-1)
+    falls = (place.diff(dim=1) < -FALL) & real[:, 1:]
+    return AlignmentScores(
+        boundary_error=_mean(off, inner),
+        within=_mean((off <= tolerance).double(), inner),
+        duration_error=_mean((counts - durations).abs().double(), symbol),
+        correct=_mean((away == 0).double(), both),
+        near=_mean((away <= 1).double(), both),
+        focus=_mean(weights.amax(-1).double(), real),
+        skips=1.0 - seen / symbols,
+        repeats=(visits - seen) / symbols,
+        early_stop=(last != symbols - 1).double(),
+        falls=_mean(falls.double(), real[:, 1:]),
+    )
+
+
+def along_path(
+    path: Int[Tensor, "batch frame"], symbols: int
+) -> Float[Tensor, "batch frame symbol"]:
+    """A path as weights: 1 at the symbol of each frame, nothing where it is -1."""
+    weights = torch.nn.functional.one_hot(path.clamp(min=0), symbols).float()
+    return weights * (path >= 0).unsqueeze(-1)
+
+
+@contextmanager
+def record_clocks(module: nn.Module) -> Iterator[list[tuple[Clock, Clock]]]:
+    """Collect the target's and the source's clock of each call of ``module`` inside the block.
+
+    Nothing is collected from what is no ``ClockAttention``.
+    """
+    found: list[tuple[Clock, Clock]] = []
+
+    def listen(called: nn.Module, args: tuple[Tensor, ...], named: dict[str, Any]) -> None:
+        assert isinstance(called, ClockAttention)
+        padding, blocked = named.get("query_padding_mask"), named.get("key_padding_mask")
+        masks = {"query_mask": real_keys(padding), "key_mask": real_keys(blocked)}
+        with torch.no_grad():
+            found.append(called.clocks(args[0], args[1], **masks))
+
+    if not isinstance(module, ClockAttention):
+        yield found
+        return
+    handle = module.register_forward_pre_hook(listen, with_kwargs=True)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def _mean(of: Tensor, where: Tensor) -> Tensor:
+    """Mean over the last axis where ``where`` holds; 0 where it never does."""
+    return (of * where).sum(-1) / where.sum(-1).clamp(min=1)

@@ -1,0 +1,129 @@
+"""Which attention aligns symbols with frames, at tempi and lengths it was not trained on?
+
+Made-up utterances whose true alignment is known; nothing to download.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..data.configs import SymbolsConfig
+from ..models.configs import CrossAttentionConfig, FrameTransformerConfig
+from ..training.configs import RunConfig, TrainingConfig
+from .experiment import Arm, Experiment
+
+PARALLEL = FrameTransformerConfig()
+AUTOREGRESSIVE = replace(PARALLEL, decoding="autoregressive")
+# Clocks and mixtures have no queries and keys: the decoder's feed-forward layers get what they
+# save.
+CLOCK_HIDDEN = 165
+MIXTURE_HIDDEN = 160
+
+
+def _timed(model: FrameTransformerConfig, mechanism: str) -> FrameTransformerConfig:
+    hidden = CLOCK_HIDDEN if mechanism == "clock" else MIXTURE_HIDDEN
+    return replace(model, attention=CrossAttentionConfig(mechanism=mechanism), hidden=hidden)
+
+
+def parallel_arms() -> tuple[Arm, ...]:
+    """All frames at once, their number given."""
+    return (
+        Arm("softmax", "softmax with sinusoidal positions, all frames at once"),
+        Arm(
+            "softmax-scaled",
+            "frames count their positions in symbols: the tempo is told",
+            control="softmax",
+            changes={"model.position": "scaled"},
+        ),
+        Arm(
+            "softmax-guided",
+            "the guided-attention loss draws weights to the diagonal",
+            control="softmax",
+            changes={"model.attention.guide": 1.0},
+        ),
+        Arm(
+            "mixture",
+            "Gaussian mixtures that move along the symbols",
+            control="softmax",
+            model=_timed(PARALLEL, "gaussian-mixture"),
+        ),
+        Arm(
+            "clock",
+            "normalized clocks, score frozen",
+            control="softmax",
+            model=_timed(PARALLEL, "clock"),
+        ),
+        Arm(
+            "clock-measure",
+            "a symbol weighs by the time it takes",
+            control="clock",
+            changes={"model.attention.measure": True},
+        ),
+        Arm(
+            "clock-density",
+            "the density of meeting",
+            control="clock",
+            changes={"model.attention.score": "density"},
+        ),
+        Arm(
+            "clock-interval",
+            "the probability of meeting inside a symbol",
+            control="clock",
+            changes={"model.attention.score": "interval"},
+        ),
+        Arm(
+            "clock-unplaced",
+            "no positions but the clocks",
+            control="clock",
+            changes={"model.position": "none"},
+        ),
+    )
+
+
+def autoregressive_arms() -> tuple[Arm, ...]:
+    """Frame by frame, each seeing those before it."""
+    return (
+        Arm(
+            "next-softmax",
+            "softmax with sinusoidal positions, frame by frame",
+            model=AUTOREGRESSIVE,
+        ),
+        Arm(
+            "next-mixture",
+            "Gaussian mixtures, frame by frame",
+            control="next-softmax",
+            model=_timed(AUTOREGRESSIVE, "gaussian-mixture"),
+        ),
+        Arm(
+            "next-clock",
+            "clocks that run on, score frozen",
+            control="next-softmax",
+            model=_timed(AUTOREGRESSIVE, "clock"),
+        ),
+        Arm(
+            "next-clock-interval",
+            "the probability of meeting inside a symbol",
+            control="next-clock",
+            changes={"model.attention.score": "interval"},
+        ),
+    )
+
+
+EXPERIMENT = Experiment(
+    name="align",
+    says="made-up symbols with durations to frames, 0.25M parameters; the true alignment is known",
+    base=RunConfig(
+        experiment="align",
+        model=PARALLEL,
+        data=SymbolsConfig(),
+        training=TrainingConfig(
+            steps=1000,
+            batch_size=8,
+            learning_rate=4e-3,
+            evaluate_every=100,
+            evaluation_windows=32,
+        ),
+    ),
+    arms=parallel_arms() + autoregressive_arms(),
+    unit="squared error per number of a frame",
+)

@@ -1,0 +1,95 @@
+"""Models from symbols to frames, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .fields import check_choice, check_least
+
+CROSS_MECHANISMS = ("softmax", "gaussian-mixture", "clock")
+
+
+@dataclass(frozen=True)
+class CrossAttentionConfig:
+    """How frames listen to symbols.
+
+    Args:
+        mechanism: softmax, gaussian-mixture or clock
+        score: where clocks meet, frozen, density or interval (clock)
+        measure: whether a symbol weighs by the time it takes (clock)
+        components: Gaussians per head (gaussian-mixture)
+        guide: weight of the guided-attention loss
+        scalars: starts of learned scalars by name, as in floor: 0.5 (others: the mechanism's own)
+        dropout: share of attention weights dropped in training
+    """
+
+    mechanism: str = "softmax"
+    score: str = "frozen"
+    measure: bool = False
+    components: int = 3
+    guide: float = 0.0
+    scalars: dict[str, float] = field(default_factory=dict)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("model.attention.mechanism", self.mechanism, CROSS_MECHANISMS)
+        check_choice("model.attention.score", self.score, ("frozen", "density", "interval"))
+        check_least("model.attention", self, {"components": 1, "guide": 0})
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"model.attention.dropout must be in [0, 1); it is {self.dropout}")
+
+
+@dataclass(frozen=True)
+class FrameTransformerConfig:
+    """Symbols to frames: an encoder, a decoder, and cross-attention to choose.
+
+    Args:
+        vocabulary: number of symbols
+        features: numbers per frame
+        encoder_layers: blocks over symbols
+        layers: blocks over frames, each with cross-attention
+        width: features per token
+        heads: heads of every attention
+        hidden: features inside the feed-forward layers of the decoder
+        encoder_hidden: the same of the encoder
+        decoding: parallel (the length is given) or autoregressive
+        position: added to symbols and frames, sinusoidal, scaled (frames counted in symbols), none
+        symbols_per_frame: how fast autoregressive clocks and mixtures start
+        attention: how frames listen to symbols
+        architecture: frames
+    """
+
+    vocabulary: int = 20
+    features: int = 20
+    encoder_layers: int = 2
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    hidden: int = 128
+    encoder_hidden: int = 128
+    decoding: str = "parallel"
+    position: str = "sinusoidal"
+    symbols_per_frame: float = 0.2
+    attention: CrossAttentionConfig = field(default_factory=CrossAttentionConfig)
+    architecture: str = "frames"
+
+    def __post_init__(self) -> None:
+        check_choice("model.architecture", self.architecture, ("frames",))
+        check_choice("model.decoding", self.decoding, ("parallel", "autoregressive"))
+        check_choice("model.position", self.position, ("sinusoidal", "scaled", "none"))
+        counts = ("vocabulary", "features", "encoder_layers", "layers", "width", "heads")
+        check_least("model", self, dict.fromkeys((*counts, "hidden", "encoder_hidden"), 1))
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                "model.width must be a multiple of twice model.heads (positions turn pairs "
+                f"of features in each head), but they are {self.width} and {self.heads}"
+            )
+        if not self.symbols_per_frame > 0:
+            raise ValueError(
+                f"model.symbols_per_frame must be above 0; it is {self.symbols_per_frame}"
+            )
+        if self.position == "scaled" and self.decoding == "autoregressive":
+            raise ValueError(
+                "model.position = scaled needs the number of frames, which autoregressive decoding "
+                "does not know; use sinusoidal"
+            )
