@@ -21,7 +21,7 @@ ARROWS = {
     "models": {"functional", "nn"},
     "data": set(),
     "experiments": {"data", "models", "training"},  # their configs alone, checked below
-    "training": {"data", "experiments", "models"},
+    "training": {"data", "diagnostics", "experiments", "functional", "models"},
     "diagnostics": {"functional", "nn"},
     "report": {"diagnostics", "functional", "training"},
     "checks": {"nn"},

@@ -25,8 +25,8 @@ def _timed(model: FrameTransformerConfig, mechanism: str) -> FrameTransformerCon
     return replace(model, attention=CrossAttentionConfig(mechanism=mechanism), hidden=hidden)
 
 
-def parallel_arms() -> tuple[Arm, ...]:
-    """All frames at once, their number given."""
+def baseline_arms() -> tuple[Arm, ...]:
+    """All frames at once, their number given: what clocks are compared with."""
     return (
         Arm("softmax", "softmax with sinusoidal positions, all frames at once"),
         Arm(
@@ -47,6 +47,12 @@ def parallel_arms() -> tuple[Arm, ...]:
             control="softmax",
             model=_timed(PARALLEL, "gaussian-mixture"),
         ),
+    )
+
+
+def clock_arms() -> tuple[Arm, ...]:
+    """All frames at once by normalized clocks, and one change to them each."""
+    return (
         Arm(
             "clock",
             "normalized clocks, score frozen",
@@ -124,6 +130,6 @@ EXPERIMENT = Experiment(
             evaluation_windows=32,
         ),
     ),
-    arms=parallel_arms() + autoregressive_arms(),
+    arms=baseline_arms() + clock_arms() + autoregressive_arms(),
     unit="squared error per number of a frame",
 )

@@ -130,8 +130,7 @@ def clock_lift(
     center, normalized = query_clock.center, key_clock.normalized
     if score == "density":
         own = nu * query_clock.spread + eps.square()
-        other = nu * key_clock.spread
-        pair = Meeting(center, key_clock.center, own, other)
+        pair = Meeting(center, key_clock.center, own, key_clock.spread, nu)
     else:
         both = 2.0 * query_clock.spread
         if normalized:

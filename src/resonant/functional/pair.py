@@ -97,24 +97,26 @@ class Gaussian(Pair):
 
 @dataclass(frozen=True)
 class Meeting(Pair):
-    """``log N(query_i - key_j; 0, query_variance_i + key_variance_j)`` but for a constant, in nats.
+    """``log N(query_i - key_j; 0, V)``, ``V = query_variance_i + diffusion key_spread_j``, in nats.
 
-    The density of two Gaussian variables meeting. Variances are in squares of the centers' unit;
-    that of the query must be above 0.
+    The density of two Gaussian variables meeting, but for a constant. ``diffusion`` (batch or 1,
+    head or 1, 1) scales what is known of keys for each query head. Variances are in squares of the
+    centers' unit; that of the query must be above 0.
     """
 
-    KEY = ("key", "key_variance")
-    QUERY = ("query", "query_variance")
-    CONSTANT = ("query_variance",)
+    KEY = ("key", "key_spread")
+    QUERY = ("query", "query_variance", "diffusion")
+    CONSTANT = ("query_variance", "diffusion")
 
     key: Float[Tensor, "#batch #key_head key"]
     query_variance: Float[Tensor, "#batch #head #query"]
-    key_variance: Float[Tensor, "#batch #key_head key"]
+    key_spread: Float[Tensor, "#batch #key_head key"]
+    diffusion: Float[Tensor, "#batch #head 1"]
 
     def logits(self, groups: int, dtype: torch.dtype) -> Tensor:
         distance = self._from_query(self.key, groups, dtype)
-        variance = self.query_variance.unsqueeze(-1) + _per_head(self.key_variance, groups)
-        variance = variance.to(dtype)
+        spread = _per_head(self.key_spread, groups) * self.diffusion.unsqueeze(-1)
+        variance = (self.query_variance.unsqueeze(-1) + spread).to(dtype)
         return -0.5 * (distance.square() / variance + variance.log())
 
 

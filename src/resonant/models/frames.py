@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -187,7 +187,8 @@ class FrameTransformer(nn.Module):
         made, looked = [], []
         x = self.start.expand(len(symbols), 1, -1)
         for step in range(most):
-            frame, last, weights = self._step(x, source, symbol_padding, caches, step)
+            options: dict[str, Any] = {"step": step, "symbol_padding": symbol_padding}
+            frame, last, weights = self._step(x, source, caches, **options)
             made.append(frame.masked_fill(done[:, None, None], 0.0))
             looked.append(weights)
             lengths = torch.where(last & ~done, step + 1, lengths)
@@ -202,9 +203,10 @@ class FrameTransformer(nn.Module):
         self,
         x: Tensor,
         source: Tensor,
-        symbol_padding: Tensor | None,
         caches: list[BlockCache],
+        *,
         step: int,
+        symbol_padding: Tensor | None,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """One frame, whether it is a row's last, and where it looked."""
         assert self.stop is not None

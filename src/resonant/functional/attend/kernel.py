@@ -87,7 +87,9 @@ def fold_pair(lift: Lift) -> Lift:
         groups = lift.groups
         lift = lift.with_key_side(
             {
-                name: x.repeat_interleave(groups, dim=1) if x.shape[1] > 1 else x
+                name: x.repeat_interleave(groups, dim=1)
+                if x.shape[1] > 1 or name in ("key", "value")
+                else x
                 for name, x in lift.key_side().items()
             }
         )
