@@ -88,8 +88,8 @@ def measure_alignment(
         correct=_mean((away == 0).double(), both),
         near=_mean((away <= 1).double(), both),
         focus=_mean(weights.amax(-1).double(), real),
-        skips=1.0 - seen / symbols,
-        repeats=(visits - seen) / symbols,
+        skips=1.0 - seen.double() / symbols,
+        repeats=(visits - seen).double() / symbols,
         early_stop=(last != symbols - 1).double(),
         falls=_mean(falls.double(), real[:, 1:]),
     )

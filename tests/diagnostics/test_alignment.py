@@ -1,0 +1,60 @@
+"""Scores of alignments worked out by hand."""
+
+import torch
+
+from resonant.diagnostics import along_path, measure_alignment, record_clocks
+from resonant.nn import ClockAttention
+
+
+def test_scores_of_a_path_by_hand() -> None:
+    """Symbols last 2, 3 and 1 frames; the path gives 3, 0 and 3, and goes back once."""
+    durations = torch.tensor([[2, 3, 1, 0]])
+    path = torch.tensor([[0, 0, 2, 0, 2, 2, -1, -1]])
+    scores = measure_alignment(along_path(path, 4), durations).means()
+    assert scores["boundary_error"] == (1 + 2) / 2  # 3 frames before the first boundary, 3 by 5
+    assert scores["within"] == 0.5
+    assert scores["duration_error"] == (1 + 3 + 2) / 3
+    assert scores["correct"] == 3 / 6
+    assert scores["near"] == 1.0
+    assert scores["focus"] == 1.0
+    assert scores["skips"] == 1 - 2 / 3
+    assert scores["repeats"] == 2 / 3  # 0 and 2 entered twice
+    assert scores["early_stop"] == 0.0
+    assert scores["falls"] == 1 / 5
+
+
+def test_a_true_path_has_no_error_whatever_the_padding() -> None:
+    durations = torch.tensor([[2, 3, 1], [4, 0, 0]])
+    path = torch.tensor([[0, 0, 1, 1, 1, 2], [0, 0, 0, 0, -1, -1]])
+    scores = measure_alignment(along_path(path, 3), durations)
+    for name in ("boundary_error", "duration_error", "skips", "repeats", "early_stop", "falls"):
+        assert getattr(scores, name).eq(0).all(), name
+    assert scores.correct.eq(1).all()
+    assert scores.within[0] == 1
+
+
+def test_lengths_of_their_own_and_early_stops() -> None:
+    """Decoded freely: eight frames where the truth has six, ending on the middle symbol."""
+    durations = torch.tensor([[2, 3, 1]])
+    path = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])
+    scores = measure_alignment(along_path(path, 3), durations, torch.tensor([8])).means()
+    assert scores["early_stop"] == 1.0
+    assert scores["boundary_error"] == (2 + 3) / 2
+    assert scores["skips"] == 1 - 2 / 3
+
+
+def test_clocks_are_recorded_as_they_ran() -> None:
+    module = ClockAttention(8, 2)
+    torch.nn.init.normal_(module.q_rate.weight)
+    frames, source = torch.randn(1, 12, 8), torch.randn(1, 5, 8)
+    padding = torch.zeros(1, 5, dtype=torch.bool)
+    padding[0, 4:] = True
+    with record_clocks(module) as found:
+        module(frames, source, key_padding_mask=padding)
+    module(frames, source)
+    ((target, of_source),) = found
+    assert target.end.shape == (1, 2, 12)
+    torch.testing.assert_close(of_source.end[..., 3:], torch.ones(1, 2, 2).double())
+    with record_clocks(torch.nn.Linear(2, 2)) as nothing:
+        pass
+    assert nothing == []
