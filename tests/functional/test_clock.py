@@ -197,7 +197,8 @@ def test_variances_and_the_meeting_are_those_of_noisy_clocks(normalized: bool) -
     for seed in range(2):
         torch.manual_seed(seed)
         halves = (rate / 2).repeat_interleave(2)
-        drawn = torch._standard_gamma((halves / nu).expand(draws, -1), generator=generator) * nu
+        shape = (halves / nu).expand(draws, -1)
+        drawn = torch._standard_gamma(shape, generator=generator) * nu  # type: ignore[attr-defined]
         path = drawn.cumsum(-1)
         middle = path[:, ::2]
         if normalized:  # a Brownian bridge: deviations from the mean, pinned at the end
@@ -236,9 +237,9 @@ def test_gradients_by_finite_differences(score: Score, normalized: bool) -> None
             continue
 
         def run(target: Tensor, source: Tensor, value: Tensor, nu: Tensor, eps: Tensor) -> Tensor:
-            clocks = clock(target, normalized=normalized), clock(source, normalized=normalized)
+            query, key = (clock(x, normalized=normalized) for x in (target, source))
             options: dict[str, Any] = {"score": score, "measure": measure, "path": path}  # noqa: B023
-            return clock_attention(*clocks, value, diffusion=nu, floor=eps, **options)
+            return clock_attention(query, key, value, diffusion=nu, floor=eps, **options)
 
         assert torch.autograd.gradcheck(run, inputs)
 
@@ -285,9 +286,8 @@ def test_padding_on_either_side_of_source_and_target_changes_nothing(
         order = slice(None, None, -1) if side == "left" else slice(None)
         return torch.cat(both[order], dim=2), torch.cat(masks[order], dim=1)
 
-    alone = clock_attention(
-        *(clock(x, normalized=normalized) for x in (target, source)), value, **options
-    )
+    query, key = (clock(x, normalized=normalized) for x in (target, source))
+    alone = clock_attention(query, key, value, **options)
     (long_source, real_source), (long_target, real_target) = padded(source, 5), padded(target, 40)
     key = clock(long_source, normalized=normalized, mask=real_source)
     query = clock(long_target, normalized=normalized, mask=real_target)
@@ -302,7 +302,7 @@ def drawn(
     generator = torch.Generator().manual_seed(seed)
     target, source = (torch.rand(1, 2, n, generator=generator) ** 2 + 0.05 for n in (queries, keys))
     value = torch.randn(1, 2, keys, 8, generator=generator).to(dtype)
-    numbers = {"diffusion": 1e-3 * spread**2, "floor": 0.5 * spread}
+    numbers: dict[str, Any] = {"diffusion": 1e-3 * spread**2, "floor": 0.5 * spread}
     return target * keys / queries, source, value, numbers
 
 
@@ -318,7 +318,7 @@ def test_the_block_lift_is_the_direct_form_at_10_000_by_2_000(
         inputs = [x.double().requires_grad_() for x in (target, source, value)]
         scalars = [torch.tensor([v]).double().requires_grad_() for v in numbers.values()]
         query, key = (clock(x, normalized=normalized) for x in inputs[:2])
-        named = dict(zip(numbers, scalars, strict=True))
+        named: dict[str, Any] = dict(zip(numbers, scalars, strict=True))
         output = clock_attention(query, key, inputs[2], path=path, **named)
         weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).double()
         gradients = torch.autograd.grad((output * weight).sum(), [*inputs, *scalars])
@@ -335,9 +335,9 @@ def test_the_budget_holds_at_any_length(normalized: bool, dtype: torch.dtype, sc
     shares = []
     for seed, (queries, keys) in enumerate(((3000, 700), (64, 64), (997, 2003), (401, 31))):
         target, source, value, numbers = drawn(queries, keys, seed, dtype, 1.3)
-        clocks = [clock(x, normalized=normalized) for x in (target, source)]
-        ours = clock_attention(*clocks, value, score=score, **numbers)
-        lift = clock_lift(*clocks, value.double(), score=score, **numbers)
+        query, key = (clock(x, normalized=normalized) for x in (target, source))
+        ours = clock_attention(query, key, value, score=score, **numbers)
+        lift = clock_lift(query, key, value.double(), score=score, **numbers)
         weights = attention_weights(lift)
         exact = weights @ value.double()
         assert lift.pair is not None

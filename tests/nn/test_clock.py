@@ -245,7 +245,7 @@ def test_off_values_are_off() -> None:
     _, weights = blind(frames, source, need_weights=True)
     torch.testing.assert_close(weights, torch.full_like(weights, 1 / 7))
     assert blind(frames, source)[0].isfinite().all()
-    still = {"query_rate": 0.0}
+    still: dict[str, Any] = {"query_rate": 0.0}
     for module in (
         ClockAttention(EMBED, HEADS, normalized=False, **still),
         MixtureAttention(EMBED, HEADS, **still),
@@ -308,9 +308,7 @@ def test_what_is_refused_says_why() -> None:
         ClockAttention(EMBED, HEADS, query_rate=-1.0)
     with pytest.raises(ValueError, match="batch_first=False is not supported"):
         MixtureAttention(EMBED, HEADS, batch_first=False)
-    with pytest.raises(
-        ValueError, match="components counts Gaussians, so it is at least 1; it is 0"
-    ):
+    with pytest.raises(ValueError, match=r"components counts Gaussians, so .* it is 0"):
         MixtureAttention(EMBED, HEADS, components=0)
     running = build("clock", running=True)
     with pytest.raises(ValueError, match=r"query_padding_mask must have shape .* = \(2, 9\)"):

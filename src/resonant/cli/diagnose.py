@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> int:
     from ..data.tokens import Tokenizer
     from ..diagnostics import record_phases
     from ..models.architectures import load_model
+    from ..report.grid import as_rich
     from ..report.phases import phase_table, write_phase_page
-    from ..report.table import as_rich
 
     tokenizer = Tokenizer.load(directory)
     text = _text(directory) if options.text is None else options.text

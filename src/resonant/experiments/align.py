@@ -117,7 +117,7 @@ def autoregressive_arms() -> tuple[Arm, ...]:
 
 EXPERIMENT = Experiment(
     name="align",
-    says="made-up symbols with durations to frames, 0.25M parameters; the true alignment is known",
+    says="made-up symbols with durations to frames, 0.20M parameters; the true alignment is known",
     base=RunConfig(
         experiment="align",
         model=PARALLEL,
@@ -132,4 +132,5 @@ EXPERIMENT = Experiment(
     ),
     arms=baseline_arms() + clock_arms() + autoregressive_arms(),
     unit="squared error per number of a frame",
+    token="frame",
 )

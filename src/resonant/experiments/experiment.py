@@ -34,7 +34,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Arms on one data set with one budget, losses in ``unit``.
+    """Arms on one data set with one budget, losses in ``unit``, lengths in ``token``.
 
     ``ceilings`` map an arm's name, or "*" for every arm, to the largest acceptable mean test loss;
     an experiment that misses one says that it failed.
@@ -47,6 +47,7 @@ class Experiment:
     seeds: int = 3
     ceilings: Mapping[str, float] = field(default_factory=dict)
     unit: str = "nats per token"
+    token: str = "token"
 
     def arm(self, name: str) -> Arm:
         """The arm called ``name``; ``UserError`` names the nearest if there is none."""

@@ -82,7 +82,7 @@ def clock(
     ``start`` is the sum of the rates of earlier tokens, for a clock that runs on (``total`` of the
     clock so far). Sums are float64.
 
-    Raises ``ValueError`` for a normalized clock with a ``start``.
+    Raises ``ValueError`` for a normalized clock with a ``start``, and a mask that does not fit.
 
     Source: arXiv 2509.14678, the clocks. Differs: tokens stand at their middles, so that a token
     cut in two keeps its place.
@@ -93,6 +93,11 @@ def clock(
         )
     wide = rate.double()
     if mask is not None:
+        if mask.shape != (rate.shape[0], rate.shape[2]):
+            raise ValueError(
+                f"mask must have shape (batch, token) = {(rate.shape[0], rate.shape[2])}, but it "
+                f"is {tuple(mask.shape)}"
+            )
         wide = wide.masked_fill(~mask.unsqueeze(1), 0.0)
     end = wide.cumsum(-1)
     if start is not None:

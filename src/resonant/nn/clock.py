@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..functional.clock import DIFFUSION, FLOOR, SCORES, Clock, Score, clock, clock_lift
-from ..functional.mask import as_bias, from_blocked, real_keys
+from ..functional.mask import as_bias, from_blocked
 from .cache import CrossCache
 from .core import AttentionCore
 from .energy import EnergyGate
@@ -167,7 +167,7 @@ class ClockAttention(TimedAttention):
 
     def _source(self, key: Tensor, value: Tensor, padding: Tensor | None) -> dict[str, Tensor]:
         """What belongs to the source: its clock and the heads' values."""
-        source = self._clock(self.k_rate, key, real_keys(padding))
+        source = self._clock(self.k_rate, key, self._real_source(padding, key))
         side = {"start": source.start, "rate": source.rate, "total": source.total}
         if source.mask is not None:
             side["mask"] = source.mask

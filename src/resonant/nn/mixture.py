@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..functional.alignment import mixture_lift
-from ..functional.mask import real_keys
 from .cache import CrossCache
 from .core import AttentionCore
 from .timed import TimedAttention, at_least_float32, inverse_softplus
@@ -94,7 +93,7 @@ class MixtureAttention(TimedAttention):
             cache.check(key)
             key_padding_mask = cache.source.get("padding")
         heads = self._values(value) if cache is None else cache.source["value"]
-        mask = real_keys(key_padding_mask)
+        mask = self._real_source(key_padding_mask, key)
         mean, width, share = self._mixture(query, real, mask, cache)
         lift = mixture_lift(mean, width, heads, mask, direct=True)
         options: dict[str, Any] = {"is_causal": is_causal, "need_weights": need_weights}

@@ -59,14 +59,11 @@ class TimedAttention(AttentionCore):
     def _real_queries(self, given: Tensor | None, query: Tensor) -> Tensor | None:
         """(batch, query) True = real, from the argument or ``padded_queries``."""
         blocked = self.query_padding if given is None else given
-        if blocked is None:
-            return None
-        if blocked.shape != query.shape[:2]:
-            raise ValueError(
-                f"query_padding_mask must have shape (batch, query) = {tuple(query.shape[:2])}, "
-                f"but it is {tuple(blocked.shape)}"
-            )
-        return real_keys(blocked)
+        return _real("query_padding_mask", blocked, query)
+
+    def _real_source(self, padding: Tensor | None, key: Tensor) -> Tensor | None:
+        """(batch, key) True = real."""
+        return _real("key_padding_mask", padding, key)
 
     def _values(self, value: Tensor) -> Tensor:
         return self.v_proj(value).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -90,6 +87,15 @@ class TimedAttention(AttentionCore):
                 "attn_mask cannot be used with a cache, whose frames it does not know; use "
                 "key_padding_mask"
             )
+
+
+def _real(name: str, blocked: Tensor | None, of: Tensor) -> Tensor | None:
+    if blocked is not None and blocked.shape != of.shape[:2]:
+        raise ValueError(
+            f"{name} must have shape (batch, sequence) = {tuple(of.shape[:2])}, but it is "
+            f"{tuple(blocked.shape)}"
+        )
+    return real_keys(blocked)
 
 
 @contextmanager

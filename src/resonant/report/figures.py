@@ -37,7 +37,7 @@ def learning_curves(results: Results) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 4.2))
         for index, arm in enumerate(results.arms):
-            line = _line(index)
+            line = line_style(index)
             steps = [row["step"] for row in arm.curves[0]]
             losses = [[row["valid_loss"] for row in curve] for curve in arm.curves]
             by_step = list(zip(*losses, strict=True))
@@ -46,8 +46,8 @@ def learning_curves(results: Results) -> str:
             lows, highs = [min(x) for x in by_step], [max(x) for x in by_step]
             axes.fill_between(steps, lows, highs, color=line["color"], alpha=0.18, linewidth=0)
         axes.set_xlabel("optimiser steps")
-        axes.set_ylabel("validation loss (nats per token)")
-        _legend(axes, len(results.arms))
+        axes.set_ylabel(f"validation loss ({results.unit})")
+        legend(axes, len(results.arms))
         return as_svg(figure)
 
 
@@ -73,7 +73,7 @@ def differences(results: Results) -> str:
         axes.set_yticks(range(len(compared)), names)
         axes.set_ylim(-0.6, len(compared) - 0.4)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_xlabel("difference of test loss (nats per token): left of the line is better")
+        axes.set_xlabel(f"difference of test loss: left is better\n({results.unit})")
         return as_svg(figure)
 
 
@@ -85,7 +85,7 @@ def rates(results: Results) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 3.8))
         for index, arm in enumerate(results.arms):
-            losses, line = sweep.losses[arm.name], _line(index)
+            losses, line = sweep.losses[arm.name], line_style(index)
             tried = [rate for rate in sweep.rates if math.isfinite(losses[rate])]
             axes.plot(tried, [losses[r] for r in tried], marker=".", label=arm.name, **line)
             best = sweep.best(arm.name)
@@ -94,18 +94,19 @@ def rates(results: Results) -> str:
         axes.set_xticks(sweep.rates, [f"{rate:g}" for rate in sweep.rates])
         axes.minorticks_off()
         axes.set_xlabel("peak learning rate")
-        axes.set_ylabel("validation loss (nats per token)")
-        _legend(axes, len(results.arms))
+        axes.set_ylabel(f"validation loss ({results.unit})")
+        legend(axes, len(results.arms))
         return as_svg(figure)
 
 
-def _line(index: int) -> dict[str, Any]:
+def line_style(index: int) -> dict[str, Any]:
     """How the line of an arm looks; dashed where there are more arms than colours."""
     dashes = DASHES[index // len(PALETTE) % len(DASHES)]
     return {"color": PALETTE[index % len(PALETTE)], "linestyle": dashes, "linewidth": 1.8}
 
 
-def _legend(axes: Any, arms: int) -> None:
+def legend(axes: Any, arms: int) -> None:
+    """A legend that hides no line."""
     many = arms > len(PALETTE)  # would hide the lines
     beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if many else {}
     axes.legend(frameon=False, **beside)

@@ -9,9 +9,12 @@ from typing import Any
 import jinja2
 
 from ..files import write_atomically
+from .alignment import alignment_tables
+from .alignment_figures import clock_curves, matrices, tempo_curves
 from .figures import differences, learning_curves, rates
+from .grid import LEFT
 from .results import Results, missed_ceilings
-from .table import LEFT, cost, quality, sweep, title
+from .table import cost, quality, sweep, title
 
 
 def render(template: str, **values: Any) -> str:
@@ -37,6 +40,10 @@ def write_report(results: Results, directory: Path) -> Path:
         rates=rates(results),
         curves=learning_curves(results),
         differences=differences(results),
+        alignment=alignment_tables(results),
+        tempi=tempo_curves(results),
+        matrices=matrices(results, directory),
+        clocks=clock_curves(results, directory),
         directory=str(directory),
     )
     path = directory / "report.html"

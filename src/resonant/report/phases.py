@@ -16,8 +16,8 @@ from ..diagnostics import PhaseRecord
 from ..files import write_atomically
 from ..functional.manifold import Circle
 from .figures import INK, PALETTE, STYLE, as_svg
+from .grid import Grid
 from .page import render
-from .table import Grid
 
 SHOWN_TOKENS = 60  # more would not be legible
 CHOSEN_TOKENS = 6

@@ -16,7 +16,7 @@ from ..training.sweep import Sweep, read_sweep
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm over its seeds. Losses in nats per token; ``difference`` is to ``control``."""
+    """One arm over its seeds. ``difference`` is that of the test loss to ``control``."""
 
     name: str
     says: str
@@ -38,7 +38,7 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Results:
-    """A whole comparison."""
+    """A whole comparison: losses in ``unit``, lengths in ``token``."""
 
     experiment: str
     says: str
@@ -46,6 +46,8 @@ class Results:
     arms: list[ArmResult]
     ceilings: dict[str, float]
     sweep: Sweep | None
+    unit: str = "nats per token"
+    token: str = "token"
 
     @property
     def seeds(self) -> int:
@@ -95,6 +97,8 @@ def gather(directory: Path) -> Results:
         arms,
         comparison["ceilings"],
         _sweep_of(arms, directory),
+        comparison.get("unit", "nats per token"),
+        comparison.get("token", "token"),
     )
 
 
@@ -105,7 +109,7 @@ def missed_ceilings(results: Results) -> list[str]:
         ceiling = results.ceilings.get(arm.name, results.ceilings.get("*"))
         if ceiling is not None and not arm.mean("test_loss") < ceiling:
             missed.append(
-                f"{arm.name} ends at {arm.mean('test_loss'):.3f} nats per token, "
+                f"{arm.name} ends at {arm.mean('test_loss'):.3f} {results.unit}, "
                 f"not below {ceiling}"
             )
     return missed

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 
 from ..training.statistics import Difference
+from .alignment import alignment_tables
+from .grid import Grid, as_rich
 from .results import ArmResult, Results
-
-LEFT = frozenset({"arm", "control", "verdict", "note", "phases"})
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table: its columns, a row an arm, and how to read it."""
-
-    columns: tuple[str, ...]
-    rows: list[list[str]]
-    legend: str
 
 
 def quality(results: Results) -> Grid:
@@ -44,7 +33,7 @@ def quality(results: Results) -> Grid:
             ]
             for arm in results.arms
         ],
-        "Losses in nats per token. Differences are arm minus control, paired by seed, on the test "
+        f"Losses in {results.unit}. Differences are arm minus control, paired by seed, on the test "
         "split, with their 95 % interval: negative is better. Smallest detectable: the true "
         "difference that these seeds would have shown in 80 % of repetitions.",
     )
@@ -56,15 +45,15 @@ def cost(results: Results) -> Grid:
         (
             "arm",
             "parameters (attention)",
-            "tokens",
+            f"{results.token}s",
             "learning rate",
-            "kFLOPs/token",
-            "tokens/s",
+            f"kFLOPs/{results.token}",
+            f"{results.token}s/s",
             "peak MB",
         ),
         [_cost_row(arm) for arm in results.arms],
         "FLOPs are counted for forward and backward, as if the fused kernel skipped nothing. "
-        "Tokens per second and peak memory of a training step on one thread, measured apart from "
+        "Speed and peak memory of a training step on one thread, measured apart from "
         "the training, arms taking turns." + _unequal(results),
     )
 
@@ -94,7 +83,7 @@ def sweep(results: Results) -> Grid | None:
     return Grid(
         ("arm", *(f"lr {rate:g}" for rate in swept.rates), "note"),
         rows,
-        f"Validation loss in nats per token by peak learning rate, seed {swept.seed} alone; * "
+        f"Validation loss in {results.unit} by peak learning rate, seed {swept.seed} alone; * "
         "marks each arm's best, at which all seeds were trained. At the edge: the best rate is the "
         "smallest or largest tried, so a better one may lie beyond.",
     )
@@ -136,20 +125,10 @@ def print_table(results: Results, console: Console) -> None:
     """Print both tables; outside a terminal they are as wide as they need to be."""
     if not console.is_terminal:
         console = Console(file=console.file, width=140)
-    grids = ((title(results), quality(results)), (None, cost(results)), (None, sweep(results)))
+    grids = [(title(results), quality(results)), (None, cost(results)), (None, sweep(results))]
+    grids += [(heading, grid) for heading, grid in alignment_tables(results).items()]
     for heading, grid in grids:
         if grid is None:
             continue
         console.print(as_rich(grid, heading))
         console.print(grid.legend, highlight=False)
-
-
-def as_rich(grid: Grid, heading: str | None = None) -> Table:
-    """A grid as a table for the terminal."""
-    table = Table(title=heading, title_justify="left")
-    for column in grid.columns:
-        side = "left" if column in LEFT else "right"
-        table.add_column(column, justify=side, no_wrap=True)
-    for row in grid.rows:
-        table.add_row(*row)
-    return table

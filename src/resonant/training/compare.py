@@ -218,6 +218,7 @@ def prepare(plan: Plan) -> None:
         "says": plan.experiment.says,
         "data": plan.data,
         "unit": plan.experiment.unit,
+        "token": plan.experiment.token,
         "arms": [_described(plan, arm) for arm in plan.arms],
         "runs": [config.name for config in plan.runs],
         "ceilings": plan.ceilings,
@@ -234,6 +235,7 @@ def _described(plan: Plan, arm: Arm) -> dict[str, Any]:
     if arm.model is not None:
         shape = ["architecture", "layers", "width", "heads", "hidden"]
         control = plan.experiment.model(plan.experiment.arm(arm.control or arm.name))
+        control = control or plan.experiment.base.model
         if isinstance(control, type(arm.model)) and control != arm.model:
             old, new = dataclasses.asdict(control), dataclasses.asdict(arm.model)
             shape = [name for name, *_ in differences(old, new)]

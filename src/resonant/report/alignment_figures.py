@@ -1,0 +1,132 @@
+"""Pictures of alignment: where frames look, how clocks run, error against tempo."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ..training.frames import SHOWN, TEMPI
+from .alignment import BOUNDARY, aligned
+from .figures import INK, PALETTE, STYLE, as_svg, legend, line_style
+from .results import ArmResult, Results
+
+TRUTH = "#ee6677"
+
+
+def tempo_curves(results: Results) -> str:
+    """Boundary error against tempo: mean over seeds, a band from the least to the greatest."""
+    arms = aligned(results)
+    if not arms:
+        return ""
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.8, 4.4))
+        for index, arm in enumerate(arms):
+            losses = [arm.losses(f"{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
+            line = line_style(index)
+            means = [statistics.fmean(each) for each in losses]
+            axes.plot(TEMPI, means, label=arm.name, marker=".", **line)
+            ends = [min(x) for x in losses], [max(x) for x in losses]
+            axes.fill_between(TEMPI, *ends, color=line["color"], alpha=0.18, linewidth=0)
+        known = [arms[0].mean(f"floor_{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
+        axes.plot(TEMPI, known, color=INK, linewidth=0.9, linestyle=":", label="durations known")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(TEMPI, [f"{tempo:g}" for tempo in TEMPI])
+        ticks = [0.5, 1, 2, 5, 10, 20, 50]
+        low, high = axes.get_ylim()
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("tempo (training: 1)")
+        axes.set_ylabel("boundary error (frames)")
+        legend(axes, len(arms) + 1)
+        return as_svg(figure)
+
+
+def matrices(results: Results, directory: Path) -> str:
+    """Weights of one utterance, a row an arm, a column a tempo, the true alignment drawn over."""
+    pictures = _pictures(results, directory)
+    if not pictures:
+        return ""
+    with mpl.rc_context(STYLE):
+        size = (3.2 * len(SHOWN), 1.75 * len(pictures) + 0.4)
+        figure, grid = plt.subplots(len(pictures), len(SHOWN), figsize=size, squeeze=False)
+        for row, (arm, kept) in zip(grid, pictures.items(), strict=True):
+            for axes, tempo in zip(row, SHOWN, strict=True):
+                _matrix(axes, kept[f"weights@{tempo:g}"], kept[f"durations@{tempo:g}"])
+            row[0].set_ylabel(f"{arm}\nsymbol", fontsize=9)
+        for axes, tempo in zip(grid[0], SHOWN, strict=True):
+            axes.set_title(f"tempo {tempo:g}", fontsize=10)
+        for axes in grid[-1]:
+            axes.set_xlabel("frame", fontsize=9)
+        return as_svg(figure)
+
+
+def _matrix(axes: Any, weights: np.ndarray, durations: np.ndarray) -> None:
+    """Weights (frame, symbol) between two stairs: the true symbol's lower and upper edge."""
+    look: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
+    axes.imshow(weights.T.astype(np.float32), cmap="viridis", vmin=0.0, vmax=1.0, **look)
+    edges = np.concatenate([[0], durations.cumsum()]) - 0.5
+    for edge in (-0.5, 0.5):
+        height = np.arange(len(durations)) + edge
+        axes.stairs(height, edges, baseline=None, color=TRUTH, linewidth=1.2)
+    axes.set_xlim(-0.5, len(weights) - 0.5)
+    axes.set_ylim(-0.5, len(durations) - 0.5)
+    axes.tick_params(length=2, labelsize=8)
+
+
+def clock_curves(results: Results, directory: Path) -> str:
+    """The target's clock over frames, and the source's at the true ends of its symbols."""
+    clocks = {
+        arm: kept
+        for arm, kept in _pictures(results, directory).items()
+        if f"target@{SHOWN[0]:g}" in kept
+    }
+    if not clocks:
+        return ""
+    columns = min(3, len(clocks))
+    lines = -(-len(clocks) // columns)
+    with mpl.rc_context(STYLE):
+        size = (3.2 * columns, 2.5 * lines + 0.5)
+        figure, grid = plt.subplots(lines, columns, figsize=size, squeeze=False)
+        for axes in grid.flat:
+            axes.set_visible(False)
+        for axes, (arm, kept) in zip(grid.flat, clocks.items(), strict=False):
+            axes.set_visible(True)
+            _one_clock(axes, kept)
+            axes.set_title(arm, fontsize=10)
+            axes.set_xlabel("frame", fontsize=9)
+            axes.tick_params(labelsize=8)
+        grid[0, 0].set_ylabel("clock time", fontsize=9)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, ncols=len(labels), loc="lower center")
+        return as_svg(figure, bottom=0.1 / lines)
+
+
+def _one_clock(axes: Any, kept: Mapping[str, np.ndarray]) -> None:
+    for tempo, colour in zip(SHOWN, PALETTE, strict=False):
+        target, source = kept[f"target@{tempo:g}"], kept[f"source@{tempo:g}"]
+        ends = kept[f"durations@{tempo:g}"].cumsum()
+        axes.plot(np.arange(1, len(target) + 1), target, color=colour, label=f"tempo {tempo:g}")
+        axes.plot(ends, source, ".", color=colour, markersize=5)
+
+
+def _pictures(results: Results, directory: Path) -> dict[str, dict[str, np.ndarray]]:
+    """What the first seed of each arm kept for pictures, by arm."""
+    found = {}
+    for arm in aligned(results):
+        path = directory / _folder(arm) / "alignment.npz"
+        if path.is_file():
+            with np.load(path) as kept:
+                found[arm.name] = dict(kept)
+    return found
+
+
+def _folder(arm: ArmResult) -> str:
+    return f"{arm.name}-seed{arm.runs[0]['seed']}"

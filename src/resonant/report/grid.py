@@ -1,0 +1,29 @@
+"""Tables for the terminal and the page alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+LEFT = frozenset({"arm", "control", "verdict", "note", "phases"})
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: its columns, a row an arm, and how to read it."""
+
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    legend: str
+
+
+def as_rich(grid: Grid, heading: str | None = None) -> Table:
+    """A grid as a table for the terminal."""
+    table = Table(title=heading, title_justify="left")
+    for column in grid.columns:
+        side = "left" if column in LEFT else "right"
+        table.add_column(column, justify=side, no_wrap=True)
+    for row in grid.rows:
+        table.add_row(*row)
+    return table
