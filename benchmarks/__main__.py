@@ -47,6 +47,14 @@ TIME_ROWS = (
         0.333,
         0.2,
     ),
+    Row(
+        "clocks over their materialized form, T4096",
+        "clocks-4096",
+        "clocks-4096-materialized",
+        0.333,
+        0.05,
+    ),
+    Row("clocks: T16384 over T4096", "clocks-16384", "clocks-4096", 4.8, 4.1),
     Row("phase model over transformer, a step, 0.36M", "phases-0.36M", "matched-0.36M", 1.5, 1.2),
     Row("phase model over transformer, a step, 0.8M", "phases-0.8M", "matched-0.8M", 1.5, 1.2),
     Row("Krause over fused causal SDPA, B4 T1024", "krause-1024", "sdpa-1024", 1.5, 1.15),
@@ -64,6 +72,14 @@ TIME_ROWS = (
     Row("language model step over plain PyTorch, 0.8M", "model", "plain-model", 1.15, 1.0),
 )
 MEMORY_ROWS = (
+    Row(
+        "clocks over their materialized form, T4096",
+        "clocks-4096",
+        "clocks-4096-materialized",
+        0.1,
+        0.1,
+        memory=True,
+    ),
     Row(
         "Kuramoto over its materialized form, T4096",
         "kuramoto-4096",

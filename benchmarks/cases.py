@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ import resonant
 from resonant.functional import (
     Causal,
     attend,
+    clock,
+    clock_attention,
     coupling_lift,
     energy_gate,
     gaussian_locality,
@@ -21,6 +24,7 @@ from resonant.functional import (
     softmax_lift,
 )
 from resonant.functional.attend import Path
+from resonant.functional.clock import DIFFUSION, FLOOR
 from resonant.models.configs import AttentionConfig, preset
 
 from .plain_model import PlainModel
@@ -113,6 +117,21 @@ def locality(batch: int, length: int) -> Step:
     return step
 
 
+def clocks(length: int, path: Path | None = None) -> Step:
+    """Normalized clocks, as many frames as tokens, at the spread they start with."""
+    torch.manual_seed(0)
+    rates = [(torch.rand(1, 8, length) + 0.5).requires_grad_() for _ in range(2)]
+    value = torch.randn(1, 8, length, 64, requires_grad=True)
+    scalars = [torch.full((8,), start, requires_grad=True) for start in (DIFFUSION, FLOOR)]
+
+    def step() -> None:
+        query, key = (clock(rate) for rate in rates)
+        options: dict[str, Any] = {"diffusion": scalars[0], "floor": scalars[1]}
+        clock_attention(query, key, value, path=path or "auto", **options).sum().backward()
+
+    return step
+
+
 def decode(context: int) -> Step:
     """Sixteen tokens, one by one, of a windowed language model after ``context`` tokens."""
     torch.manual_seed(0)
@@ -181,6 +200,9 @@ CASES: dict[str, Callable[[], Step]] = {
     "gate-4096": partial(gate, 1, 4096),
     "gate-4096-materialized": partial(gate, 1, 4096, path="materialized"),
     "locality-1024": partial(locality, 4, 1024),
+    "clocks-4096": partial(clocks, 4096),
+    "clocks-16384": partial(clocks, 16384),
+    "clocks-4096-materialized": partial(clocks, 4096, path="materialized"),
     "kuramoto-1024": partial(kuramoto, 4, 1024),
     "kuramoto-4096": partial(kuramoto, 1, 4096),
     "kuramoto-4096-materialized": partial(kuramoto, 1, 4096, path="materialized"),

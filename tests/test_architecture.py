@@ -96,6 +96,8 @@ def test_the_public_surface() -> None:
         "Scalar",
         "attend",
         "attention_weights",
+        "clock",
+        "clock_attention",
         "energy_gate",
         "energy_log_gate",
         "functional",

@@ -9,7 +9,7 @@ from resonant.functional.mechanism import _MECHANISMS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = [README, (ROOT / "docs" / "kuramoto.md").read_text()]
+PAGES = [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in ("kuramoto", "clocks"))]
 BLOCKS = [b for page in PAGES for b in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)]
 
 
@@ -24,7 +24,7 @@ def test_code_runs(code: str) -> None:
 
 
 def test_there_is_code() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 def test_links_and_commands_exist() -> None:

@@ -1,4 +1,4 @@
-"""Attention that synchronises, at the speed of fused SDPA: Krause, Kuramoto, energy gates.
+"""Attention that synchronises, at the speed of fused SDPA: Krause, Kuramoto, clocks, gates.
 
 The names below are the public surface; they load on first use, so that the command line answers
 without torch.
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         Scalar,
         attend,
         attention_weights,
+        clock,
+        clock_attention,
         energy_gate,
         energy_log_gate,
         gaussian_locality,
@@ -44,6 +46,8 @@ _HOME = {
     "Scalar": "functional",
     "attend": "functional",
     "attention_weights": "functional",
+    "clock": "functional",
+    "clock_attention": "functional",
     "energy_gate": "functional",
     "energy_log_gate": "functional",
     "functional": "",
@@ -72,6 +76,8 @@ __all__ = [
     "Scalar",
     "attend",
     "attention_weights",
+    "clock",
+    "clock_attention",
     "energy_gate",
     "energy_log_gate",
     "functional",

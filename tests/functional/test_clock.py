@@ -159,6 +159,25 @@ def test_the_theorem_needs_its_conditions() -> None:
     assert ((weights * torch.arange(200)).sum(-1).diff() < -1).any()
 
 
+def test_the_condition_on_noise_is_enough_for_unequal_rates() -> None:
+    """Where docs/clocks.md has no proof: the mixed derivative of the density, on a grid."""
+    time = torch.linspace(0.001, 0.999, 61, dtype=torch.float64)
+    floor = torch.tensor([0.0, 1e-3, 0.1, 0.5, 1.0, 2.0, math.sqrt(8.0), 5.0], dtype=torch.float64)
+    eps, x, c = torch.meshgrid(floor, time, time, indexing="ij")
+    d = x - c
+
+    def least(a: float, b: float) -> float:
+        """Of the mixed derivative times 2 V^3."""
+        v = a * x * (1 - x) + b * c * (1 - c) + eps**2
+        p = (a + b) * x * (1 - x) + b * d**2 + eps**2
+        q = (a + b) * c * (1 - c) + a * d**2 + eps**2
+        return (2 * p * q + v * a * b * (1 - 2 * x) * (1 - 2 * c)).min().item()
+
+    for a, b in itertools.product((0.0, 0.01, 0.3, 1.0, 3.0, 5.0, 7.0, 7.9, 8.0), repeat=2):
+        assert least(a, b) >= -1e-9, (a, b)
+    assert least(8.5, 8.5) < -1e-3
+
+
 @pytest.mark.parametrize(("normalized", "score", "measure"), KINDS)
 def test_a_frame_held_for_longer_looks_where_it_looked(
     normalized: bool, score: Score, measure: bool

@@ -44,9 +44,13 @@ def run(model: FrameTransformer, batch: Utterances, **options: Any) -> Any:
 def row_alone(batch: Utterances, row: int) -> Utterances:
     symbols = int((batch.durations[row] > 0).sum())
     frames = int(batch.durations[row].sum())
-    cut = (batch.symbols, batch.durations, batch.expected)
-    short = (x[row : row + 1, :symbols] for x in cut)
-    return Utterances(*short, batch.frames[row : row + 1, :frames])
+    of = slice(row, row + 1)
+    return Utterances(
+        batch.symbols[of, :symbols],
+        batch.durations[of, :symbols],
+        batch.expected[of, :symbols],
+        batch.frames[of, :frames],
+    )
 
 
 @pytest.mark.parametrize("name", CROSS)
@@ -108,7 +112,7 @@ def test_clocks_stop_by_themselves_and_a_cap_is_no_stop() -> None:
     for block in model.blocks:
         nn.init.zeros_(block.cross.q_rate.weight)  # type: ignore[union-attr]
         nn.init.zeros_(block.cross.k_rate.weight)  # type: ignore[union-attr]
-    masks = {"symbol_padding": BATCH.symbol_padding}
+    masks: dict[str, Any] = {"symbol_padding": BATCH.symbol_padding}
     symbols = (~BATCH.symbol_padding).sum(1)
     made = model.decode(BATCH.symbols, **masks, most=100)
     assert made.stopped.all()

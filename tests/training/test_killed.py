@@ -9,7 +9,8 @@ from resonant.files import FAULT_POINTS
 
 from .running import compare, quality, write_text
 
-OF_SWEEPS = {"sweep-half", "run-adopted"}  # see test_sweep
+# See test_sweep and test_align.
+ELSEWHERE = {"sweep-half", "run-adopted", "alignment-half"}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_there_are_a_dozen_points() -> None:
     assert len(set(FAULT_POINTS)) >= 12
 
 
-@pytest.mark.parametrize("point", sorted(set(FAULT_POINTS) - OF_SWEEPS))
+@pytest.mark.parametrize("point", sorted(set(FAULT_POINTS) - ELSEWHERE))
 def test_killed_and_started_again(
     point: str, text: Path, uninterrupted: dict[str, object], tmp_path: Path
 ) -> None:
