@@ -8,8 +8,10 @@ import torch
 import resonant
 from resonant.functional import Causal, SpecialOrthogonal, Sphere, Unitary
 from resonant.nn import (
+    ClockAttention,
     EnergyGate,
     KrauseAttention,
+    MixtureAttention,
     RelativeMorletPosition,
     RotaryPosition,
     attention,
@@ -72,6 +74,33 @@ def compiled(cases: list, backend: str = "aot_eager") -> None:
         torch.testing.assert_close(fast(tokens), model(tokens), atol=1e-4, rtol=1e-4)
 
 
+def compiled_clocks(backend: str = "aot_eager") -> None:
+    """Cross-attention that keeps time: full graphs with two lengths and two paddings."""
+    modules = [
+        *(ClockAttention(16, 4, score=score) for score in ("frozen", "density", "interval")),
+        ClockAttention(16, 4, normalized=False, measure=True, num_key_value_heads=2),
+        MixtureAttention(16, 4),
+    ]
+    query_padding = torch.arange(12) >= torch.tensor([[12], [9]])
+    key_padding = torch.arange(7) >= torch.tensor([[5], [7]])
+    masks = {"query_padding_mask": query_padding, "key_padding_mask": key_padding}
+    frames, source = torch.randn(2, 12, 16), torch.randn(2, 7, 16)
+    for module in modules:
+        torch._dynamo.reset()
+        fast = torch.compile(module, fullgraph=True, backend=backend)
+        for named in ({}, masks):
+            eager, output = (each(frames, source, **named)[0] for each in (module, fast))
+            torch.testing.assert_close(output, eager)
+            gradients = [
+                torch.autograd.grad(x.square().sum(), list(module.parameters()))
+                for x in (eager, output)
+            ]
+            torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+        program = torch.export.export(module.eval(), (), {"query": frames, "key": source})
+        exported_output = program.module()(query=frames, key=source)[0]
+        torch.testing.assert_close(exported_output, module(frames, source)[0])
+
+
 def compiled_training(backend: str) -> None:
     """Gradients of a training step equal the eager ones although the step moves the origin."""
     for options in ({}, {"neighborhood": Causal(4), "top_k": 2}):
@@ -122,6 +151,7 @@ if __name__ == "__main__":
     {
         "some": lambda: compiled([CASES[i] for i in SOME]),
         "all": lambda: compiled(CASES),
+        "clocks": compiled_clocks,
         "training": lambda: compiled_training("aot_eager"),
         "export": exported,
         "inductor": inductor,

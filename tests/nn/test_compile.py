@@ -17,7 +17,7 @@ def run(what: str) -> None:
     assert finished.stdout.strip().endswith("done")
 
 
-@pytest.mark.parametrize("what", ["some", "training", "export"])
+@pytest.mark.parametrize("what", ["some", "clocks", "training", "export"])
 def test_full_graph(what: str) -> None:
     run(what)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -112,7 +113,11 @@ class ClockAttention(TimedAttention):
     def _clock(
         self, rate: nn.Linear, x: Tensor, mask: Tensor | None, start: Tensor | None = None
     ) -> Clock:
-        rates = F.softplus(at_least_float32(rate(x))).transpose(1, 2)
+        if torch.compiler.is_compiling():
+            # Compiled backward passes mistake the strides of what is transposed after softplus.
+            rates = F.softplus(at_least_float32(rate(x)).transpose(1, 2).contiguous())
+        else:
+            rates = F.softplus(at_least_float32(rate(x))).transpose(1, 2)
         return clock(rates, normalized=self.normalized, mask=mask, start=start)
 
     def forward(
