@@ -192,3 +192,16 @@ def test_help_answers_within_a_second_without_torch() -> None:
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "--training.steps" in finished.stdout
     assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("command", ["sample", "diagnose", "check"])
+def test_a_model_of_frames_is_no_model_of_text(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from resonant.models.configs import FrameTransformerConfig
+    from resonant.models.frames import FrameTransformer
+
+    FrameTransformer(FrameTransformerConfig(width=16, heads=2)).save_pretrained(tmp_path)
+    assert main([command, str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "holds a model from symbols to frames, which takes and makes no text" in said

@@ -30,9 +30,10 @@ def main(arguments: list[str]) -> int:
     from ..report.phases import phase_table, write_phase_page
 
     tokenizer = Tokenizer.load(directory)
-    text = _text(directory) if options.text is None else options.text
     try:
-        model, ids = load_model(directory), tokenizer.encode(text).tolist()
+        model = load_model(directory)
+        text = _text(directory) if options.text is None else options.text
+        ids = tokenizer.encode(text).tolist()
         if not 2 <= len(ids) <= MOST_TOKENS:
             raise UserError(f"the text has {len(ids)} tokens; give 2 to {MOST_TOKENS}")
         record = record_phases(model, torch.tensor([ids]))

@@ -22,4 +22,5 @@ def main(arguments: list[str]) -> int:
         says = (build.__doc__ or "").strip().splitlines()[0]
         print(f"  {name:8} {says}")
     print("\ndata (--data.name NAME): stdlib, shakespeare, file (with --data.path TEXT)")
+    print("symbols, made up, are the data of align (--data.longest N and so on)")
     return 0

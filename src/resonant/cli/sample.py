@@ -32,6 +32,10 @@ def main(arguments: list[str]) -> int:
     from ..models.generation import generate
 
     torch.set_num_threads(1)
+    try:
+        model = load_model(directory)
+    except (ValueError, FileNotFoundError, OverflowError) as error:
+        raise UserError(str(error)) from error
     tokenizer = Tokenizer.load(directory)
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     if not prompt or len(prompt) > TYPED_CHARACTERS:
@@ -39,7 +43,6 @@ def main(arguments: list[str]) -> int:
     drawing = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
     drawing["context"] = options.context or described.get("training", {}).get("context")
     try:
-        model = load_model(directory)
         tokens = torch.tensor([tokenizer.encode(prompt).tolist()] * options.samples)
         drawn = generate(model, tokens, options.tokens, **drawing)
     except (ValueError, FileNotFoundError, OverflowError) as error:

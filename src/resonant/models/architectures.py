@@ -32,4 +32,10 @@ def load_model(directory: str | Path) -> CausalModel:
             architecture = json.loads(path.read_text()).get("architecture")
         except (ValueError, AttributeError):  # from_pretrained says what is wrong
             architecture = None
+    if architecture == "frames":
+        raise ValueError(
+            f"{directory} holds a model from symbols to frames, which takes and makes no text; "
+            "load it with FrameTransformer.from_pretrained, see where it looks with "
+            "`resonant report` on the comparison's folder"
+        )
     return ARCHITECTURES.get(architecture or "", LanguageModel).from_pretrained(directory)
