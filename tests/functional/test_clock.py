@@ -1,5 +1,6 @@
 """Clocks: scores by their definition, the laws of monotone alignment, noise by Monte Carlo."""
 
+import dataclasses
 import itertools
 import math
 import statistics
@@ -444,3 +445,67 @@ def test_what_is_refused_says_why() -> None:
         clock(rates(1, 1, 3), start=torch.zeros(1, 1, 1).double())
     with pytest.raises(ValueError, match="normalized clocks need all tokens at once"):
         run_on(query, query)
+
+
+def gradients_of(
+    inputs: tuple[Tensor, Tensor, Tensor], numbers: dict[str, Any], path: Any, **options: Any
+) -> list[Tensor]:
+    """Of target rates, source rates, values, diffusion and floor, by a loss that draws weights."""
+    target, source, value = (x.clone().requires_grad_() for x in inputs)
+    scalars = {n: torch.tensor([v]).double().requires_grad_() for n, v in numbers.items()}
+    normalized = options.pop("normalized")
+    query, key = (clock(x, normalized=normalized) for x in (target, source))
+    named: dict[str, Any] = {**scalars, **options}
+    output = clock_attention(query, key, value, path=path, **named)
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(9)).double()
+    loss = (output.double() * weight).sum()
+    return list(torch.autograd.grad(loss, [target, source, value, *scalars.values()]))
+
+
+def contributions(
+    inputs: tuple[Tensor, Tensor, Tensor], numbers: dict[str, Any], normalized: bool
+) -> list[float]:
+    """What the gradients of diffusion and floor are sums of, absolute, for ``frozen``."""
+    target, source, value = (x.double() for x in inputs)
+    query, key = (clock(x, normalized=normalized) for x in (target, source))
+    lift = clock_lift(query, key, value, **numbers)
+    assert isinstance(lift.pair, Gaussian)
+    precision = lift.pair.precision.detach().requires_grad_()
+    moved = dataclasses.replace(lift, pair=dataclasses.replace(lift.pair, precision=precision))
+    output = attend(moved, path="materialized")
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(9)).double()
+    (gradient,) = torch.autograd.grad((output * weight).sum(), precision)
+    floor = numbers["floor"] / (source.shape[2] if normalized else 1)
+    both = (1 / precision - floor**2) / numbers["diffusion"]
+    by_diffusion = (gradient * precision**2 * both).abs().sum().item()
+    by_floor = (gradient * precision**2 * 2 * floor**2 / numbers["floor"]).abs().sum().item()
+    return [by_diffusion, by_floor]
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("score", SCORES)
+def test_gradients_keep_the_budget(normalized: bool, dtype: torch.dtype, score: Score) -> None:
+    """Three times the error of the direct form in the same dtype; scalars by what they sum."""
+    shares: list[list[float]] = [[] for _ in range(5)]
+    for seed in range(20 if score == "frozen" else 3):
+        generator = torch.Generator().manual_seed(100 + seed)
+        queries, keys = torch.randint(20, 700, (2,), generator=generator).tolist()
+        *inputs, numbers = drawn(queries, keys, seed, dtype, 1.3)
+        exact_inputs = tuple(x.double() for x in inputs)
+        options: dict[str, Any] = {"score": score, "normalized": normalized}
+        ours, plain = (
+            gradients_of(tuple(inputs), numbers, path, **options)  # type: ignore[arg-type]
+            for path in ("chunked", "materialized")
+        )
+        exact = gradients_of(exact_inputs, numbers, "materialized", **options)  # type: ignore[arg-type]
+        for i in range(3):
+            shares[i].append(over_budget(ours[i], plain[i], exact[i], dtype, 3.0))
+        if score != "frozen":  # nothing is lifted: the same operations, block by block
+            continue
+        sums = contributions(tuple(inputs), numbers, normalized)  # type: ignore[arg-type]
+        for i, size in zip((3, 4), sums, strict=True):
+            budget = 3.0 * (plain[i] - exact[i]).abs() + torch.finfo(dtype).eps / 8 * size
+            shares[i].append(((ours[i] - exact[i]).abs() / budget).item())
+    medians = [statistics.median(each) for each in shares if each]
+    assert max(medians) <= 1.0, medians
