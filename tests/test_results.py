@@ -8,12 +8,14 @@ import pytest
 
 from resonant.cli.main import main
 from resonant.experiments import EXPERIMENTS
+from resonant.report.alignment import alignment_tables
 from resonant.report.results import gather
 from resonant.report.table import quality, sweep
 from resonant.training.configs import config_hash, run_config
 
 ROOT = Path(__file__).parent.parent
 PHASES = ROOT / "docs" / "results" / "phases"
+ALIGNMENT = ROOT / "docs" / "results" / "alignment"
 
 
 def cells(text: str) -> set[str]:
@@ -47,22 +49,60 @@ def test_the_readme_quotes_them() -> None:
     assert quoted in readme
 
 
-def test_the_runs_are_those_of_the_experiment() -> None:
+def test_the_tables_of_alignment_are_those_of_its_runs() -> None:
+    results = gather(ALIGNMENT)
+    document = cells((ALIGNMENT.parent / "alignment.md").read_text())
+    swept = sweep(results)
+    assert swept is not None
+    grids = [quality(results), swept, *alignment_tables(results).values()]
+    rows = [row[1:] for grid in grids for row in grid.rows]
+    numbers = {n for row in rows for cell in row for n in cells(cell)}
+    assert len(numbers) > 200
+    assert numbers <= document, numbers - document
+    assert results.seeds == 3
+
+
+def test_what_clocks_had_to_show() -> None:
+    """At most half the error of softmax and of the guided arm away from the tempo of training."""
+    arms = {arm.name: arm for arm in gather(ALIGNMENT).arms}
+
+    def error(arm: str, tempo: str) -> float:
+        return arms[arm].mean(f"boundary_error@{tempo}")
+
+    for clock in (name for name in arms if name.startswith("clock")):
+        for control in ("softmax", "softmax-guided"):
+            assert error(clock, "1") <= error(control, "1")
+            for tempo in ("0.6", "1.6"):
+                assert error(clock, tempo) <= 0.5 * error(control, tempo)
+        assert max(arms[clock].losses("falls@1")) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("directory", "name", "overrides", "count"),
+    [
+        (PHASES, "shakespeare", {"training.steps": 2000}, 9 + 12),
+        (ALIGNMENT, "align", {}, 39 + 39),
+    ],
+)
+def test_the_runs_are_those_of_the_experiment(
+    directory: Path, name: str, overrides: dict[str, int], count: int
+) -> None:
     """Every run has the hash that the command beside the table would give it today."""
     import json
 
     import yaml
 
-    experiment = EXPERIMENTS["shakespeare"]
-    described = sorted(PHASES.rglob("config.yaml"))
-    assert len(described) == 9 + 12
+    experiment = EXPERIMENTS[name]
+    described = sorted(directory.rglob("config.yaml"))
+    assert len(described) == count
     for path in described:
-        config = run_config(yaml.safe_load(path.read_text()))
+        values = yaml.safe_load(path.read_text())
+        config = run_config(values)
         done = json.loads((path.parent / "done.json").read_text())
         assert done["hash"] == config_hash(config)
-        rate = {"training.learning_rate": config.training.learning_rate, "training.steps": 2000}
+        rate = {"training.learning_rate": config.training.learning_rate, **overrides}
         ours = experiment.config(experiment.base, experiment.arm(config.arm), config.seed, rate)
-        assert ours == run_config({**yaml.safe_load(path.read_text()), "corpus": ours.corpus}), path
+        assert ours == run_config({**values, "corpus": ours.corpus}), path
 
 
 def test_the_report_can_be_written_again(
