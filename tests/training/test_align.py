@@ -123,8 +123,8 @@ def test_a_head_that_knows_is_found_and_has_no_error() -> None:
         for name in ("boundary_error", "search_boundary_error", "duration_error", "skips"):
             assert found[f"{name}@{condition.name}"] == 0.0
         assert found[f"correct@{condition.name}"] == 1.0
-        assert 0.0 < found[f"floor_boundary_error@{condition.name}"] < 4.0
-    assert found["floor_boundary_error@1.6"] < found["floor_boundary_error@0.6"]
+        assert 0.0 < found[f"stretched_boundary_error@{condition.name}"] < 4.0
+    assert found["stretched_boundary_error@1.6"] < found["stretched_boundary_error@0.6"]
 
 
 def test_without_jitter_durations_are_known() -> None:
@@ -132,7 +132,7 @@ def test_without_jitter_durations_are_known() -> None:
     overrides = {"data.jitter": 0.0, "training.evaluation_windows": 4}
     config = ALIGN.config(ALIGN.base, ALIGN.arm("clock"), 0, overrides)
     task = FrameTask(config)
-    assert task._floor(task._test("test")) < 0.35
+    assert task._stretched(task._test("test")) < 0.35
 
 
 def test_arms_of_a_seed_see_the_same_batches_and_all_the_same_tests() -> None:

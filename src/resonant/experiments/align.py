@@ -37,9 +37,21 @@ def baseline_arms() -> tuple[Arm, ...]:
         ),
         Arm(
             "softmax-guided",
-            "the guided-attention loss draws weights to the diagonal",
+            "the guided-attention loss, as published, draws weights to the diagonal",
             control="softmax",
             changes={"model.attention.guide": 1.0},
+        ),
+        Arm(
+            "softmax-guided-10",
+            "the guide ten times as strong as published",
+            control="softmax",
+            changes={"model.attention.guide": 10.0},
+        ),
+        Arm(
+            "softmax-guided-50",
+            "the guide fifty times as strong",
+            control="softmax",
+            changes={"model.attention.guide": 50.0},
         ),
         Arm(
             "mixture",
@@ -79,7 +91,7 @@ def clock_arms() -> tuple[Arm, ...]:
         ),
         Arm(
             "clock-unplaced",
-            "no positions but the clocks",
+            "no positions added: clocks between symbols and frames, rotary ones within each",
             control="clock",
             changes={"model.position": "none"},
         ),

@@ -11,8 +11,6 @@ from torch import Tensor
 from .lift import Lift
 from .pair import Gaussian
 
-LEAST = -1e100
-
 
 def mixture_lift(
     mean: Float[Tensor, "batch head query component"],
@@ -89,9 +87,11 @@ def monotonic_alignment_search(
 
     Maximizes the sum of ``log_likelihood`` over paths that begin at the first token, end at the
     last, and move by 0 or 1 token a frame: ``Q[s, t] = max(Q[s, t-1], Q[s-1, t-1]) + l[s, t]``.
-    Frames beyond ``target_length`` get -1. In float64.
+    Frames beyond ``target_length`` get -1. Of paths through -inf, those that pass fewest of them
+    count as best. In float64.
 
-    Raises ``ValueError`` where there are fewer frames than tokens: no such path.
+    Raises ``ValueError`` for lengths out of range, and where there are fewer frames than tokens: no
+    such path.
     Source: Kim et al., Glow-TTS (arXiv 2005.11129), section 3.2 and algorithm 1.
     """
     batch, sources, targets = log_likelihood.shape
@@ -99,6 +99,12 @@ def monotonic_alignment_search(
     full = torch.ones(batch, dtype=torch.long, device=device)
     source_length = full * sources if source_length is None else source_length.long()
     target_length = full * targets if target_length is None else target_length.long()
+    for name, length, most in (
+        ("source_length", source_length, sources),
+        ("target_length", target_length, targets),
+    ):
+        if ((length < 1) | (length > most)).any():
+            raise ValueError(f"{name} must be 1 to {most}; it is {length.tolist()}")
     if (target_length < source_length).any():
         raise ValueError(
             "a path that skips no token needs as many frames as tokens, but there are rows with "
@@ -107,7 +113,7 @@ def monotonic_alignment_search(
     score = torch.full((batch, sources), -math.inf, dtype=torch.float64, device=device)
     score[:, 0] = 0.0
     moved = torch.zeros(batch, sources, targets, dtype=torch.bool, device=device)
-    likelihood = log_likelihood.double().clamp(min=LEAST)  # the only -inf is no path at all
+    likelihood = _finite(log_likelihood.double())
     for t in range(targets):
         if t:
             before = torch.nn.functional.pad(score[:, :-1], (1, 0), value=-math.inf)
@@ -122,3 +128,12 @@ def monotonic_alignment_search(
         step = moved[:, :, t].gather(1, token.unsqueeze(1)).squeeze(1)
         token = token - (within & step).long()
     return path
+
+
+def _finite(likelihood: Tensor) -> Tensor:
+    """-inf as a number that no sum over a path of the others can make up for."""
+    impossible = likelihood == -math.inf
+    known = likelihood.masked_fill(impossible, 0.0)
+    high, low = known.amax((1, 2), keepdim=True), known.amin((1, 2), keepdim=True)
+    worse = low - (likelihood.shape[2] + 1) * (high - low + 1.0)
+    return torch.where(impossible, worse, known)

@@ -137,13 +137,14 @@ class Interval(Pair):
     precision: Float[Tensor, "#batch #head #query"]
 
     def logits(self, groups: int, dtype: torch.dtype) -> Tensor:
-        scale = self.precision.to(dtype).sqrt().unsqueeze(-1)
+        # In float64: in float32 neighbouring tails far out are one number, and so are gradients.
+        scale = self.precision.double().sqrt().unsqueeze(-1)
         empty = self.end <= self.start
         # An empty interval has no finite logarithm, and its gradient is no number: any other
         # interval stands in for it and is masked afterwards.
         end = torch.where(empty, self.start + 1.0, self.end)
-        low, high = (self._from_query(x, groups, dtype) * scale for x in (self.start, end))
-        return log_normal_mass(low, high).masked_fill(_per_head(empty, groups), -math.inf)
+        ends = (self._from_query(x, groups, torch.float64) * scale for x in (self.start, end))
+        return log_normal_mass(*ends).to(dtype).masked_fill(_per_head(empty, groups), -math.inf)
 
 
 def log_normal_mass(
@@ -155,7 +156,21 @@ def log_normal_mass(
     """
     right = low + high > 0
     low, high = torch.where(right, -high, low), torch.where(right, -low, high)
-    upper = torch.special.log_ndtr(high)
+    upper = log_phi(high)
     # Never 0: ends that a rounding error holds apart would have the logarithm -inf.
-    ratio = (torch.special.log_ndtr(low) - upper).clamp(max=-torch.finfo(low.dtype).tiny)
+    ratio = (log_phi(low) - upper).clamp(max=-torch.finfo(low.dtype).tiny)
     return upper + torch.log(-torch.expm1(ratio))
+
+
+def log_phi(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``log Phi(x)`` whose gradient holds at any distance, unlike that of ``log_ndtr``.
+
+    ``log(erfcx(-x / sqrt 2) / 2) - x^2 / 2`` to the left of 0, ``log(1 - erfc(x / sqrt 2) / 2)`` to
+    the right.
+    """
+    left = x < 0
+    z = x * (-math.sqrt(0.5))
+    scaled = torch.special.erfcx(torch.where(left, z, torch.zeros_like(z)))
+    beyond = torch.special.erfc(torch.where(left, torch.zeros_like(z), -z))
+    by_tail = torch.log(0.5 * scaled) - torch.where(left, z, torch.zeros_like(z)).square()
+    return torch.where(left, by_tail, torch.log1p(-0.5 * beyond))

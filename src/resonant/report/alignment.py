@@ -62,7 +62,7 @@ def _by_tempo(arms: list[ArmResult], metric: str, *, digits: int) -> Grid:
     says = "Mean over seeds. Tempo 0.6 means frames / 0.6; training is at 1. Long: twice as many "
     says += "symbols as the longest utterance of training."
     if metric == BOUNDARY:
-        known = [_mean(arms[0], f"floor_{BOUNDARY}@{c.name}", digits) for c in CONDITIONS]
+        known = [_mean(arms[0], f"stretched_{BOUNDARY}@{c.name}", digits) for c in CONDITIONS]
         rows.append(["durations known", *known])
         says += (
             " A boundary lies after as many frames as point at symbols before it. The head looked "

@@ -33,7 +33,7 @@ def tempo_curves(results: Results) -> str:
             axes.plot(TEMPI, means, label=arm.name, marker=".", **line)
             ends = [min(x) for x in losses], [max(x) for x in losses]
             axes.fill_between(TEMPI, *ends, color=line["color"], alpha=0.18, linewidth=0)
-        known = [arms[0].mean(f"floor_{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
+        known = [arms[0].mean(f"stretched_{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
         axes.plot(TEMPI, known, color=INK, linewidth=0.9, linestyle=":", label="durations known")
         axes.set_xscale("log")
         axes.set_yscale("log")

@@ -147,7 +147,7 @@ class FrameTask:
             found |= {f"{name}@{condition.name}": value for name, value in scores.items()}
             found[f"loss@{condition.name}"] = self._error(batches)
             found[f"search_boundary_error@{condition.name}"] = self._searched(batches)
-            found[f"floor_boundary_error@{condition.name}"] = self._floor(batches)
+            found[f"stretched_boundary_error@{condition.name}"] = self._stretched(batches)
         if not self.model.parallel:
             found |= self._decoded()
         self.model.train()
@@ -191,7 +191,7 @@ class FrameTask:
             errors.append(measure_alignment(found, batch.durations).boundary_error)
         return torch.cat(errors).mean().item()
 
-    def _floor(self, batches: list[Utterances]) -> float:
+    def _stretched(self, batches: list[Utterances]) -> float:
         """Boundary error of the durations without jitter, stretched to the true length."""
         errors = []
         for batch in batches:
