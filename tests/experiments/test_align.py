@@ -10,6 +10,7 @@ from resonant.data.configs import DataConfig, SymbolsConfig
 from resonant.errors import UserError
 from resonant.experiments import EXPERIMENTS
 from resonant.models.configs import FrameTransformerConfig
+from resonant.models.fields import from_dict
 from resonant.models.frames import FrameTransformer
 from resonant.nn import ClockAttention, MixtureAttention
 from resonant.training.compare import make_plan
@@ -59,7 +60,14 @@ def test_every_kind_of_cross_attention_has_an_arm() -> None:
         "mixture",
         "next-mixture",
     }
-    assert model_of("softmax-guided").attention.guide == 1.0
+    guides = [model_of(f"softmax-guided{each}").attention.guide for each in ("", "-10", "-50")]
+    assert guides == [1.0, 10.0, 50.0]
+
+
+def test_further_pairs_are_arms_of_one_decoding() -> None:
+    for ours, theirs in ALIGN.compared:
+        assert ALIGN.arm(theirs).control == "softmax"
+        assert model_of(ours).decoding == model_of(theirs).decoding
 
 
 def test_controls_stand_among_arms_of_their_own_decoding() -> None:
@@ -75,7 +83,12 @@ def test_controls_stand_among_arms_of_their_own_decoding() -> None:
         (["softmax"], "training__sample_tokens", 9, "is about texts"),
         (["softmax"], "model__attention__measure", True, "mechanism = clock only, which none"),
         (["softmax", "clock"], "model__attention__components", 5, "= gaussian-mixture only"),
-        (["softmax", "clock"], "model__symbols_per_frame", 0.3, "= autoregressive only"),
+        (["softmax", "clock"], "model__symbols_per_frame", 0.3, "autoregressive clocks only"),
+        (["next-softmax"], "model__symbols_per_frame", 0.3, "autoregressive clocks only"),
+        (["mixture"], "model__symbols_per_frame", 0.3, None),
+        (["next-clock"], "model__symbols_per_frame", 0.3, None),
+        (["softmax", "clock"], "model__attention__mechanism", "clock", "what these arms are about"),
+        (["clock"], "model__attention__scalars", {"floor": -1.0}, "scalars.floor must be above 0"),
         (["softmax"], "model__attention__guide", 2.0, "changes none of these arms: softmax"),
         (["next-softmax"], "model__decoding", "parallel", None),
         (["softmax"], "data__jitter", 0.0, None),
@@ -121,7 +134,12 @@ def test_models_refuse_what_they_cannot_be() -> None:
         ({"decoding": "autoregressive", "position": "scaled"}, "needs the number of frames"),
         ({"width": 60, "heads": 8}, "must be a multiple of twice model.heads"),
         ({"symbols_per_frame": 0.0}, "model.symbols_per_frame must be above 0"),
+        (
+            {"attention": {"score": "interval", "measure": True}},
+            "leave out model.attention.measure",
+        ),
+        ({"attention": {"scalars": {"sigma": 1.0}}}, "a name in model.attention.scalars"),
         ({"decoding": "both"}, "model.decoding is one of parallel, autoregressive"),
     ):
         with pytest.raises(ValueError, match=says):
-            dataclasses.replace(FrameTransformerConfig(), **wrong)
+            from_dict(FrameTransformerConfig, wrong)

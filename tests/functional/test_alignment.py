@@ -57,13 +57,17 @@ def test_the_guided_loss_by_its_formula() -> None:
 
 
 def test_the_search_finds_the_best_of_all_paths() -> None:
-    for seed, (symbols, frames) in enumerate(((1, 1), (1, 5), (3, 3), (3, 7), (4, 8))):
-        torch.manual_seed(seed)
+    sizes = ((1, 1), (1, 5), (3, 3), (3, 7), (4, 8))
+    for (symbols, frames), walls in itertools.product(sizes, (0.0, 0.3, 0.6)):
+        torch.manual_seed(7 * frames + symbols)
         score = torch.randn(1, symbols, frames)
-        best, chosen = -math.inf, None
+        score = score.masked_fill(torch.rand(score.shape) < walls, -math.inf)
+        best, chosen = (-math.inf, -math.inf), None
         for cuts in itertools.combinations(range(1, frames), symbols - 1):
             path = torch.bucketize(torch.arange(frames), torch.tensor(cuts).long(), right=True)
-            value = score[0, path, torch.arange(frames)].sum().item()
+            along = score[0, path, torch.arange(frames)].double()
+            possible = along[along > -math.inf]
+            value = (len(possible), possible.sum().item())  # through as few walls as can be
             if value > best:
                 best, chosen = value, path
         assert chosen is not None
@@ -83,5 +87,9 @@ def test_the_search_minds_lengths_and_what_is_impossible() -> None:
     assert path[0, -1] == 4
     assert (path[0].diff() >= 0).all()
     assert (path[0].diff() <= 1).all()
+    with pytest.raises(ValueError, match=r"source_length must be 1 to 5; it is \[0, 3\]"):
+        monotonic_alignment_search(score, torch.tensor([0, 3]), targets)
+    with pytest.raises(ValueError, match="target_length must be 1 to 9"):
+        monotonic_alignment_search(score, sources, torch.tensor([10, 6]))
     with pytest.raises(ValueError, match="there are rows with 2 frames too few"):
         monotonic_alignment_search(torch.zeros(1, 5, 3))

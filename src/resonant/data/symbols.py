@@ -1,8 +1,8 @@
 """Symbols with durations, rendered to frames: alignment with a known answer, nothing to download.
 
 A symbol lasts 3 to 9 frames, the same for each of its occurrences, longer or shorter by 30 % for
-the symbol that follows (models must read context), and by a random factor that nobody can know. Its
-frames go in a straight line from the symbol's first sound to its last, plus noise.
+the symbol that follows (models must read context), and by a random factor that shows only in the
+frames. Its frames go in a straight line from the symbol's first sound to its last, plus noise.
 """
 
 from __future__ import annotations

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..functional.clock import Clock
-from ..functional.mask import real_keys
 from ..nn import ClockAttention
 
 FALL = 1e-4  # tokens; a mean position that falls by less is a rounding error
@@ -69,7 +67,8 @@ def measure_alignment(
     counts.scatter_add_(1, path.clamp(min=0), real.to(counts.dtype))
     symbol = durations > 0
     symbols = symbol.sum(-1)
-    inner = symbol & (torch.arange(durations.shape[1]) < (symbols - 1).unsqueeze(1))
+    index = torch.arange(durations.shape[1], device=weights.device)
+    inner = symbol & (index < (symbols - 1).unsqueeze(1))
     ends, truth = counts.cumsum(1), durations.cumsum(1)
     off = (ends - truth).abs().double()
     true_path = (frames.unsqueeze(-1) >= truth.unsqueeze(1)).sum(-1)  # symbols ended before a frame
@@ -110,22 +109,14 @@ def record_clocks(module: nn.Module) -> Iterator[list[tuple[Clock, Clock]]]:
     Nothing is collected from what is no ``ClockAttention``.
     """
     found: list[tuple[Clock, Clock]] = []
-
-    def listen(called: nn.Module, args: tuple[Tensor, ...], named: dict[str, Any]) -> None:
-        assert isinstance(called, ClockAttention)
-        padding, blocked = named.get("query_padding_mask"), named.get("key_padding_mask")
-        masks = {"query_mask": real_keys(padding), "key_mask": real_keys(blocked)}
-        with torch.no_grad():
-            found.append(called.clocks(args[0], args[1], **masks))
-
     if not isinstance(module, ClockAttention):
         yield found
         return
-    handle = module.register_forward_pre_hook(listen, with_kwargs=True)
+    before, module.watch = module.watch, lambda target, source: found.append((target, source))
     try:
         yield found
     finally:
-        handle.remove()
+        module.watch = before
 
 
 def _mean(of: Tensor, where: Tensor) -> Tensor:

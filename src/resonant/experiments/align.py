@@ -145,4 +145,8 @@ EXPERIMENT = Experiment(
     arms=baseline_arms() + clock_arms() + autoregressive_arms(),
     unit="squared error per number of a frame",
     token="frame",
+    compared=(
+        *(("clock", f"softmax-{each}") for each in ("scaled", "guided", "guided-10", "guided-50")),
+        ("clock", "mixture"),
+    ),
 )

@@ -36,6 +36,8 @@ class Arm:
 class Experiment:
     """Arms on one data set with one budget, losses in ``unit``, lengths in ``token``.
 
+    ``compared`` are further pairs of arms to show beside each arm and its control.
+
     ``ceilings`` map an arm's name, or "*" for every arm, to the largest acceptable mean test loss;
     an experiment that misses one says that it failed.
     """
@@ -48,6 +50,7 @@ class Experiment:
     ceilings: Mapping[str, float] = field(default_factory=dict)
     unit: str = "nats per token"
     token: str = "token"
+    compared: tuple[tuple[str, str], ...] = ()
 
     def arm(self, name: str) -> Arm:
         """The arm called ``name``; ``UserError`` names the nearest if there is none."""

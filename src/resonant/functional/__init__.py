@@ -2,7 +2,7 @@
 
 from .alignment import guided_attention_loss, mixture_lift, monotonic_alignment_search
 from .attend import attend, attention_weights, record_paths
-from .clock import Clock, clock, clock_attention, clock_lift, run_on
+from .clock import Clock, clock, clock_attention, clock_lift
 from .energy import PrefixSums, energy_gate, energy_log_gate, standardize_prefix
 from .krause import krause_attention, krause_lift
 from .kuramoto import coupling_lift, kuramoto_coupling, kuramoto_lift
@@ -66,7 +66,6 @@ __all__ = [
     "register",
     "rotary_frequencies",
     "rotate",
-    "run_on",
     "sink_lift",
     "sinusoidal_encoding",
     "softmax_attention",

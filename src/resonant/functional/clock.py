@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -82,7 +82,7 @@ def clock(
     ``start`` is the sum of the rates of earlier tokens, for a clock that runs on (``total`` of the
     clock so far). Sums are float64.
 
-    Raises ``ValueError`` for a normalized clock with a ``start``, and a mask that does not fit.
+    Raises ``ValueError`` for a normalized clock with a ``start``, and for sizes that do not fit.
 
     Source: arXiv 2509.14678, the clocks. Differs: tokens stand at their middles, so that a token
     cut in two keeps its place.
@@ -91,6 +91,8 @@ def clock(
         raise ValueError(
             "a normalized clock needs all tokens at once, so it has no start; use normalized=False"
         )
+    if rate.dim() != 3:
+        raise ValueError(f"rate must be (batch, head, token), but it is {tuple(rate.shape)}")
     wide = rate.double()
     if mask is not None:
         if mask.shape != (rate.shape[0], rate.shape[2]):
@@ -127,6 +129,13 @@ def clock_lift(
     blocks of them: slower, and bitwise causal (see ``Gaussian``).
     """
     _check(query_clock, key_clock, score, diffusion, floor, measure=measure)
+    sizes, clocks = (value.shape[0], value.shape[2]), key_clock.rate.shape
+    if sizes != (clocks[0], clocks[2]) or query_clock.rate.shape[0] != clocks[0]:
+        raise ValueError(
+            "both clocks and the value must share the batch, the source's clock and the value the "
+            f"length, but their shapes are {tuple(query_clock.rate.shape)}, {tuple(clocks)} and "
+            f"{tuple(value.shape)}"
+        )
     heads, key_heads = query_clock.rate.shape[1], value.shape[1]
     nu, eps = (torch.as_tensor(x, device=value.device).double() for x in (diffusion, floor))
     nu, eps = nu.reshape(1, -1, 1), eps.reshape(1, -1, 1)
@@ -185,16 +194,17 @@ def clock_attention(
 
     ``measure`` adds ``log r_s`` (to ``frozen`` and ``density``): a long token weighs more.
     ``diffusion`` is in clock time, ``floor`` in clock time or, for normalized clocks, in units of
-    one source token (1 / number of real ones); numbers or (head,), above 0. Both clocks are
-    normalized, or neither. Query heads are a multiple of the key clock's, as in ``Lift``.
+    one source token (1 / number of real ones); numbers or (head,). No diffusion leaves the floor
+    alone, an infinite floor the mean over the source. Both clocks are normalized, or neither. Query
+    heads are a multiple of the key clock's, as in ``Lift``.
 
     For every row the mean source position never falls as t grows, for ``density`` of normalized
     clocks if ``max(nu / R_s, nu / R_t) <= 8``; a key bias keeps that, an ``attn_mask`` that depends
     on the query breaks it. ``attn_mask`` has SDPA's polarity (True = takes part). Remaining
     arguments: ``attend``.
 
-    Raises ``ValueError`` for an unknown score, numbers that are not above 0, and clocks of two
-    kinds.
+    Raises ``ValueError`` for an unknown score, a negative diffusion, a floor that is not above 0
+    (tensors are not looked at), clocks of two kinds, and sizes that do not fit.
 
     Source: arXiv 2509.14678 for attention by the meeting density of clocks. Differs: derived by us
     from the noise on (variance nu r of an increment, spread evenly; see docs/clocks.md), as are
@@ -210,27 +220,6 @@ def clock_attention(
         measure=measure,
     )
     return attend(lift, attn_mask=attn_mask, dropout_p=dropout_p, path=path)
-
-
-def run_on(earlier: Clock, later: Clock) -> Clock:
-    """Two clocks of one sequence, the second begun at the first one's ``total``, as one.
-
-    Raises ``ValueError`` for normalized clocks, which need the whole sequence.
-    """
-    if earlier.normalized or later.normalized:
-        raise ValueError("normalized clocks need all tokens at once; use normalized=False")
-    masks = None
-    if earlier.mask is not None or later.mask is not None:
-        masks = torch.cat([_real(earlier), _real(later)], dim=-1)
-    start = torch.cat([earlier.start, later.start], dim=-1)
-    rate = torch.cat([earlier.rate, later.rate], dim=-1)
-    return replace(later, start=start, rate=rate, mask=masks)
-
-
-def _real(of: Clock) -> Tensor:
-    if of.mask is not None:
-        return of.mask
-    return torch.ones_like(of.rate[:, 0], dtype=torch.bool)
 
 
 def _above_zero(total: Tensor) -> Tensor:
@@ -261,6 +250,8 @@ def _check(
             "both clocks must be normalized or neither, but normalized is "
             f"{query_clock.normalized} for the query and {key_clock.normalized} for the key"
         )
-    for name, number in zip(("diffusion", "floor"), numbers, strict=True):
-        if isinstance(number, (int, float)) and not 0 < number < math.inf:
-            raise ValueError(f"{name} must be above 0 and finite; it is {number}")
+    diffusion, floor = numbers
+    if isinstance(diffusion, (int, float)) and not 0 <= diffusion < math.inf:
+        raise ValueError(f"diffusion must be finite and not below 0; it is {diffusion}")
+    if isinstance(floor, (int, float)) and not floor > 0:
+        raise ValueError(f"floor must be above 0; it is {floor}")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from ..errors import nearest
 from .fields import check_choice, check_least
+from .frame_configs import CROSS_SCALARS, FrameTransformerConfig
 from .frame_configs import CrossAttentionConfig as CrossAttentionConfig
-from .frame_configs import FrameTransformerConfig
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ SCALARS = {
     "softmax-sink": ("sink",),
     "krause": ("sigma",),
     "kuramoto": ("beta", "kappa"),
-    "clock": ("diffusion", "floor"),
-    "gaussian-mixture": (),
+    **{name: CROSS_SCALARS[name] for name in ("clock", "gaussian-mixture")},
 }
 POSITIONS = ("rotary", "morlet-relative", "sinusoidal", "learned", "morlet", "none")
 ADDED = ("sinusoidal", "learned", "morlet")  # to embeddings; the others act inside attention

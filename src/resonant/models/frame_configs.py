@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from .fields import check_choice, check_least
 
-CROSS_MECHANISMS = ("softmax", "gaussian-mixture", "clock")
+# The learned scalars of each kind of cross-attention, whose starts ``scalars`` may give.
+CROSS_SCALARS = {"softmax": (), "gaussian-mixture": (), "clock": ("diffusion", "floor")}
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,20 @@ class CrossAttentionConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_choice("model.attention.mechanism", self.mechanism, CROSS_MECHANISMS)
+        check_choice("model.attention.mechanism", self.mechanism, tuple(CROSS_SCALARS))
         check_choice("model.attention.score", self.score, ("frozen", "density", "interval"))
         check_least("model.attention", self, {"components": 1, "guide": 0})
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"model.attention.dropout must be in [0, 1); it is {self.dropout}")
+        if self.measure and self.score == "interval":
+            raise ValueError(
+                "model.attention.score = interval holds each symbol's rate already; leave out "
+                "model.attention.measure"
+            )
+        for name, start in self.scalars.items():
+            check_choice("a name in model.attention.scalars", name, CROSS_SCALARS[self.mechanism])
+            if not start > 0:
+                raise ValueError(f"model.attention.scalars.{name} must be above 0; it is {start}")
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class FrameTransformerConfig:
         encoder_hidden: the same of the encoder
         decoding: parallel (the length is given) or autoregressive
         position: added to symbols and frames, sinusoidal, scaled (frames counted in symbols), none
-        symbols_per_frame: how fast autoregressive clocks and mixtures start
+        symbols_per_frame: how fast mixtures, and autoregressive clocks, start
         attention: how frames listen to symbols
         architecture: frames
     """

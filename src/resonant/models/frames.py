@@ -182,8 +182,8 @@ class FrameTransformer(nn.Module):
         assert self.frame_proj is not None
         source = self.encode(symbols, symbol_padding)
         caches = [block.new_cache() for block in self.blocks]  # type: ignore[operator]
-        done = torch.zeros(len(symbols), dtype=torch.bool)
-        lengths = torch.full((len(symbols),), most)
+        done = torch.zeros_like(symbols[:, 0], dtype=torch.bool)
+        lengths = torch.full_like(symbols[:, 0], most)
         made, looked = [], []
         x = self.start.expand(len(symbols), 1, -1)
         for step in range(most):
@@ -211,7 +211,7 @@ class FrameTransformer(nn.Module):
         """One frame, whether it is a row's last, and where it looked."""
         assert self.stop is not None
         if self.config.position != "none":
-            x = x + sinusoidal_encoding(torch.full((1, 1), step), self.config.width)
+            x = x + sinusoidal_encoding(torch.full_like(x[:1, :, 0], step), self.config.width)
         looked = []
         for block, cache in zip(self.blocks, caches, strict=True):
             options = {"source_padding_mask": symbol_padding, "caches": cache}

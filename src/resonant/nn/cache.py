@@ -171,6 +171,7 @@ class CrossCache:
 
     def __init__(self) -> None:
         self.source: dict[str, Tensor] = {}
+        self.owner: str | None = None
         self.running: Tensor | None = None
         self.passed: Tensor | None = None
         self._length = 0
@@ -196,6 +197,12 @@ class CrossCache:
             raise ValueError("no frame was decoded with this cache yet")
         return self.passed.double().mean(-1) >= 0.5
 
+    def claim(self, owner: str) -> None:
+        """Raise ``TypeError`` if a module of another kind began this cache."""
+        if self.owner not in (None, owner):
+            raise TypeError(f"this cache is of a {self.owner}, not of a {owner}; make a new one")
+        self.owner = owner
+
     def check(self, key: Tensor) -> None:
         """Raise ``ValueError`` unless ``key`` can be the source of the first call."""
         value = self.source["value"]
@@ -218,7 +225,8 @@ class CrossCache:
         position = running if position is None else position
         if isinstance(end, Tensor) and end.shape[1] not in (1, position.shape[1]):
             end = end.repeat_interleave(position.shape[1] // end.shape[1], dim=1)
-        self.passed = (position >= end).squeeze(-1)
+        passed = (position >= end).squeeze(-1)
+        self.passed = passed if self.passed is None else passed | self.passed
         self._length += frames
 
     def reorder(self, index: Int[Tensor, "rows"]) -> None:

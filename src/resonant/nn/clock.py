@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +17,7 @@ from .cache import CrossCache
 from .core import AttentionCore
 from .energy import EnergyGate
 from .parameter import HeadScalar
-from .timed import TimedAttention, at_least_float32, inverse_softplus
+from .timed import TimedAttention, inverse_softplus, wide_linear
 
 
 class ClockAttention(TimedAttention):
@@ -90,6 +91,7 @@ class ClockAttention(TimedAttention):
         source_dim = embed_dim if kdim is None else kdim
         self._check_gate(source_dim)
         self.normalized, self.measure = normalized, measure
+        self.watch: Callable[[Clock, Clock], None] | None = None  # is shown both clocks
         self.score: Score = score
         self.q_rate = nn.Linear(embed_dim, num_heads)
         self.k_rate = nn.Linear(source_dim, self.num_key_value_heads)
@@ -99,25 +101,14 @@ class ClockAttention(TimedAttention):
             nn.init.zeros_(projection.weight)
             nn.init.constant_(projection.bias, inverse_softplus(rate))
 
-    def clocks(
-        self,
-        query: Float[Tensor, "batch query embed"],
-        key: Float[Tensor, "batch key kdim"],
-        *,
-        query_mask: Bool[Tensor, "batch query"] | None = None,
-        key_mask: Bool[Tensor, "batch key"] | None = None,
-    ) -> tuple[Clock, Clock]:
-        """The target's and the source's clock. Masks have SDPA's polarity (True = real)."""
-        return self._clock(self.q_rate, query, query_mask), self._clock(self.k_rate, key, key_mask)
-
     def _clock(
         self, rate: nn.Linear, x: Tensor, mask: Tensor | None, start: Tensor | None = None
     ) -> Clock:
         if torch.compiler.is_compiling():
             # Compiled backward passes mistake the strides of what is transposed after softplus.
-            rates = F.softplus(at_least_float32(rate(x)).transpose(1, 2).contiguous())
+            rates = F.softplus(wide_linear(rate, x).transpose(1, 2).contiguous())
         else:
-            rates = F.softplus(at_least_float32(rate(x))).transpose(1, 2)
+            rates = F.softplus(wide_linear(rate, x)).transpose(1, 2)
         return clock(rates, normalized=self.normalized, mask=mask, start=start)
 
     def forward(
@@ -139,9 +130,9 @@ class ClockAttention(TimedAttention):
         call, and its padding too. ``is_causal`` and ``attn_mask`` intersect with what the clocks
         say, and break the theorem of monotonicity.
         """
-        self._check(query, attn_mask, cache)
         key = query if key is None else key
         value = key if value is None else value
+        self._check(query, key, value, cache, positional=is_causal or attn_mask is not None)
         real = self._real_queries(query_padding_mask, query)
         start, bias = None, None
         if cache is None:
@@ -153,6 +144,8 @@ class ClockAttention(TimedAttention):
         source = Clock(
             side["start"], side["rate"], side["total"], side.get("mask"), self.normalized
         )
+        if self.watch is not None:
+            self.watch(target, source)
         if cache is not None:
             cache.advance(target.total, source.total, query.shape[1])
         lift = clock_lift(

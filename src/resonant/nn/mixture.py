@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ..functional.alignment import mixture_lift
 from .cache import CrossCache
 from .core import AttentionCore
-from .timed import TimedAttention, at_least_float32, inverse_softplus
+from .timed import TimedAttention, inverse_softplus, wide_linear
 
 SMALLEST_WIDTH = 0.1  # source tokens; a narrower component sees one token and has no gradient
 
@@ -81,9 +82,9 @@ class MixtureAttention(TimedAttention):
 
         ``key`` gives nothing but its length. Cache and masks: as in ``ClockAttention``.
         """
-        self._check(query, attn_mask, cache)
         key = query if key is None else key
         value = key if value is None else value
+        self._check(query, key, value, cache, positional=is_causal or attn_mask is not None)
         real = self._real_queries(query_padding_mask, query)
         if cache is not None:
             if not cache.source:
@@ -108,18 +109,21 @@ class MixtureAttention(TimedAttention):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Means, widths and weights, (batch, head, query, component)."""
         shape = (3, self.num_heads, self.components)
-        numbers = at_least_float32(self.mixture(query)).unflatten(-1, shape).permute(2, 0, 3, 1, 4)
+        numbers = wide_linear(self.mixture, query).unflatten(-1, shape).permute(2, 0, 3, 1, 4)
         share, step = numbers[0].softmax(-1), F.softplus(numbers[1]).double()
         if real is not None:
             step = step.masked_fill(~real[:, None, :, None], 0.0)
         end = step.cumsum(2)
         if cache is not None and cache.running is not None:
             end = end + cache.running
-        if cache is not None:
+        if cache is not None and query.shape[1]:
             count = cache.source["value"].shape[2]
             length = count if mask is None else mask.sum(-1)[:, None, None]
-            passed = (end[:, :, -1] * share[:, :, -1]).sum(-1, keepdim=True)
-            cache.advance(end[:, :, -1:], length, query.shape[1], position=passed)
+            place = (end * share).sum(-1)
+            if real is not None:
+                place = place.masked_fill(~real.unsqueeze(1), -math.inf)
+            farthest = place.amax(-1, keepdim=True)
+            cache.advance(end[:, :, -1:], length, query.shape[1], position=farthest)
         # A token's middle is its position, its ends half a token away.
         mean = end - 0.5 * step - 0.5
         return mean, F.softplus(numbers[2]) + SMALLEST_WIDTH, share

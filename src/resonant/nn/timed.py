@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor, nn
 
@@ -59,6 +60,11 @@ class TimedAttention(AttentionCore):
     def _real_queries(self, given: Tensor | None, query: Tensor) -> Tensor | None:
         """(batch, query) True = real, from the argument or ``padded_queries``."""
         blocked = self.query_padding if given is None else given
+        if blocked is not None and blocked.dtype != torch.bool:
+            raise TypeError(
+                "query_padding_mask must be boolean (True = padding), not "
+                f"{blocked.dtype}: there is no score that a float could be added to"
+            )
         return _real("query_padding_mask", blocked, query)
 
     def _real_source(self, padding: Tensor | None, key: Tensor) -> Tensor | None:
@@ -68,11 +74,25 @@ class TimedAttention(AttentionCore):
     def _values(self, value: Tensor) -> Tensor:
         return self.v_proj(value).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
-    def _check(self, query: Tensor, attn_mask: Tensor | None, cache: CrossCache | None) -> None:
+    def _check(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        cache: CrossCache | None,
+        *,
+        positional: bool,
+    ) -> None:
+        """Refuse what does not fit; ``positional``: a mask that knows frames was given."""
         if query.dim() != 3:
             raise ValueError(
                 "attention takes (batch, sequence, embed), but the query has shape "
                 f"{tuple(query.shape)}; add a batch axis with unsqueeze(0)"
+            )
+        if key.shape[:2] != value.shape[:2] or key.shape[0] != query.shape[0]:
+            raise ValueError(
+                "query, key and value must share the batch, key and value the length, but their "
+                f"shapes are {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
             )
         if cache is None:
             return
@@ -82,10 +102,11 @@ class TimedAttention(AttentionCore):
                 f"{type(self).__name__} cannot use a {type(cache).__name__}; use the cache of this "
                 "very module's new_cache()"
             )
-        if attn_mask is not None:
+        cache.claim(type(self).__name__)
+        if positional:
             raise ValueError(
-                "attn_mask cannot be used with a cache, whose frames it does not know; use "
-                "key_padding_mask"
+                "attn_mask and is_causal cannot be used with a cache, whose frames they do not "
+                "know; use key_padding_mask"
             )
 
 
@@ -106,8 +127,12 @@ def padded_queries(
 
     For modules that have no such argument: ``with padded_queries(decoder, tgt_key_padding_mask):
     decoder(...)`` with clocks as ``multihead_attn`` of its ``nn.TransformerDecoderLayer``.
+
+    Raises ``ValueError`` where there are no such modules.
     """
     timed = [module for module in model.modules() if isinstance(module, TimedAttention)]
+    if not timed:
+        raise ValueError(f"{type(model).__name__} holds no ClockAttention or MixtureAttention")
     before = [module.query_padding for module in timed]
     try:
         for module in timed:
@@ -127,6 +152,9 @@ def inverse_softplus(value: float) -> float:
     return value + math.log(-math.expm1(-value))
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Rates and widths in float32 or better, whatever the layer that made them computes in."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def wide_linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """``layer(x)`` in float32 or better, also under autocast: rates add up over whole lengths."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    bias = None if layer.bias is None else layer.bias.to(wide)
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(x.to(wide), layer.weight.to(wide), bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 
 from ..training.frames import CONDITIONS, LONG
 from ..training.statistics import paired_difference
@@ -40,13 +41,14 @@ def aligned(results: Results) -> list[ArmResult]:
 
 def alignment_tables(results: Results) -> dict[str, Grid]:
     """Tables by heading; none where nothing was aligned."""
-    arms = aligned(results)
+    arms, also = aligned(results), results.compared
     if not arms:
         return {}
     tables = {
         "Boundary error by tempo, in frames": _by_tempo(arms, BOUNDARY, digits=2),
         f"{results.unit[:1].upper()}{results.unit[1:]} by tempo": _by_tempo(arms, "loss", digits=3),
-        "Differences of boundary error to the control, in frames": _differences(arms),
+        "Differences of boundary error, in frames": _differences(arms, also, BOUNDARY),
+        f"Differences of {results.unit}": _differences(arms, also, "loss"),
         "Alignment at the tempo of training": _details(arms),
     }
     decoded = [arm for arm in arms if "free_length" in arm.runs[0]["metrics"]]
@@ -63,31 +65,33 @@ def _by_tempo(arms: list[ArmResult], metric: str, *, digits: int) -> Grid:
     says += "symbols as the longest utterance of training."
     if metric == BOUNDARY:
         known = [_mean(arms[0], f"stretched_{BOUNDARY}@{c.name}", digits) for c in CONDITIONS]
-        rows.append(["durations known", *known])
+        rows.append(["stretched durations", *known])
         says += (
             " A boundary lies after as many frames as point at symbols before it. The head looked "
-            "at has the smallest error on the validation split, at tempo 1. Durations known: the "
-            "true durations but for the jitter that nobody can know, stretched to the true length."
+            "at has the smallest error on the validation split, at tempo 1. Stretched durations, "
+            "for reference: the true ones before jitter, stretched to the true length; arms that "
+            "go frame by frame see the jitter of the frames before."
         )
     return Grid(("arm", *(c.name for c in CONDITIONS)), rows, says)
 
 
-def _differences(arms: list[ArmResult]) -> Grid:
+def _differences(arms: list[ArmResult], also: Sequence[tuple[str, str]], metric: str) -> Grid:
     """Arm minus control, paired by seed, and the ratio of the means."""
     by_name = {arm.name: arm for arm in arms}
+    pairs = [(arm.name, arm.control) for arm in arms if arm.control in by_name] + list(also)
     rows = []
-    for arm in arms:
-        control = by_name.get(arm.control or "")
-        if control is None:
-            continue
+    for name, control in pairs:
         cells = []
         for condition in COMPARED:
-            ours, theirs = (each.losses(f"{BOUNDARY}@{condition}") for each in (arm, control))
+            ours, theirs = (
+                by_name[each or ""].losses(f"{metric}@{condition}") for each in (name, control)
+            )
             found = paired_difference(ours, theirs)
             half = "" if found.half_width is None else f" ± {found.half_width:.2f}"
-            ratio = statistics.fmean(ours) / statistics.fmean(theirs)
-            cells.append(f"{found.mean:+.2f}{half} ({ratio:.2f})")
-        rows.append([arm.name, control.name, *cells])
+            base = statistics.fmean(theirs)
+            ratio = "" if base == 0 else f" ({statistics.fmean(ours) / base:.2f})"
+            cells.append(f"{found.mean:+.2f}{half}{ratio}")
+        rows.append([name, control or "", *cells])
     return Grid(
         ("arm", "control", *COMPARED),
         rows,

@@ -34,9 +34,12 @@ def tempo_curves(results: Results) -> str:
             ends = [min(x) for x in losses], [max(x) for x in losses]
             axes.fill_between(TEMPI, *ends, color=line["color"], alpha=0.18, linewidth=0)
         known = [arms[0].mean(f"stretched_{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
-        axes.plot(TEMPI, known, color=INK, linewidth=0.9, linestyle=":", label="durations known")
+        axes.plot(
+            TEMPI, known, color=INK, linewidth=0.9, linestyle=":", label="stretched durations"
+        )
         axes.set_xscale("log")
-        axes.set_yscale("log")
+        if min(known) > 0:
+            axes.set_yscale("log", nonpositive="clip")
         axes.set_xticks(TEMPI, [f"{tempo:g}" for tempo in TEMPI])
         ticks = [0.5, 1, 2, 5, 10, 20, 50]
         low, high = axes.get_ylim()

@@ -48,6 +48,7 @@ class Results:
     sweep: Sweep | None
     unit: str = "nats per token"
     token: str = "token"
+    compared: tuple[tuple[str, str], ...] = ()
 
     @property
     def seeds(self) -> int:
@@ -64,15 +65,11 @@ def gather(directory: Path) -> Results:
     if not described.is_file():
         raise UserError(f"{directory} holds no comparison; give the --out of a `resonant compare`")
     comparison = read_json(described)
-    runs = {name: _done(directory / name) for name in comparison["runs"]}
     costs = {}
     if (directory / "probe.json").is_file():
         probed = read_json(directory / "probe.json")["costs"]
         costs = {arm: {n: float(x) for n, x in cost.items()} for arm, cost in probed.items()}
-    by_arm: dict[str, list[dict[str, Any]]] = {}
-    for run in sorted(runs.values(), key=lambda run: run["seed"]):
-        by_arm.setdefault(run["arm"], []).append(run)
-    arms = []
+    by_arm, arms = _runs_by_arm(directory, comparison["runs"]), []
     for arm in comparison["arms"]:
         name, control = arm["name"], arm["control"]
         ours, theirs = by_arm[name], by_arm.get(control or "")
@@ -99,7 +96,17 @@ def gather(directory: Path) -> Results:
         _sweep_of(arms, directory),
         comparison.get("unit", "nats per token"),
         comparison.get("token", "token"),
+        tuple((ours, theirs) for ours, theirs in comparison.get("compared", ())),
     )
+
+
+def _runs_by_arm(directory: Path, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """What finished runs left, in the order of their seeds."""
+    runs = [_done(directory / name) for name in names]
+    by_arm: dict[str, list[dict[str, Any]]] = {}
+    for run in sorted(runs, key=lambda run: run["seed"]):
+        by_arm.setdefault(run["arm"], []).append(run)
+    return by_arm
 
 
 def missed_ceilings(results: Results) -> list[str]:

@@ -20,7 +20,7 @@ from rich.console import Console
 from ..data.configs import Data, SymbolsConfig
 from ..data.text import describe, load_corpus
 from ..errors import UserError
-from ..experiments.experiment import Arm, Experiment
+from ..experiments.experiment import MECHANISM, Arm, Experiment
 from ..files import damaged, read_json, write_atomically
 from .configs import RunConfig, config_hash, differences, flatten, plain
 from .display import Display
@@ -36,7 +36,6 @@ NEEDS = {
     "model.attention.score": ("model.attention.mechanism", "clock"),
     "model.attention.measure": ("model.attention.mechanism", "clock"),
     "model.attention.components": ("model.attention.mechanism", "gaussian-mixture"),
-    "model.symbols_per_frame": ("model.decoding", "autoregressive"),
 }
 # Fields of training that say nothing where utterances are whole.
 UNREAD = ("training.context", "training.sample_tokens")
@@ -85,6 +84,24 @@ def make_plan(
     return Plan(experiment, chosen, runs, out, data_dir, described, ceilings)
 
 
+def _check_frames(by_arm: dict[str, dict[str, Any]], overrides: dict[str, Any]) -> None:
+    """Options of models of frames that no arm reads, or that make arms belie their names."""
+    if all(flat["model.architecture"] != "frames" for flat in by_arm.values()):
+        return
+    if MECHANISM in overrides and len(by_arm) > 1:
+        raise UserError(f"--{MECHANISM} is what these arms are about; choose arms with --arms")
+    starts = any(
+        flat[MECHANISM] == "gaussian-mixture"
+        or (flat[MECHANISM] == "clock" and flat["model.decoding"] == "autoregressive")
+        for flat in by_arm.values()
+    )
+    if "model.symbols_per_frame" in overrides and not starts:
+        raise UserError(
+            "--model.symbols_per_frame is read by mixtures and by autoregressive clocks only, "
+            f"which none of these arms has: {', '.join(by_arm)}"
+        )
+
+
 def _inspect(data: Data, data_dir: Path | None) -> tuple[str, str]:
     """A hash of the data, and what they are in a few words."""
     if isinstance(data, SymbolsConfig):
@@ -104,6 +121,7 @@ def _check_options(
                 f"--{option} is about texts; utterances are as long as --data.longest makes them"
             )
     by_arm = {run.arm: plain(run) for run in runs}
+    _check_frames(by_arm, overrides)
     for option, (field, wanted) in NEEDS.items():
         if option in overrides and all(flat.get(field) != wanted for flat in by_arm.values()):
             raise UserError(
@@ -219,12 +237,19 @@ def prepare(plan: Plan) -> None:
         "data": plan.data,
         "unit": plan.experiment.unit,
         "token": plan.experiment.token,
+        "compared": _also_compared(plan),
         "arms": [_described(plan, arm) for arm in plan.arms],
         "runs": [config.name for config in plan.runs],
         "ceilings": plan.ceilings,
     }
     content = json.dumps(described, indent=2).encode()
     write_atomically(plan.out / "comparison.json", content, "comparison")
+
+
+def _also_compared(plan: Plan) -> list[tuple[str, str]]:
+    """The experiment's further pairs whose two arms are both here."""
+    here = {arm.name for arm in plan.arms}
+    return [pair for pair in plan.experiment.compared if here >= set(pair)]
 
 
 def _described(plan: Plan, arm: Arm) -> dict[str, Any]:

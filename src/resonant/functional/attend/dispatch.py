@@ -139,6 +139,9 @@ def attention_weights(
     arguments, masks and errors as ``attend``.
     """
     _check_numbers(top_k, 0.0, "materialized")
+    if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
+        wide = torch.promote_types(lift.query.dtype, torch.float32)
+        return lift.query.new_zeros(*lift.query.shape[:3], lift.key.shape[2], dtype=wide)
     lift, mask = split_mask(lift, attn_mask)
     with torch.autocast(lift.query.device.type, enabled=False):
         return materialized_weights(_one_dtype(lift), neighborhood, mask, top_k)
