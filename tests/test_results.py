@@ -12,6 +12,7 @@ from resonant.report.alignment import alignment_tables
 from resonant.report.results import gather
 from resonant.report.table import quality, sweep
 from resonant.training.configs import config_hash, run_config
+from resonant.training.statistics import paired_difference
 
 ROOT = Path(__file__).parent.parent
 PHASES = ROOT / "docs" / "results" / "phases"
@@ -70,18 +71,30 @@ def test_what_clocks_had_to_show() -> None:
         return arms[arm].mean(f"boundary_error@{tempo}")
 
     for clock in (name for name in arms if name.startswith("clock")):
-        for control in ("softmax", "softmax-guided"):
+        for control in ("softmax", "softmax-guided", "softmax-guided-10", "softmax-guided-50"):
             assert error(clock, "1") <= error(control, "1")
             for tempo in ("0.6", "1.6"):
                 assert error(clock, tempo) <= 0.5 * error(control, tempo)
         assert max(arms[clock].losses("falls@1")) == 0.0
 
 
+def test_the_readme_quotes_alignment() -> None:
+    arms = {arm.name: arm for arm in gather(ALIGNMENT).arms}
+    readme = cells((ROOT / "README.md").read_text().replace("+-\n", "+- "))
+    wanted = [(a, c) for a in ("clock", "softmax") for c in ("0.6", "1", "1.6")]
+    wanted += [("clock", "long"), ("softmax-guided-50", "0.6")]
+    wanted += [("softmax-scaled", c) for c in ("0.6", "1.6", "long")]
+    for arm, condition in wanted:
+        assert f"{arms[arm].mean(f'boundary_error@{condition}'):.2f}" in readme, (arm, condition)
+    found = paired_difference(*(arms[a].losses("boundary_error@1") for a in ("clock", "softmax")))
+    assert f"{found.mean:.2f} +- {found.half_width:.2f}" in readme
+
+
 @pytest.mark.parametrize(
     ("directory", "name", "overrides", "count"),
     [
         (PHASES, "shakespeare", {"training.steps": 2000}, 9 + 12),
-        (ALIGNMENT, "align", {}, 39 + 39),
+        (ALIGNMENT, "align", {}, 45 + 45),
     ],
 )
 def test_the_runs_are_those_of_the_experiment(
