@@ -23,7 +23,7 @@ from tests.laws import over_budget
 
 
 @pytest.mark.parametrize("normalized", [True, False])
-@pytest.mark.parametrize("spread", [1.0, 7.3])
+@pytest.mark.parametrize("spread", [1.0, pytest.param(7.3, marks=pytest.mark.slow)])
 def test_the_block_lift_is_the_direct_form_at_10_000_by_2_000(
     normalized: bool, spread: float
 ) -> None:
@@ -98,7 +98,9 @@ def contributions(
 
 
 @pytest.mark.parametrize("normalized", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("score", SCORES)
 def test_gradients_keep_the_budget(normalized: bool, dtype: torch.dtype, score: Score) -> None:
     """Three times the error of the direct form in the same dtype; scalars by what they sum."""

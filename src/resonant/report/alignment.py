@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from ..training.frames import CONDITIONS, LONG
+from ..training.conditions import CONDITIONS, LONG
 from ..training.statistics import paired_difference
 from .grid import Grid
 from .results import ArmResult, Results

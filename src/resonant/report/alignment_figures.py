@@ -11,45 +11,61 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..training.frames import SHOWN, TEMPI
+from ..training.conditions import SHOWN, TEMPI
 from .alignment import BOUNDARY, aligned
-from .figures import INK, PALETTE, STYLE, as_svg, legend, line_style
+from .figures import INK, PALETTE, STYLE, as_svg, line_style
 from .results import ArmResult, Results
 
 TRUTH = "#ee6677"
 
 
 def tempo_curves(results: Results) -> str:
-    """Boundary error against tempo: mean over seeds, a band from the least to the greatest."""
+    """Boundary error against tempo: mean over seeds, a band from the least to the greatest.
+
+    A panel for each arm without a control, with those compared with it.
+    """
     arms = aligned(results)
     if not arms:
         return ""
+    families: dict[str, list[ArmResult]] = {}
+    for arm in arms:
+        families.setdefault(_root(arm, arms), []).append(arm)
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.8, 4.4))
-        for index, arm in enumerate(arms):
-            losses = [arm.losses(f"{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
-            line = line_style(index)
-            means = [statistics.fmean(each) for each in losses]
-            axes.plot(TEMPI, means, label=arm.name, marker=".", **line)
-            ends = [min(x) for x in losses], [max(x) for x in losses]
-            axes.fill_between(TEMPI, *ends, color=line["color"], alpha=0.18, linewidth=0)
-        known = [arms[0].mean(f"stretched_{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
-        axes.plot(
-            TEMPI, known, color=INK, linewidth=0.9, linestyle=":", label="stretched durations"
-        )
-        axes.set_xscale("log")
-        if min(known) > 0:
-            axes.set_yscale("log", nonpositive="clip")
-        axes.set_xticks(TEMPI, [f"{tempo:g}" for tempo in TEMPI])
-        ticks = [0.5, 1, 2, 5, 10, 20, 50]
-        low, high = axes.get_ylim()
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-        axes.set_xlabel("tempo (training: 1)")
-        axes.set_ylabel("boundary error (frames)")
-        legend(axes, len(arms) + 1)
+        size = (8.6, 3.9 * len(families))
+        figure, grid = plt.subplots(len(families), 1, figsize=size, sharey=True, squeeze=False)
+        for axes, family in zip(grid[:, 0], families.values(), strict=True):
+            _family(axes, family)
+        grid[-1, 0].set_xlabel("tempo (training: 1)")
         return as_svg(figure)
+
+
+def _root(arm: ArmResult, arms: list[ArmResult]) -> str:
+    """The last of the arm's controls, or itself."""
+    by_name = {each.name: each for each in arms}
+    return arm.name if arm.control not in by_name else _root(by_name[arm.control], arms)
+
+
+def _family(axes: Any, arms: list[ArmResult]) -> None:
+    for index, arm in enumerate(arms):
+        losses = [arm.losses(f"{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
+        line = line_style(index)
+        means = [statistics.fmean(each) for each in losses]
+        axes.plot(TEMPI, means, label=arm.name, marker=".", **line)
+        ends = [min(x) for x in losses], [max(x) for x in losses]
+        axes.fill_between(TEMPI, *ends, color=line["color"], alpha=0.18, linewidth=0)
+    known = [arms[0].mean(f"stretched_{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
+    dotted: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": ":"}
+    axes.plot(TEMPI, known, label="stretched durations", **dotted)
+    axes.set_xscale("log")
+    axes.set_xticks(TEMPI, [f"{tempo:g}" for tempo in TEMPI])
+    if min(known) > 0:
+        axes.set_yscale("log", nonpositive="clip")
+        low, high = axes.get_ylim()
+        ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50) if low <= tick <= high]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylabel("boundary error (frames)")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
 
 
 def matrices(results: Results, directory: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +19,13 @@ from ..files import write_atomically
 from ..functional import guided_attention_loss, monotonic_alignment_search
 from ..models.frame_configs import FrameTransformerConfig
 from ..models.frames import FrameTransformer
+from .conditions import AS_TRAINED, CONDITIONS, SHOWN, Condition
 from .configs import RunConfig
 
 EVALUATION_BATCH = 32
 STOP_SHARE = 0.1  # of the stop unit's loss beside that of frames
-TEMPI = (0.6, 0.8, 1.0, 1.25, 1.6)
-LONG = "long"  # twice as many symbols as the longest utterance of training
 CAP = 3.0  # times the true length: who has not stopped by then is said not to stop
 DECODED = 64  # utterances decoded without the truth; frames come one by one
-SHOWN = (1.0, 0.6, 1.6)  # tempi at which a picture is kept
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A test set: its name in metrics, its tempo, and twice the symbols or not."""
-
-    name: str
-    tempo: float = 1.0
-    long: bool = False
-
-
-CONDITIONS = (*(Condition(f"{tempo:g}", tempo) for tempo in TEMPI), Condition(LONG, long=True))
 
 
 class FrameTask:
@@ -98,7 +83,7 @@ class FrameTask:
             need_weights=need_weights,
         )
 
-    def _test(self, split: str, condition: Condition = Condition("1")) -> list[Utterances]:
+    def _test(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
         """A test set in batches, the same for every seed and arm."""
         count = self.config.training.evaluation_windows * (4 if split == "test" else 1)
         most = 2 * self.data.longest
