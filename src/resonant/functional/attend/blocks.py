@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +18,20 @@ from ..pair import Gaussian
 # call of the kernel, and the difference is formed directly.
 LONGEST_BLOCK = 64
 SHORTEST_BLOCK = 8
+# Among so many keys even shorter blocks pay, if each meets only those in its reach.
+MANY_KEYS = 1024
+SHORTEST_AMONG_MANY = 2
 REACH = 4.0
 # A key this many nats (and the range of all other parts of the logits) behind the best visible key
 # of the same query has a weight below rounding, and is dropped.
 NEGLIGIBLE = {torch.float32: 32.0, torch.float64: 64.0}
 
 
-def gaussian_blocks(pair: Gaussian) -> list[int] | None:
+def gaussian_blocks(pair: Gaussian, shortest: int = SHORTEST_BLOCK) -> list[int] | None:
     """Where blocks of queries begin and the last one ends; None for none.
 
-    There are none where the Gaussian is too narrow or to be formed directly, and in a compiled
-    graph, which cannot ask how narrow it is.
+    There are none where the Gaussian is too narrow (blocks would be shorter than ``shortest`` on
+    average) or to be formed directly, and in a compiled graph, which cannot ask how narrow it is.
     """
     if pair.direct or torch.compiler.is_compiling():
         return None
@@ -44,7 +48,7 @@ def gaussian_blocks(pair: Gaussian) -> list[int] | None:
         far = bisect.bisect_right(way, way[start] + 2 * REACH, lo=start)
         bounds.append(min(max(far, start + 1), start + LONGEST_BLOCK, count))
     blocks = len(bounds) - 1
-    return bounds if blocks == 1 or count / blocks >= SHORTEST_BLOCK else None
+    return bounds if blocks == 1 or count / blocks >= shortest else None
 
 
 @torch.no_grad()
@@ -102,3 +106,31 @@ def _nearest(query: Tensor, center: Tensor, visible: Tensor) -> Tensor:
     up = up.masked_fill(after >= keys, math.inf)
     near = torch.minimum(down, up)
     return near.masked_fill(near.isinf(), 0.0)
+
+
+def cut_keys(lift: Lift, spans: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+    """The key side of the lift over each span, in time and memory of what is cut out."""
+    sides = {name: _Spans.apply(x, spans) for name, x in lift.key_side().items()}
+    return [{name: parts[i] for name, parts in sides.items()} for i in range(len(spans))]
+
+
+class _Spans(torch.autograd.Function):
+    """Overlapping slices of axis 2 whose gradients are added up in one buffer.
+
+    Slices by themselves would each have a gradient as long as the whole sequence.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, spans: list[tuple[int, int]]) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.spans, ctx.like = spans, (x.shape, x.dtype, x.device)
+        return tuple(x[:, :, start:stop].clone() for start, stop in spans)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None]:
+        shape, dtype, device = ctx.like
+        total = torch.zeros(shape, dtype=dtype, device=device)
+        for (start, stop), gradient in zip(ctx.spans, gradients, strict=True):
+            if gradient is not None:
+                total[:, :, start:stop] += gradient
+        return total, None

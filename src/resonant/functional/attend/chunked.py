@@ -11,7 +11,14 @@ from torch import Tensor
 from ..lift import Lift
 from ..neighborhood import Full, Neighborhood, reach, visible
 from ..pair import Gaussian
-from .blocks import gaussian_blocks, keys_in_reach
+from .blocks import (
+    MANY_KEYS,
+    SHORTEST_AMONG_MANY,
+    SHORTEST_BLOCK,
+    cut_keys,
+    gaussian_blocks,
+    keys_in_reach,
+)
 from .explicit import recomputed_attention, same_document
 from .kernel import fold_pair, fused_kernel
 
@@ -33,11 +40,15 @@ def chunked_attention(
     a pair that cannot be lifted (see ``gaussian_blocks``). A Gaussian over everything meets only
     the keys in its reach.
     """
-    bounds = gaussian_blocks(lift.pair) if isinstance(lift.pair, Gaussian) else None
-    direct = lift.pair is not None and bounds is None
     queries, keys = lift.query.shape[2], lift.key.shape[2]
     alone = mask is None and lift.documents is None and isinstance(neighborhood, Full)
+    shortest = SHORTEST_AMONG_MANY if alone and keys >= MANY_KEYS else SHORTEST_BLOCK
+    bounds = None
+    if isinstance(lift.pair, Gaussian):
+        bounds = gaussian_blocks(lift.pair, shortest)
+    direct = lift.pair is not None and bounds is None
     spans = None if bounds is None or not alone else keys_in_reach(lift, bounds)
+    sides = None if spans is None else cut_keys(lift, spans)
     bounds = bounds or [*range(0, queries, BLOCK), queries]
     back, ahead = reach(neighborhood)
     outputs = []
@@ -56,7 +67,7 @@ def chunked_attention(
         allowed = visible(neighborhood, position, torch.arange(low, high, device=device))
         block_mask = _slice_mask(mask, slice(start, stop), slice(low, high))
         learned = mask is not None and mask.requires_grad
-        part = part.keys(low, high)
+        part = part.keys(low, high) if sides is None else part.with_key_side(sides[index])
         if direct or learned or top_k is not None or dropout_p > 0.0:
             options = {"top_k": top_k, "dropout_p": dropout_p}
             outputs.append(recomputed_attention(part, allowed, block_mask, **options))
