@@ -10,6 +10,7 @@ from resonant.files import FAULT_POINTS
 from .running import compare, quality, write_text
 
 # See test_sweep and test_align.
+LIKE_OTHERS = {"run-started", "config-half", "checkpoint-half", "metrics-written", "report-half"}
 ELSEWHERE = {"sweep-half", "run-adopted", "alignment-half"}
 
 
@@ -33,7 +34,13 @@ def test_there_are_a_dozen_points() -> None:
     assert len(set(FAULT_POINTS)) >= 12
 
 
-@pytest.mark.parametrize("point", sorted(set(FAULT_POINTS) - ELSEWHERE))
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(p, marks=pytest.mark.slow if p in LIKE_OTHERS else ())
+        for p in sorted(set(FAULT_POINTS) - ELSEWHERE)
+    ],
+)
 def test_killed_and_started_again(
     point: str, text: Path, uninterrupted: dict[str, object], tmp_path: Path
 ) -> None:
