@@ -388,3 +388,11 @@ def test_what_is_refused_says_why() -> None:
         clock(rates(1, 1, 3), mask=torch.ones(1, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="needs all tokens at once, so it has no start"):
         clock(rates(1, 1, 3), start=torch.zeros(1, 1, 1).double())
+
+
+def test_what_is_no_number_comes_out() -> None:
+    """Keys out of reach are cut away; a clock that is no number is not thereby hidden."""
+    target, source, value, numbers = drawn(60, 40, 0, 1.0)
+    target[:, :, 30] = math.nan
+    output = clock_attention(clock(target), clock(source), value, **numbers)
+    assert output.isnan().any()

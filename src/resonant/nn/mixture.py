@@ -23,7 +23,7 @@ class MixtureAttention(TimedAttention):
 
     Each head has ``components`` Gaussians over source positions, whose means only ever grow:
     ``mean[t] = sum_{u <= t} softplus(delta[u])``, with widths ``softplus`` and weights ``softmax``
-    of features of the frame. A baseline for ``ClockAttention``, with its signature; a frame moves
+    of features of the frame. A baseline for ``ClockAttention``, called as it is; a frame moves
     by ``query_rate`` tokens at the start.
 
     Raises ``ValueError`` for fewer than one component.

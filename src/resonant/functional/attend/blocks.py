@@ -81,6 +81,8 @@ def keys_in_reach(lift: Lift, bounds: list[int]) -> list[tuple[int, int]]:
     nats = NEGLIGIBLE[torch.promote_types(lift.query.dtype, torch.float32)]
     near = _nearest(query, center, visible)
     radius = (near.square() + 2 * (nats + others) / pair.precision).sqrt()
+    if not radius.isfinite().all():  # not-a-number must come out, not be cut away
+        return [(0, keys)] * (len(bounds) - 1)
     first = torch.searchsorted(center, query - radius).flatten(0, 1).amin(0).tolist()
     last = torch.searchsorted(center, query + radius, right=True).flatten(0, 1).amax(0).tolist()
     return [(min(first[a:b]), max(last[a:b])) for a, b in itertools.pairwise(bounds)]

@@ -41,7 +41,9 @@ def chunked_attention(
     the keys in its reach.
     """
     queries, keys = lift.query.shape[2], lift.key.shape[2]
-    alone = mask is None and lift.documents is None and isinstance(neighborhood, Full)
+    # What counts as a tie among the top k depends on the range of all logits: none are dropped.
+    alone = mask is None and lift.documents is None and top_k is None
+    alone = alone and isinstance(neighborhood, Full)
     shortest = SHORTEST_AMONG_MANY if alone and keys >= MANY_KEYS else SHORTEST_BLOCK
     bounds = None
     if isinstance(lift.pair, Gaussian):
