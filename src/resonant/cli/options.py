@@ -132,6 +132,7 @@ def _example(group: str) -> str:
 def base_config(experiment: Experiment, options: jsonargparse.Namespace) -> RunConfig:
     """The experiment's base with the user's plugins and data."""
     plugins = tuple(options.plugins.split(",")) if options.plugins else ()
+    plugins = tuple(dict.fromkeys(experiment.base.plugins + plugins))
     return dataclasses.replace(experiment.base, plugins=plugins, data=options.data)
 
 

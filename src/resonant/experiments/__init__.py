@@ -1,10 +1,12 @@
 """Experiments by name, one a file: arms as configurations."""
 
 from .align import EXPERIMENT as _ALIGN
+from .energy_gate import EXPERIMENT as _ENERGY_GATE
 from .experiment import Arm, Experiment
 from .shakespeare import EXPERIMENT as _SHAKESPEARE
 from .stdlib import EXPERIMENT as _STDLIB
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (_STDLIB, _SHAKESPEARE, _ALIGN)}
+_ALL = (_STDLIB, _SHAKESPEARE, _ALIGN, _ENERGY_GATE)
+EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in _ALL}
 
 __all__ = ["EXPERIMENTS", "Arm", "Experiment"]

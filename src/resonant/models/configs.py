@@ -22,7 +22,7 @@ class AttentionConfig:
         top_k: keys kept of those, the ones with the largest logits (none: all)
         scalars: starts of learned scalars by name, as in sigma: 2.5 (others: the mechanism's own)
         dropout: share of attention weights dropped in training
-        gate: energy (none: no gate)
+        gate: energy, or a name given to resonant.nn.register_gate (none: no gate)
         standardize: how the gate's energy is standardized, prefix or none
     """
 
@@ -36,8 +36,6 @@ class AttentionConfig:
 
     def __post_init__(self) -> None:
         check_least("model.attention", self, {"window": 1, "top_k": 1})
-        if self.gate is not None:
-            check_choice("model.attention.gate", self.gate, ("energy",))
         check_choice("model.attention.standardize", self.standardize, ("prefix", "none"))
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"model.attention.dropout must be in [0, 1); it is {self.dropout}")

@@ -22,6 +22,7 @@ from ..nn import (
     MorletPosition,
     SinusoidalPosition,
     attention,
+    build_gate,
 )
 from ..nn.cache import refuse_training
 from .base import CausalModel
@@ -145,10 +146,11 @@ def _added_position(config: LanguageModelConfig) -> nn.Module | None:
 
 
 def _gate(config: LanguageModelConfig) -> EnergyGate | None:
-    if config.attention.gate is None:
+    chosen = config.attention
+    if chosen.gate is None:
         return None
     key_heads = config.key_value_heads or config.heads
-    return EnergyGate(config.width, key_heads, standardize=config.attention.standardize)  # type: ignore[arg-type]
+    return build_gate(chosen.gate, config.width, key_heads, standardize=chosen.standardize)
 
 
 def _block(config: LanguageModelConfig) -> Block:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..functional.manifold import manifold
 from ..functional.neighborhood import Causal
-from ..nn import EnergyGate, HeadPosition, KuramotoAttention, ModelCache, PhaseBlock
+from ..nn import HeadPosition, KuramotoAttention, ModelCache, PhaseBlock, build_gate
 from ..nn.cache import refuse_training
 from ..nn.parameter import WideEmbedding
 from .base import CausalModel
@@ -113,7 +113,7 @@ def _block(config: PhaseLanguageModelConfig) -> PhaseBlock:
     gate = None
     if chosen.gate is not None:
         source = config.width * points.features
-        gate = EnergyGate(source, config.heads, standardize=chosen.standardize)  # type: ignore[arg-type]
+        gate = build_gate(chosen.gate, source, config.heads, standardize=chosen.standardize)
     coupling = KuramotoAttention(
         config.width,
         config.heads,

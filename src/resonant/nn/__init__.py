@@ -10,7 +10,7 @@ from .attention import Attention
 from .block import Block, CrossBlock, PhaseBlock, SwiGLU
 from .cache import AttentionCache, CouplingCache, CrossCache, ModelCache
 from .clock import ClockAttention
-from .energy import EnergyGate
+from .energy import EnergyGate, build_gate, register_gate
 from .krause import KrauseAttention
 from .kuramoto import KuramotoAttention, PhaseAdapter
 from .mixture import MixtureAttention
@@ -72,5 +72,7 @@ __all__ = [
     "SoftmaxAttention",
     "SwiGLU",
     "attention",
+    "build_gate",
     "padded_queries",
+    "register_gate",
 ]

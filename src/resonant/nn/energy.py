@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..errors import nearest
 from ..functional.energy import (
     Standardize,
     check_standardize,
@@ -103,3 +105,40 @@ class EnergyGate(nn.Module):
 
     def extra_repr(self) -> str:
         return f"standardize={self.standardize}"
+
+
+G = TypeVar("G", bound=type[EnergyGate])
+_GATES: dict[str, Callable[..., EnergyGate]] = {"energy": EnergyGate}
+
+
+def register_gate(name: str) -> Callable[[G], G]:
+    """Decorator: make a kind of ``EnergyGate`` a choice of ``model.attention.gate`` under ``name``.
+
+    It is built as ``gate(embed_dim, num_key_value_heads)``.
+
+    Raises ``ValueError`` for a name that is taken.
+    """
+
+    def enrol(gate: G) -> G:
+        if name in _GATES:
+            raise ValueError(f"a gate named {name!r} is registered already; choose another")
+        _GATES[name] = gate
+        return gate
+
+    return enrol
+
+
+def build_gate(
+    name: str, embed_dim: int, num_key_value_heads: int, *, standardize: str = "prefix"
+) -> EnergyGate:
+    """The gate registered under ``name``; ``ValueError`` names the nearest if there is none.
+
+    A gate of one's own is given ``standardize`` only where it is not "prefix".
+    """
+    if name not in _GATES:
+        raise ValueError(
+            f"no gate is called {name!r}; {nearest(name, _GATES)} (one of your own needs "
+            "resonant.nn.register_gate first)"
+        )
+    options = {} if standardize == "prefix" else {"standardize": standardize}
+    return _GATES[name](embed_dim, num_key_value_heads, **options)

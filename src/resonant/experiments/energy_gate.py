@@ -1,0 +1,100 @@
+"""Does the published energy gate survive without its leak?
+
+The gate as published (arXiv 2605.26355) standardizes energies over the whole sequence. Here it
+stands beside the same gate over the prefix and without standardizing, on learned, absolute Morlet
+and rotary positions. The learning rate, one for all arms, is from the sweep in
+docs/results/energy-gate.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..data.configs import DataConfig
+from ..models.configs import PositionConfig, preset_0_36m
+from ..training.configs import RunConfig, TrainingConfig
+from .experiment import Arm, Experiment
+
+CONTEXT = 128
+GATE = "model.attention.gate"
+POSITION = "model.position.kind"
+
+EXPERIMENT = Experiment(
+    name="energy-gate",
+    says="characters of TinyShakespeare, 0.36M parameters, gates with and without their leak; "
+    "about four minutes of one core per run",
+    base=RunConfig(
+        experiment="energy-gate",
+        plugins=("resonant.experiments.leaking_gate",),
+        model=replace(preset_0_36m(), position=PositionConfig("learned", max_length=CONTEXT)),
+        data=DataConfig(name="shakespeare", tokens="characters"),
+        training=TrainingConfig(
+            steps=2500,
+            batch_size=8,
+            context=CONTEXT,
+            learning_rate=8e-3,
+            warmup=100,
+            evaluate_every=250,
+            evaluation_windows=109,  # four times that is the whole test split
+        ),
+    ),
+    arms=(
+        Arm("learned", "learned positions, added; no gate"),
+        Arm(
+            "learned-gate-sequence",
+            "the gate as published: standardized over the sequence, the future included",
+            control="learned",
+            changes={GATE: "energy-leaking"},
+        ),
+        Arm(
+            "learned-gate-prefix",
+            "the gate standardized over the prefix",
+            control="learned",
+            changes={GATE: "energy"},
+        ),
+        Arm(
+            "learned-gate-none",
+            "the gate's energies as they are",
+            control="learned-gate-prefix",
+            changes={"model.attention.standardize": "none"},
+        ),
+        Arm(
+            "morlet",
+            "absolute Morlet positions, added; no gate",
+            control="learned",
+            changes={POSITION: "morlet"},
+        ),
+        Arm(
+            "morlet-gate-prefix",
+            "absolute Morlet positions and the prefix gate",
+            control="morlet",
+            changes={GATE: "energy"},
+        ),
+        Arm(
+            "morlet-gate-sequence",
+            "absolute Morlet positions and the gate, both as published",
+            control="morlet",
+            changes={GATE: "energy-leaking"},
+        ),
+        Arm(
+            "rotary",
+            "rotary positions; no gate",
+            control="learned",
+            changes={POSITION: "rotary"},
+        ),
+        Arm(
+            "rotary-gate-prefix",
+            "rotary positions and the prefix gate",
+            control="rotary",
+            changes={GATE: "energy"},
+        ),
+    ),
+    seeds=5,
+    compared=(
+        ("learned-gate-sequence", "learned-gate-prefix"),
+        ("learned-gate-none", "learned"),
+        ("morlet-gate-sequence", "morlet-gate-prefix"),
+        ("morlet-gate-sequence", "learned"),
+        ("morlet-gate-prefix", "learned"),
+    ),
+)
