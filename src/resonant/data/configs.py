@@ -15,7 +15,7 @@ class DataConfig:
     """Which text, and what a token is.
 
     Args:
-        name: stdlib, shakespeare, or file (your own text; needs path)
+        name: stdlib, shakespeare, enwik8-prefix, random-characters, or file (yours; needs path)
         tokens: bytes, or characters (the vocabulary is that of the training split)
         path: the text file, for name file
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,14 @@ from ..errors import UserError
 
 @dataclass(frozen=True)
 class Remote:
-    """A public file: where it is, what it is called, and the SHA-256 of its content."""
+    """A public file: where it is, what it is called, and the SHA-256 of its unpacked content.
+
+    Without ``url`` nobody serves it: it comes from a folder alone.
+    """
 
     name: str
     file: str
-    url: str
+    url: str | None
     sha256: str
 
 
@@ -27,6 +32,11 @@ def fetch(remote: Remote, data_dir: Path | None) -> bytes:
     """
     if data_dir is not None:
         return _from_folder(remote, data_dir)
+    if remote.url is None:
+        raise UserError(
+            f"{remote.name} cannot be downloaded; put {remote.file} into a folder and pass "
+            "--data-dir FOLDER"
+        )
     import platformdirs
 
     cached = Path(platformdirs.user_cache_dir("resonant")) / remote.name / remote.file
@@ -42,13 +52,18 @@ def _from_folder(remote: Remote, data_dir: Path) -> bytes:
             return _checked(remote, candidate)
     raise UserError(
         f"{data_dir} does not hold {remote.name}: neither {remote.file} nor "
-        f"{remote.name}/{remote.file} is there. Put the file there, or leave --data-dir out to "
-        f"download it from {remote.url}"
+        f"{remote.name}/{remote.file} is there. Put the file there"
+        + (f", or leave --data-dir out to download it from {remote.url}" if remote.url else "")
     )
 
 
 def _checked(remote: Remote, path: Path) -> bytes:
     content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{path} is damaged ({error}); fetch it again") from error
     found = hashlib.sha256(content).hexdigest()
     if found != remote.sha256:
         raise UserError(
@@ -63,6 +78,7 @@ def _download(remote: Remote, target: Path) -> None:
     import pooch
     import requests
 
+    assert remote.url is not None
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         # pooch writes to a temporary file and moves it only once the hash is right.

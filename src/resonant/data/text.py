@@ -21,6 +21,15 @@ TINY_SHAKESPEARE = Remote(
     url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
     sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 )
+ENWIK8_PREFIX = Remote(
+    name="enwik8-prefix",
+    file="enwik8_first_4000000.gz",
+    url=None,
+    sha256="9f9ca3a41e2b87a0268d00380577e2c308e07959b22a94c8d7b1e8901bdefc37",
+)
+RANDOM_CHARACTERS = b"abcdefgh"
+RANDOM_KEY = 2026
+RANDOM_LENGTH = 4_000_000
 SPLITS = ("train", "valid", "test")
 
 
@@ -45,7 +54,13 @@ def load_corpus(config: DataConfig, data_dir: Path | None = None) -> Corpus:
             f"data.tokens is bytes or characters, not {config.tokens!r}; "
             f"{nearest(config.tokens, ('bytes', 'characters'))}"
         )
-    sources = {"stdlib": _stdlib, "shakespeare": _shakespeare, "file": _file}
+    sources = {
+        "stdlib": _stdlib,
+        "shakespeare": _shakespeare,
+        "enwik8-prefix": _enwik8_prefix,
+        "random-characters": _random_characters,
+        "file": _file,
+    }
     if config.name not in sources:
         raise UserError(f"no data is called {config.name!r}; {nearest(config.name, sources)}")
     if config.path is not None and config.name != "file":
@@ -90,6 +105,17 @@ def _stdlib(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:
 
 def _shakespeare(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:
     return _by_length(fetch(TINY_SHAKESPEARE, data_dir), "shakespeare")
+
+
+def _enwik8_prefix(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:
+    return _by_length(fetch(ENWIK8_PREFIX, data_dir), "enwik8-prefix")
+
+
+def _random_characters(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:
+    """Independent uniform characters: nobody who does not see the future can predict them."""
+    kinds = np.frombuffer(RANDOM_CHARACTERS, dtype=np.uint8)
+    drawn = np.random.Generator(np.random.Philox(key=RANDOM_KEY)).choice(kinds, RANDOM_LENGTH)
+    return _by_length(drawn.tobytes(), "random-characters")
 
 
 def _file(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from .experiment import Arm, Experiment
 
 CONTEXT = 128
 GATE = "model.attention.gate"
+LEAKING_GATE = "resonant.experiments.leaking_gate"
 POSITION = "model.position.kind"
 
 EXPERIMENT = Experiment(
@@ -25,7 +26,7 @@ EXPERIMENT = Experiment(
     "about four minutes of one core per run",
     base=RunConfig(
         experiment="energy-gate",
-        plugins=("resonant.experiments.leaking_gate",),
+        plugins=(LEAKING_GATE,),
         model=replace(preset_0_36m(), position=PositionConfig("learned", max_length=CONTEXT)),
         data=DataConfig(name="shakespeare", tokens="characters"),
         training=TrainingConfig(
@@ -97,4 +98,17 @@ EXPERIMENT = Experiment(
         ("morlet-gate-sequence", "learned"),
         ("morlet-gate-prefix", "learned"),
     ),
+    interactions=tuple(
+        ((f"{position}-{gate}", position), (f"learned-{gate}", "learned"))
+        for position, gate in (
+            ("morlet", "gate-prefix"),
+            ("morlet", "gate-sequence"),
+            ("rotary", "gate-prefix"),
+        )
+    ),
+    published={
+        ("learned-gate-sequence", "learned"): -0.092,
+        ("morlet", "learned"): 0.032,
+        ("morlet-gate-sequence", "learned"): -0.119,
+    },
 )

@@ -11,6 +11,7 @@ from ..models.configs import SCALARS, ModelConfig
 from ..training.configs import RunConfig, plain, replaced
 
 SCALAR_STARTS = "model.attention.scalars"
+Pair = tuple[str, str]  # an arm, and what it is compared with
 MECHANISM = "model.attention.mechanism"
 
 
@@ -36,7 +37,10 @@ class Arm:
 class Experiment:
     """Arms on one data set with one budget, losses in ``unit``, lengths in ``token``.
 
-    ``compared`` are further pairs of arms to show beside each arm and its control.
+    ``compared`` are further pairs of arms to show beside each arm and its control, ``interactions``
+    pairs of pairs: how much more the first differ than the second. ``published`` are differences of
+    pairs as a paper reports them, at its own size and on its own split. ``floor`` is the least loss
+    that an honest model can reach, where it is known.
 
     ``ceilings`` map an arm's name, or "*" for every arm, to the largest acceptable mean test loss;
     an experiment that misses one says that it failed.
@@ -50,7 +54,10 @@ class Experiment:
     ceilings: Mapping[str, float] = field(default_factory=dict)
     unit: str = "nats per token"
     token: str = "token"
-    compared: tuple[tuple[str, str], ...] = ()
+    compared: tuple[Pair, ...] = ()
+    interactions: tuple[tuple[Pair, Pair], ...] = ()
+    published: Mapping[Pair, float] = field(default_factory=dict)
+    floor: float | None = None
 
     def arm(self, name: str) -> Arm:
         """The arm called ``name``; ``UserError`` names the nearest if there is none."""

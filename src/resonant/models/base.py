@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from ..nn import Attention, KuramotoAttention, ModelCache, PhaseAdapter
+from ..functional.position import morlet_constraints
+from ..nn import Attention, HeadScalar, KuramotoAttention, ModelCache, MorletPosition, PhaseAdapter
 from .pretrained import load_pretrained, save_pretrained
 
 M = TypeVar("M", bound=nn.Module)
@@ -40,6 +42,21 @@ class CausalModel(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, cache=None if cache is None else cache.layers[i], **masks)
         return x
+
+    @torch.no_grad()
+    def learned_numbers(self) -> dict[str, list[float]]:
+        """Learned scalars by module (one number a head), and omega and sigma of Morlet positions.
+
+        Morlet positions as they act, that is under ``functional.morlet_constraints``.
+        """
+        found = {}
+        for name, module in self.named_modules():
+            if isinstance(module, HeadScalar):
+                found[name] = module().tolist()
+            elif isinstance(module, MorletPosition):
+                omega, sigma = morlet_constraints(module.omega(), module.sigma())
+                found |= {f"{name}.omega": omega.tolist(), f"{name}.sigma": sigma.tolist()}
+        return found
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``directory``."""

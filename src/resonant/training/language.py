@@ -53,6 +53,7 @@ class LanguageTask:
             self.model: CausalModel = build_model(config.model)
         except (TypeError, ValueError) as error:
             raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
+        self.start = self.model.learned_numbers()
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of the batch of ``step``."""
@@ -66,22 +67,27 @@ class LanguageTask:
         )
         return F.cross_entropy(self.model(inputs).flatten(0, 1), targets.flatten())
 
-    @torch.no_grad()
     def evaluate(self, split: str) -> float:
         """Mean loss in nats per token over fixed windows of ``split``."""
+        return self._losses(split).mean().item()
+
+    @torch.no_grad()
+    def _losses(self, split: str) -> Tensor:
+        """(position): mean loss at each position of the windows, in float64."""
         training = self.config.training
         count = training.evaluation_windows * (4 if split == "test" else 1)
         inputs, targets = evaluation_windows(
             self.corpus.splits[split], count=count, context=training.context
         )
         self.model.eval()
-        total = 0.0
+        total = torch.zeros(training.context, dtype=torch.float64)
         pairs = zip(inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True)
         for batch, target in pairs:
             logits = self.model(batch)
-            total += F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum").item()
+            losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+            total += losses.unflatten(0, target.shape).double().sum(0)
         self.model.train()
-        return total / targets.numel()
+        return total / len(targets)
 
     @property
     def tokens_per_step(self) -> int:
@@ -93,12 +99,14 @@ class LanguageTask:
         return {}
 
     def summary(self) -> dict[str, Any]:
-        """Parameter counts and a text sample with its prompt."""
+        """Parameter counts, test loss by position, learned numbers, a text sample and prompt."""
         attention = sum(p.numel() for n, p in self.model.named_parameters() if ".attention." in n)
         prompt, text = self._sample()
         return {
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "attention_parameters": attention,
+            "loss_by_position": [round(each, 5) for each in self._losses("test").tolist()],
+            "learned_numbers": {"start": self.start, "end": self.model.learned_numbers()},
             "prompt": prompt,
             "sample": text,
         }
