@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import inspect
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,13 +34,13 @@ def main(arguments: list[str]) -> int:
     import torch
 
     from ..checks import CHECKS, Subject, certify, guess_subject
-    from ..training.configs import import_plugins
+    from .folder import import_plugins_of
 
     for check in checks:
         if check not in CHECKS:
             raise UserError(f"no check is called {check!r}; {nearest(check, CHECKS)}")
-    sys.path.insert(0, os.getcwd())
-    import_plugins(tuple(options.plugins.split(",")) if options.plugins else ())
+    folder = Path(options.model)
+    import_plugins_of(folder if folder.is_dir() else None, options.plugins)
     torch.manual_seed(options.seed)
     model, inputs = _load(options.model)
     known: dict[str, Any] = {"mask_argument": options.mask_argument}
@@ -95,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, default=0.0, help="forgiven where bits should be equal (0)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs (0)")
-    parser.add_argument("--plugins", help="modules to import first, by comma")
+    parser.add_argument("--plugins", help="modules to import first, by comma (a run's own)")
     parser.add_argument("--out", help="also write the certificate here, as JSON")
     return parser
 

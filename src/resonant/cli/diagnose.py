@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
     from ..models.architectures import load_model
     from ..report.grid import as_rich
     from ..report.phases import phase_table, write_phase_page
+    from .folder import import_plugins_of
 
+    import_plugins_of(directory, options.plugins)
     tokenizer = Tokenizer.load(directory)
     try:
         model = load_model(directory)
@@ -67,5 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", help="folder of a run, such as runs/demo/kuramoto-seed0")
     parser.add_argument("--text", help="what the model reads (the prompt of its sample)")
+    parser.add_argument("--plugins", help="modules to import first, by comma (the run's)")
     parser.add_argument("--out", help="folder for phases.html (the run's)")
     return parser

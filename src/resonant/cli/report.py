@@ -10,10 +10,12 @@ def main(arguments: list[str]) -> int:
     """Print the table and write DIR/report.html."""
     parser = argparse.ArgumentParser(prog="resonant report", description=__doc__)
     parser.add_argument("directory", type=Path, help="the --out of a comparison")
-    directory = parser.parse_args(arguments).directory
+    parser.add_argument("--figures", type=Path, help="also write the figures here, as SVG files")
+    options = parser.parse_args(arguments)
+    directory = options.directory
     from rich.console import Console
 
-    from ..report.page import write_report
+    from ..report.page import write_figures, write_report
     from ..report.results import gather
     from ..report.table import print_table
 
@@ -21,4 +23,7 @@ def main(arguments: list[str]) -> int:
     console = Console()
     print_table(results, console)
     console.print(f"report: {write_report(results, directory)}", highlight=False, soft_wrap=True)
+    if options.figures is not None:
+        for path in write_figures(results, directory, options.figures):
+            console.print(f"figure: {path}", highlight=False, soft_wrap=True)
     return 0

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from ..errors import UserError
-from ..training.configs import import_plugins
+from .folder import described_run, import_plugins_of
 
 TYPED_CHARACTERS = 200_000  # of a prompt; more is a mistake, a data file for instance
 
@@ -21,10 +17,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     directory = Path(options.run)
     _check(options, directory)
-    described = _described(directory)
-    plugins = options.plugins.split(",") if options.plugins else described.get("plugins") or ()
-    sys.path.insert(0, os.getcwd())
-    import_plugins(tuple(plugins))
+    import_plugins_of(directory, options.plugins)
     import torch
 
     from ..data.tokens import Tokenizer
@@ -41,7 +34,9 @@ def main(arguments: list[str]) -> int:
     if not prompt or len(prompt) > TYPED_CHARACTERS:
         raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")
     drawing = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
-    drawing["context"] = options.context or described.get("training", {}).get("context")
+    drawing["context"] = options.context or described_run(directory).get("training", {}).get(
+        "context"
+    )
     try:
         tokens = torch.tensor([tokenizer.encode(prompt).tolist()] * options.samples)
         drawn = generate(model, tokens, options.tokens, **drawing)
@@ -64,12 +59,6 @@ def _check(options: argparse.Namespace, directory: Path) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name} must be at least {least}; it is {value}")
-
-
-def _described(directory: Path) -> dict[str, Any]:
-    """The run's own configuration, where it lies beside the model."""
-    path = directory / "config.yaml"
-    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
 
 
 def _parser() -> argparse.ArgumentParser:

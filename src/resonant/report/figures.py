@@ -125,3 +125,8 @@ def as_svg(figure: Figure, *, bottom: float = 0.0) -> str:
     plt.close(figure)
     text = buffer.getvalue()
     return text[text.index("<svg") :].replace(INK, "currentColor")
+
+
+def on_paper(svg: str) -> str:
+    """An SVG element as a file of its own: dark ink on white, whatever the page around it."""
+    return svg.replace("<svg", '<svg style="color:#1f2328;background:#fff"', 1) + "\n"

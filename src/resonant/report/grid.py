@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-LEFT = frozenset({"arm", "control", "verdict", "note", "phases"})
+LEFT = frozenset({"arm", "control", "verdict", "note", "phases", "contrast"})
 
 
 @dataclass(frozen=True)

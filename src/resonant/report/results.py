@@ -13,6 +13,8 @@ from ..training.metrics import read_metrics
 from ..training.statistics import Difference, paired_difference
 from ..training.sweep import Sweep, read_sweep
 
+Pair = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class ArmResult:
@@ -37,6 +39,15 @@ class ArmResult:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """Two arms, or two pairs of arms, and how much their test losses differ."""
+
+    name: str
+    difference: Difference
+    published: float | None = None
+
+
+@dataclass(frozen=True)
 class Results:
     """A whole comparison: losses in ``unit``, lengths in ``token``."""
 
@@ -48,7 +59,9 @@ class Results:
     sweep: Sweep | None
     unit: str = "nats per token"
     token: str = "token"
-    compared: tuple[tuple[str, str], ...] = ()
+    compared: tuple[Pair, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
+    floor: float | None = None
 
     @property
     def seeds(self) -> int:
@@ -97,7 +110,33 @@ def gather(directory: Path) -> Results:
         comparison.get("unit", "nats per token"),
         comparison.get("token", "token"),
         tuple((ours, theirs) for ours, theirs in comparison.get("compared", ())),
+        _contrasts(by_arm, comparison),
+        comparison.get("floor"),
     )
+
+
+def _contrasts(
+    by_arm: dict[str, list[dict[str, Any]]], comparison: dict[str, Any]
+) -> tuple[Contrast, ...]:
+    """Pairs beyond each arm and its control, published pairs among them, then interactions."""
+    published = {(ours, theirs): x for ours, theirs, x in comparison.get("published", ())}
+    pairs = [(ours, theirs) for ours, theirs in comparison.get("compared", ())]
+    found = [
+        Contrast(
+            f"{ours} - {theirs}",
+            paired_difference(_tests(by_arm[ours]), _tests(by_arm[theirs])),
+            published.get((ours, theirs)),
+        )
+        for ours, theirs in dict.fromkeys([*published, *pairs])
+    ]
+    for first, second in comparison.get("interactions", ()):
+        each = [
+            [a - b for a, b in zip(_tests(by_arm[x]), _tests(by_arm[y]), strict=True)]
+            for x, y in (first, second)
+        ]
+        name = f"({' - '.join(first)}) - ({' - '.join(second)})"
+        found.append(Contrast(name, paired_difference(*each)))
+    return tuple(found)
 
 
 def _runs_by_arm(directory: Path, names: list[str]) -> dict[str, list[dict[str, Any]]]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from ..training.statistics import Difference
 from .alignment import alignment_tables
 from .grid import Grid, as_rich
+from .learned import learned_tables
 from .results import ArmResult, Results
 
 
@@ -36,6 +37,31 @@ def quality(results: Results) -> Grid:
         f"Losses in {results.unit}. Differences are arm minus control, paired by seed, on the test "
         "split, with their 95 % interval: negative is better. Smallest detectable: the true "
         "difference that these seeds would have shown in 80 % of repetitions.",
+    )
+
+
+def contrasts(results: Results) -> Grid | None:
+    """Further differences of test losses and interactions, or None if none were asked for."""
+    if not results.contrasts:
+        return None
+    published = any(each.published is not None for each in results.contrasts)
+    rows = []
+    for each in results.contrasts:
+        _, *cells = _difference(each.name, each.difference)
+        reported = "" if each.published is None else f"{each.published:+.3f}"
+        rows.append([each.name, *cells, *([reported] if published else [])])
+    return Grid(
+        (
+            "contrast",
+            "difference",
+            "verdict",
+            "smallest detectable",
+            *(["published"] if published else []),
+        ),
+        rows,
+        f"Test losses in {results.unit}, paired by seed, with 95 % intervals; a difference of two "
+        "differences is an interaction: what the two changes do together beyond the sum of both."
+        + (" Published: at the paper's own size and split, one seed." if published else ""),
     )
 
 
@@ -125,8 +151,10 @@ def print_table(results: Results, console: Console) -> None:
     """Print both tables; outside a terminal they are as wide as they need to be."""
     if not console.is_terminal:
         console = Console(file=console.file, width=140)
-    grids = [(title(results), quality(results)), (None, cost(results)), (None, sweep(results))]
-    grids += [(heading, grid) for heading, grid in alignment_tables(results).items()]
+    grids = [(title(results), quality(results)), (None, contrasts(results))]
+    grids += [(None, cost(results)), (None, sweep(results))]
+    tables = learned_tables(results) | alignment_tables(results)
+    grids += [(heading, grid) for heading, grid in tables.items()]
     for heading, grid in grids:
         if grid is None:
             continue

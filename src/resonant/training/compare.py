@@ -237,7 +237,7 @@ def prepare(plan: Plan) -> None:
         "data": plan.data,
         "unit": plan.experiment.unit,
         "token": plan.experiment.token,
-        "compared": _also_compared(plan),
+        **_contrasts(plan),
         "arms": [_described(plan, arm) for arm in plan.arms],
         "runs": [config.name for config in plan.runs],
         "ceilings": plan.ceilings,
@@ -246,10 +246,17 @@ def prepare(plan: Plan) -> None:
     write_atomically(plan.out / "comparison.json", content, "comparison")
 
 
-def _also_compared(plan: Plan) -> list[tuple[str, str]]:
-    """The experiment's further pairs whose two arms are both here."""
-    here = {arm.name for arm in plan.arms}
-    return [pair for pair in plan.experiment.compared if here >= set(pair)]
+def _contrasts(plan: Plan) -> dict[str, Any]:
+    """The experiment's further pairs and interactions whose arms are all here, and its floor."""
+    experiment, here = plan.experiment, {arm.name for arm in plan.arms}
+    return {
+        "compared": [pair for pair in experiment.compared if here >= set(pair)],
+        "interactions": [
+            [*pairs] for pairs in experiment.interactions if here >= {*pairs[0], *pairs[1]}
+        ],
+        "published": [[*pair, x] for pair, x in experiment.published.items() if here >= set(pair)],
+        "floor": experiment.floor,
+    }
 
 
 def _described(plan: Plan, arm: Arm) -> dict[str, Any]:

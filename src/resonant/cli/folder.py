@@ -1,0 +1,30 @@
+"""What the folder of a run says of itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..training.configs import import_plugins
+
+
+def described_run(directory: Path) -> dict[str, Any]:
+    """The run's own configuration, where it lies beside the model."""
+    path = directory / "config.yaml"
+    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+
+
+def import_plugins_of(directory: Path | None, given: str | None) -> None:
+    """Import the modules ``given`` by comma, or else those the run in ``directory`` names.
+
+    Raises ``UserError`` for one that cannot be imported.
+    """
+    sys.path.insert(0, os.getcwd())
+    if given:
+        import_plugins(tuple(given.split(",")))
+    elif directory is not None:
+        import_plugins(tuple(described_run(directory).get("plugins") or ()))
