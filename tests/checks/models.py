@@ -10,11 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resonant.experiments.energy_gate import LEAKING_GATE
 from resonant.functional import Causal
 from resonant.models.configs import AttentionConfig, LanguageModelConfig, PositionConfig
 from resonant.models.language import LanguageModel
-from resonant.nn import EnergyGate, KrauseAttention
+from resonant.nn import KrauseAttention
+from resonant.training.configs import import_plugins
 
+import_plugins((LEAKING_GATE,))
 WIDTH = 16
 
 
@@ -43,13 +46,6 @@ class MaskedEncoder(nn.Module):
         return self.encoder(x, mask=mask)
 
 
-class LeakingGate(EnergyGate):
-    """The published gate, standardized over the whole sequence, where attention is causal."""
-
-    def refuse_causal(self, why: str) -> None:
-        del why
-
-
 def language_model(**attention: Any) -> LanguageModel:
     """Ours, with weights that make every mistake visible."""
     torch.manual_seed(0)
@@ -69,11 +65,8 @@ def ours() -> LanguageModel:
 
 
 def leaking() -> LanguageModel:
-    """Ours with the published gate forced upon it."""
-    model = language_model()
-    for layer in model.attentions():
-        layer.gate = LeakingGate(WIDTH, 4, standardize="sequence", allow_future_leak=True)
-    return model
+    """Ours with the gate as published."""
+    return language_model(gate="energy-leaking")
 
 
 def krause_layer() -> KrauseAttention:

@@ -1,5 +1,6 @@
 """Corpora: splits that do not meet, tokens that read back, Shakespeare from a folder."""
 
+import gzip
 import hashlib
 from pathlib import Path
 
@@ -63,6 +64,42 @@ def test_shakespeare_from_a_folder_is_checked(
     path.write_bytes(content[:-1])
     with pytest.raises(UserError, match="its SHA-256 is"):
         load_corpus(DataConfig("shakespeare"), tmp_path)
+
+
+def test_enwik8_s_beginning_comes_unpacked_from_a_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"<mediawiki>" * 4000
+    digest = hashlib.sha256(content).hexdigest()
+    remote = Remote("enwik8-prefix", text_module.ENWIK8_PREFIX.file, None, digest)
+    monkeypatch.setattr(text_module, "ENWIK8_PREFIX", remote)
+    path = tmp_path / remote.file
+    path.write_bytes(gzip.compress(content))
+    corpus = load_corpus(DataConfig("enwik8-prefix"), tmp_path)
+    assert corpus.splits["train"].tobytes() == content[:39_600]
+    path.write_bytes(gzip.compress(content)[:-9])
+    with pytest.raises(UserError, match=r"is damaged .*; fetch it again"):
+        load_corpus(DataConfig("enwik8-prefix"), tmp_path)
+    path.write_bytes(gzip.compress(content[1:]))
+    with pytest.raises(UserError, match="is not enwik8-prefix: its SHA-256 is"):
+        load_corpus(DataConfig("enwik8-prefix"), tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"is there\. Put the file there$"):
+        load_corpus(DataConfig("enwik8-prefix"), tmp_path)
+    with pytest.raises(UserError, match="cannot be downloaded; put enwik8_first"):
+        load_corpus(DataConfig("enwik8-prefix"))
+
+
+def test_random_characters_are_uniform_and_independent() -> None:
+    corpus = load_corpus(DataConfig("random-characters", "characters"))
+    assert load_corpus(DataConfig("random-characters", "characters")).digest == corpus.digest
+    ids = corpus.splits["train"]
+    assert corpus.tokenizer.characters == "abcdefgh"
+    pairs = np.bincount(ids[:-1] * 9 + ids[1:], minlength=81).reshape(9, 9)
+    assert (pairs[0] == 0).all()
+    expected = pairs.sum() / 64
+    chi_squared = ((pairs[1:, 1:] - expected) ** 2 / expected).sum()
+    assert chi_squared < 130  # 63 degrees of freedom: above this once in a million draws
 
 
 def test_a_text_too_short_is_refused(tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 from resonant.functional import Causal, Full
 from resonant.functional.attend import record_paths
+from resonant.models.configs import AttentionConfig
+from resonant.models.language import language_model
 from resonant.nn import (
     EnergyGate,
     RelativeMorletPosition,
     RotaryPosition,
     attention,
+    build_gate,
+    register_gate,
 )
 from resonant.training.configs import TrainingConfig
 from resonant.training.loop import build_optimizer
@@ -161,6 +165,29 @@ def test_everything_in_it_learns() -> None:
         gradient = module.get_parameter(name).grad
         assert gradient is not None
         assert gradient.abs().sum() > 0
+
+
+def test_gates_of_one_s_own_are_built_by_name() -> None:
+    assert type(build_gate("energy", 16, 4)) is EnergyGate
+    assert build_gate("energy", 16, 4, standardize="none").standardize == "none"
+
+    class Half(EnergyGate):
+        """Of energies half as large."""
+
+        def __init__(self, embed_dim: int, num_key_value_heads: int) -> None:
+            super().__init__(embed_dim, num_key_value_heads, alpha=1.0)
+
+    name = "half-of-the-tests"
+    assert register_gate(name)(Half) is Half
+    assert isinstance(build_gate(name, 16, 4), Half)
+    model = language_model(attention=AttentionConfig(gate=name))
+    assert all(isinstance(layer.gate, Half) for layer in model.attentions())
+    with pytest.raises(TypeError, match="standardize"):  # what it does not know is not dropped
+        build_gate(name, 16, 4, standardize="none")
+    with pytest.raises(ValueError, match=f"{name}' is registered already; choose another"):
+        register_gate(name)(Half)
+    with pytest.raises(ValueError, match="no gate is called 'enrgy'; did you mean 'energy'"):
+        build_gate("enrgy", 16, 4)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
