@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +14,7 @@ from .grid import Grid
 from .results import ArmResult, Results
 
 VISIBLE = 0.01  # of its size at the first token: below, an encoding is as good as none
-FARTHEST = 512  # positions looked at
+FARTHEST = 512  # positions drawn
 
 
 def learned_tables(results: Results) -> dict[str, Grid]:
@@ -67,9 +69,9 @@ def morlet_figure(results: Results) -> str:
         return as_svg(figure)
 
 
-def encoding_length(sigma: np.ndarray) -> np.ndarray:
+def encoding_length(sigma: np.ndarray, end: int = FARTHEST) -> np.ndarray:
     """(position): ``sqrt(mean_c exp(-t^2 / sigma_c^2))``, 1 at the first token."""
-    time = np.arange(FARTHEST)[:, None]
+    time = np.arange(end)[:, None]
     return np.sqrt(np.exp(-((time / sigma) ** 2)).mean(1))
 
 
@@ -103,6 +105,12 @@ def _sigmas(arm: ArmResult, when: str = "end", what: str = "sigma") -> list[np.n
     return [np.array(values) for values in _numbers(arm, f"position.{what}", when)]
 
 
+def _reach(sigma: np.ndarray) -> int:
+    """The first position at which the encoding is not visible any more."""
+    end = math.ceil(sigma.max() * math.sqrt(-2.0 * math.log(VISIBLE))) + 1
+    return int(np.argmax(encoding_length(sigma, end) < VISIBLE))
+
+
 def _gate_cells(arm: ArmResult) -> list[str]:
     alpha, tau = (np.array(_numbers(arm, f"gate.{name}")) for name in ("alpha", "tau"))
     return [f"{x:.2f}" for each in (alpha, tau) for x in (each.mean(), each.min(), each.max())]
@@ -115,6 +123,5 @@ def _morlet_cells(arm: ArmResult) -> list[str]:
             values = np.array(_sigmas(arm, when, what))
             cells.append(f"{values.min():.2f} to {values.max():.2f}")
     for when in ("start", "end"):
-        reach = [np.argmax(encoding_length(s) < VISIBLE) for s in _sigmas(arm, when)]
-        cells.append(f"{np.mean(reach):.1f}")
+        cells.append(f"{np.mean([_reach(sigma) for sigma in _sigmas(arm, when)]):.1f}")
     return cells
