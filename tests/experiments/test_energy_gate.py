@@ -162,8 +162,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_shows_positions_and_gates_and_writes_figures(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["report", str(finished), "--figures", str(finished / "figures")]) == 0
-    assert "positions.svg" in capsys.readouterr().out
+    assert (
+        main(["report", str(finished), "--figures", str(finished / "figures"), "--markdown"]) == 0
+    )
+    printed = capsys.readouterr().out
+    assert "positions.svg" in printed
+    assert "| arm | test loss |" in printed
+    assert "| :--- | ---: |" in printed
     page = (finished / "report.html").read_text()
     assert "Where in the sequence" in page
     assert "2.079" in page
@@ -176,6 +181,16 @@ def test_the_report_shows_positions_and_gates_and_writes_figures(
         "prefix-8", "sequence-8", "none-8", "prefix-16",
     ]  # fmt: skip
     assert contrasts(gather(finished)) is None
+
+
+def test_a_device_that_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    arms = ["--arms=prefix-8", "--seeds=1", "--device=cuda", f"--out={tmp_path / 'out'}"]
+    assert main(["compare", "random-characters", *options(TINY), *arms]) == 2
+    assert "--device cuda is not to be had here" in capsys.readouterr().err
+    assert main(["train", "align", "--device=cuda", f"--out={tmp_path / 'a'}"]) == 2
+    assert "measured on the CPU; leave out --device cuda" in capsys.readouterr().err
 
 
 def test_a_leaking_run_brings_its_gate_and_gets_no_certificate(

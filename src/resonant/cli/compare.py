@@ -41,12 +41,14 @@ def main(arguments: list[str]) -> int:
         out=Path(options.out or f"runs/{experiment.name}"),
         data_dir=None if options.data_dir is None else Path(options.data_dir),
         overrides=overrides,
+        device=options.device,
     )
     if options.sweep is not None and "training.learning_rate" in overrides:
         raise UserError("--sweep lr finds the learning rate; leave out --training.learning_rate")
     rates = parse_rates(options.sweep, experiment.base.training.learning_rate)
     with lock(plan.out):
-        workers = options.workers or default_workers()
+        on_cpu = options.device == "cpu"
+        workers = options.workers or (default_workers() if on_cpu else 1)
         if rates is None:
             check_directories(plan, overwrite=options.overwrite)
             (plan.out / "sweep.json").unlink(missing_ok=True)
@@ -99,8 +101,9 @@ def _run(plan: Plan, workers: int) -> int:
         f"{plan.data}; {len(plan.runs)} runs in {plan.out}", highlight=False, soft_wrap=True
     )
     train_all(plan, workers=workers, console=console)
-    console.print("measuring time and memory, arms taking turns", highlight=False)
-    probe_all(plan)
+    if plan.device == "cpu":
+        console.print("measuring time and memory, arms taking turns", highlight=False)
+        probe_all(plan)
     results = gather(plan.out)
     page = write_report(results, plan.out)
     print_table(results, console)

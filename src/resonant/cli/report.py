@@ -11,17 +11,23 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="resonant report", description=__doc__)
     parser.add_argument("directory", type=Path, help="the --out of a comparison")
     parser.add_argument("--figures", type=Path, help="also write the figures here, as SVG files")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     options = parser.parse_args(arguments)
     directory = options.directory
     from rich.console import Console
 
+    from ..report.grid import as_markdown
     from ..report.page import write_figures, write_report
     from ..report.results import gather
-    from ..report.table import print_table
+    from ..report.table import all_tables, print_table
 
     results = gather(directory)
     console = Console()
-    print_table(results, console)
+    if options.markdown:
+        for heading, grid in all_tables(results):
+            print(as_markdown(grid, heading))
+    else:
+        print_table(results, console)
     console.print(f"report: {write_report(results, directory)}", highlight=False, soft_wrap=True)
     if options.figures is not None:
         for path in write_figures(results, directory, options.figures):

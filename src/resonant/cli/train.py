@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
         out=Path(options.out or f"runs/{experiment.name}-train"),
         data_dir=None if options.data_dir is None else Path(options.data_dir),
         overrides=overrides,
+        device=options.device,
     )
     console = Console()
     with lock(plan.out):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..data.configs import DataConfig
-from ..models.configs import PositionConfig, preset_0_36m
+from ..models.configs import AttentionConfig, PositionConfig, preset_0_36m, preset_5m
 from ..training.configs import RunConfig, TrainingConfig
 from .experiment import Arm, Experiment
 
@@ -19,6 +19,58 @@ CONTEXT = 128
 GATE = "model.attention.gate"
 LEAKING_GATE = "resonant.experiments.leaking_gate"
 POSITION = "model.position.kind"
+
+ARMS = (
+    Arm("learned", "learned positions, added; no gate"),
+    Arm(
+        "learned-gate-sequence",
+        "the gate as published: standardized over the sequence, the future included",
+        control="learned",
+        changes={GATE: "energy-leaking"},
+    ),
+    Arm(
+        "learned-gate-prefix",
+        "the gate standardized over the prefix",
+        control="learned",
+        changes={GATE: "energy"},
+    ),
+    Arm(
+        "learned-gate-none",
+        "the gate's energies as they are",
+        control="learned-gate-prefix",
+        changes={"model.attention.standardize": "none"},
+    ),
+    Arm(
+        "morlet",
+        "absolute Morlet positions, added; no gate",
+        control="learned",
+        changes={POSITION: "morlet"},
+    ),
+    Arm(
+        "morlet-gate-prefix",
+        "absolute Morlet positions and the prefix gate",
+        control="morlet",
+        changes={GATE: "energy"},
+    ),
+    Arm(
+        "morlet-gate-sequence",
+        "absolute Morlet positions and the gate, both as published",
+        control="morlet",
+        changes={GATE: "energy-leaking"},
+    ),
+    Arm(
+        "rotary",
+        "rotary positions; no gate",
+        control="learned",
+        changes={POSITION: "rotary"},
+    ),
+    Arm(
+        "rotary-gate-prefix",
+        "rotary positions and the prefix gate",
+        control="rotary",
+        changes={GATE: "energy"},
+    ),
+)
 
 EXPERIMENT = Experiment(
     name="energy-gate",
@@ -39,57 +91,7 @@ EXPERIMENT = Experiment(
             evaluation_windows=109,  # four times that is the whole test split
         ),
     ),
-    arms=(
-        Arm("learned", "learned positions, added; no gate"),
-        Arm(
-            "learned-gate-sequence",
-            "the gate as published: standardized over the sequence, the future included",
-            control="learned",
-            changes={GATE: "energy-leaking"},
-        ),
-        Arm(
-            "learned-gate-prefix",
-            "the gate standardized over the prefix",
-            control="learned",
-            changes={GATE: "energy"},
-        ),
-        Arm(
-            "learned-gate-none",
-            "the gate's energies as they are",
-            control="learned-gate-prefix",
-            changes={"model.attention.standardize": "none"},
-        ),
-        Arm(
-            "morlet",
-            "absolute Morlet positions, added; no gate",
-            control="learned",
-            changes={POSITION: "morlet"},
-        ),
-        Arm(
-            "morlet-gate-prefix",
-            "absolute Morlet positions and the prefix gate",
-            control="morlet",
-            changes={GATE: "energy"},
-        ),
-        Arm(
-            "morlet-gate-sequence",
-            "absolute Morlet positions and the gate, both as published",
-            control="morlet",
-            changes={GATE: "energy-leaking"},
-        ),
-        Arm(
-            "rotary",
-            "rotary positions; no gate",
-            control="learned",
-            changes={POSITION: "rotary"},
-        ),
-        Arm(
-            "rotary-gate-prefix",
-            "rotary positions and the prefix gate",
-            control="rotary",
-            changes={GATE: "energy"},
-        ),
-    ),
+    arms=ARMS,
     seeds=5,
     compared=(
         ("learned-gate-sequence", "learned-gate-prefix"),
@@ -111,4 +113,34 @@ EXPERIMENT = Experiment(
         ("morlet", "learned"): 0.032,
         ("morlet-gate-sequence", "learned"): -0.119,
     },
+)
+
+
+def _published() -> RunConfig:
+    """The paper's size and training: 4.8M parameters, 82M characters; one GPU, not run here."""
+    model = replace(
+        preset_5m(),
+        vocabulary=66,
+        position=PositionConfig("learned", max_length=256),
+        attention=AttentionConfig(dropout=0.1),
+    )
+    training = TrainingConfig(
+        steps=5000,
+        batch_size=64,
+        context=256,
+        learning_rate=3e-4,
+        warmup=300,
+        evaluate_every=250,
+        evaluation_windows=54,  # four times that is the whole test split
+    )
+    named = {"experiment": "energy-gate-published", "model": model, "training": training}
+    return replace(EXPERIMENT.base, **named)
+
+
+PUBLISHED = replace(
+    EXPERIMENT,
+    name="energy-gate-published",
+    says="the same arms at the paper's size, 4.8M parameters; for one GPU, not run here",
+    base=_published(),
+    seeds=3,
 )

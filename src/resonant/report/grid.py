@@ -18,6 +18,14 @@ class Grid:
     legend: str
 
 
+def as_markdown(grid: Grid, heading: str | None = None) -> str:
+    """A grid as Markdown, to paste into a document."""
+    sides = [":---" if column in LEFT else "---:" for column in grid.columns]
+    rows = ["| " + " | ".join(row) + " |" for row in (grid.columns, sides, *grid.rows)]
+    above = [] if heading is None else [f"**{heading}**", ""]
+    return "\n".join([*above, *rows, "", grid.legend, ""])
+
+
 def as_rich(grid: Grid, heading: str | None = None) -> Table:
     """A grid as a table for the terminal."""
     table = Table(title=heading, title_justify="left")

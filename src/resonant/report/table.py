@@ -148,15 +148,21 @@ def title(results: Results) -> str:
 
 
 def print_table(results: Results, console: Console) -> None:
-    """Print both tables; outside a terminal they are as wide as they need to be."""
+    """Print all tables; outside a terminal they are as wide as they need to be."""
     if not console.is_terminal:
         console = Console(file=console.file, width=140)
-    grids = [(title(results), quality(results)), (None, contrasts(results))]
+    for heading, grid in all_tables(results):
+        console.print(as_rich(grid, heading))
+        console.print(grid.legend, highlight=False)
+
+
+def all_tables(results: Results) -> list[tuple[str | None, Grid]]:
+    """Every table there is something for, some under a heading."""
+    grids: list[tuple[str | None, Grid | None]] = [
+        (title(results), quality(results)),
+        (None, contrasts(results)),
+    ]
     grids += [(None, cost(results)), (None, sweep(results))]
     tables = learned_tables(results) | alignment_tables(results)
     grids += [(heading, grid) for heading, grid in tables.items()]
-    for heading, grid in grids:
-        if grid is None:
-            continue
-        console.print(as_rich(grid, heading))
-        console.print(grid.legend, highlight=False)
+    return [(heading, grid) for heading, grid in grids if grid is not None]

@@ -52,6 +52,7 @@ class Plan:
     data_dir: Path | None
     data: str
     ceilings: dict[str, float]
+    device: str = "cpu"
 
     def directory(self, config: RunConfig) -> Path:
         """The folder of one run."""
@@ -67,8 +68,9 @@ def make_plan(
     out: Path,
     data_dir: Path | None,
     overrides: dict[str, Any],
+    device: str = "cpu",
 ) -> Plan:
-    """Resolve arms and seeds into runs.
+    """Resolve arms and seeds into runs, to be trained on ``device``, which is no part of them.
 
     Raises ``UserError`` for an unknown arm, data that cannot be had, and options that change no
     arm, make one the same as its control, or ask for more learned positions than there are.
@@ -81,7 +83,7 @@ def make_plan(
     _check_options(chosen, runs[: len(chosen)], overrides)
     # What the experiment demands holds for its own configuration, not for another budget or text.
     ceilings = {} if overrides else dict(experiment.ceilings)
-    return Plan(experiment, chosen, runs, out, data_dir, described, ceilings)
+    return Plan(experiment, chosen, runs, out, data_dir, described, ceilings, device)
 
 
 def _check_frames(by_arm: dict[str, dict[str, Any]], overrides: dict[str, Any]) -> None:
@@ -281,18 +283,16 @@ def _described(plan: Plan, arm: Arm) -> dict[str, Any]:
 def train_all(plan: Plan, *, workers: int, console: Console) -> None:
     """Train what is not done yet; raises ``UserError`` or ``RuntimeError`` if a run failed."""
     states = [RunState(config, plan.directory(config)) for config in plan.runs]
-    train_states(states, plan.data_dir, workers=workers, console=console)
+    train_states(states, plan, workers=workers, console=console)
     raise_failure(states)
 
 
-def train_states(
-    states: Sequence[RunState], data_dir: Path | None, *, workers: int, console: Console
-) -> None:
-    """Train those that are not done yet; afterwards each says how it ended."""
+def train_states(states: Sequence[RunState], plan: Plan, *, workers: int, console: Console) -> None:
+    """Train those that are not done yet where ``plan`` says; then each says how it ended."""
     for state in states:
         if is_done(state.directory, state.config):
             state.status, state.step = "kept", state.steps
-    pool = Pool(states, workers, data_dir)
+    pool = Pool(states, workers, plan.data_dir, plan.device)
     with Display(pool, console) as display:
         pool.run(display.show)
 
@@ -310,7 +310,7 @@ def raise_failure(states: Sequence[RunState]) -> None:
 
 
 def probe_all(plan: Plan) -> None:
-    """Write ``probe.json``: cost of each arm's training step, arms taking turns."""
+    """Write ``probe.json``: cost of each arm's training step on the CPU, arms taking turns."""
     target = plan.out / "probe.json"
     first_runs = {config.arm: config for config in reversed(plan.runs)}
     wanted = {arm.name: config_hash(first_runs[arm.name]) for arm in plan.arms}

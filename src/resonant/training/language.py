@@ -29,11 +29,22 @@ def cached_corpus(config: DataConfig, data_dir: Path | None) -> Corpus:
     return load_corpus(config, data_dir)
 
 
+def _device(name: str) -> torch.device:
+    """The device called ``name``; ``UserError`` if there is none here."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # CUDA left out of a build is an assertion
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} is not to be had here ({reason}); use cpu") from error
+    return device
+
+
 class LanguageTask:
     """Losses in nats per token of a language model on a corpus."""
 
-    def __init__(self, config: RunConfig, data_dir: Path | None) -> None:
-        self.config = config
+    def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
+        self.config, self.device = config, _device(device)
         assert isinstance(config.data, DataConfig)
         self.corpus = cached_corpus(config.data, data_dir)
         if self.corpus.digest != config.corpus:
@@ -50,7 +61,7 @@ class LanguageTask:
             )
         torch.manual_seed(config.seed)
         try:
-            self.model: CausalModel = build_model(config.model)
+            self.model: CausalModel = build_model(config.model).to(self.device)
         except (TypeError, ValueError) as error:
             raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
         self.start = self.model.learned_numbers()
@@ -65,6 +76,7 @@ class LanguageTask:
             batch_size=training.batch_size,
             context=training.context,
         )
+        inputs, targets = inputs.to(self.device), targets.to(self.device)
         return F.cross_entropy(self.model(inputs).flatten(0, 1), targets.flatten())
 
     def evaluate(self, split: str) -> float:
@@ -83,9 +95,9 @@ class LanguageTask:
         total = torch.zeros(training.context, dtype=torch.float64)
         pairs = zip(inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True)
         for batch, target in pairs:
-            logits = self.model(batch)
+            logits, target = self.model(batch.to(self.device)), target.to(self.device)
             losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-            total += losses.unflatten(0, target.shape).double().sum(0)
+            total += losses.unflatten(0, target.shape).cpu().double().sum(0)
         self.model.train()
         return total / len(targets)
 
@@ -117,13 +129,13 @@ class LanguageTask:
         tokens, _ = evaluation_windows(valid, count=1, context=min(64, training.context))
         drawn = generate(
             self.model,
-            tokens,
+            tokens.to(self.device),
             training.sample_tokens,
             temperature=0.8,
             seed=self.config.seed,
             context=max(2, training.context),
         )
-        ids, start = drawn[0].numpy(), tokens.shape[1]
+        ids, start = drawn[0].cpu().numpy(), tokens.shape[1]
         decode = self.corpus.tokenizer.decode
         return decode(ids[:start]), decode(ids[start:])
 

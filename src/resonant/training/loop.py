@@ -32,27 +32,35 @@ class Diverged(UserError):
     """The loss is no number any more."""
 
 
-def train(config: RunConfig, directory: Path, data_dir: Path | None, report: Report) -> None:
+def train(
+    config: RunConfig,
+    directory: Path,
+    data_dir: Path | None,
+    report: Report,
+    *,
+    device: str = "cpu",
+) -> None:
     """Train ``config`` in ``directory`` until ``done.json`` is there.
 
+    Elsewhere than on the CPU (untested) a resumed run with dropout draws other noise.
     Goes on from ``last.ckpt`` if there is one. ``report(step, loss)`` is called after each step.
     """
     directory.mkdir(parents=True, exist_ok=True)
     # The system frees the lock of a dead process; a killed parent's worker may live for a moment.
     with filelock.FileLock(directory / ".lock", timeout=LOCK_SECONDS):
-        _train(config, directory, data_dir, report)
+        task = _begin(config, directory, data_dir, device=device)
+        state = _Run(task, config, directory)
+        state.resume()
+        state.until_done(report)
+        finish(task, config, directory, seconds=state.seconds)
 
 
-def _train(config: RunConfig, directory: Path, data_dir: Path | None, report: Report) -> None:
+def _begin(config: RunConfig, directory: Path, data_dir: Path | None, *, device: str) -> Task:
     fault("run-started")
     described = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
     write_atomically(directory / "config.yaml", described.encode(), "config")
     import_plugins(config.plugins)
-    task = build_task(config, data_dir)
-    state = _Run(task, config, directory)
-    state.resume()
-    state.until_done(report)
-    finish(task, config, directory, seconds=state.seconds)
+    return build_task(config, data_dir, device)
 
 
 def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) -> None:
@@ -197,6 +205,6 @@ def learning_rate(training: TrainingConfig, step: int) -> float:
 
 def _load(checkpoint: Path) -> dict[str, Any]:
     try:
-        return torch.load(checkpoint, weights_only=True)
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise damaged(checkpoint) from error

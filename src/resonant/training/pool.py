@@ -43,6 +43,7 @@ class Pool:
     states: Sequence[RunState]
     workers: int
     data_dir: Path | None
+    device: str = "cpu"
     started: float = field(default_factory=time.monotonic)
 
     def run(self, show: Callable[[], None]) -> None:
@@ -93,6 +94,7 @@ class Pool:
                 "config": asdict(state.config),
                 "directory": str(state.directory),
                 "data_dir": None if self.data_dir is None else str(self.data_dir),
+                "device": self.device,
             }
         )
         while True:

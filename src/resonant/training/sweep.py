@@ -79,7 +79,7 @@ def run_sweep(
     runs = {(a, rate): _swept(plan, config, rate) for rate in rates for a, config in first.items()}
     check_folders(list(runs.values()), overwrite=overwrite)
     states = {key: RunState(*run) for key, run in runs.items()}
-    train_states(list(states.values()), plan.data_dir, workers=workers, console=console)
+    train_states(list(states.values()), plan, workers=workers, console=console)
     raise_failure([state for state in states.values() if not state.diverged])
     losses: dict[str, dict[float, float]] = {arm: {} for arm in first}
     for (arm, rate), state in states.items():
