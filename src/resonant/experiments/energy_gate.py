@@ -59,6 +59,12 @@ ARMS = (
         changes={GATE: "energy-leaking"},
     ),
     Arm(
+        "unplaced",
+        "no positions: what order the model sees, it sees through causality",
+        control="learned",
+        changes={POSITION: "none"},
+    ),
+    Arm(
         "rotary",
         "rotary positions; no gate",
         control="learned",
@@ -99,6 +105,7 @@ EXPERIMENT = Experiment(
         ("morlet-gate-sequence", "morlet-gate-prefix"),
         ("morlet-gate-sequence", "learned"),
         ("morlet-gate-prefix", "learned"),
+        ("morlet", "unplaced"),
     ),
     interactions=tuple(
         ((f"{position}-{gate}", position), (f"learned-{gate}", "learned"))
