@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,11 @@ from resonant.training.statistics import paired_difference
 ROOT = Path(__file__).parent.parent
 PHASES = ROOT / "docs" / "results" / "phases"
 ALIGNMENT = ROOT / "docs" / "results" / "alignment"
+GATE = ROOT / "docs" / "results" / "energy-gate"
+RATES, SMALL, ENWIK8 = (GATE.with_name(f"energy-gate-{x}") for x in ("rates", "small", "enwik8"))
+RANDOM = GATE.with_name("random-characters")
+SMALLER = {"model.layers": 2, "model.width": 64, "model.hidden": 160}
+BYTES = {"data.name": "enwik8-prefix", "data.tokens": "bytes", "model.vocabulary": 256}
 
 
 def cells(text: str) -> set[str]:
@@ -95,10 +101,15 @@ def test_the_readme_quotes_alignment() -> None:
     [
         (PHASES, "shakespeare", {"training.steps": 2000}, 9 + 12),
         (ALIGNMENT, "align", {}, 45 + 45),
+        (GATE, "energy-gate", {}, 45),
+        (RATES, "energy-gate", {"training.steps": 500}, 9 + 27),
+        (SMALL, "energy-gate", SMALLER, 21),
+        (ENWIK8, "energy-gate", SMALLER | BYTES, 15),
+        (RANDOM, "random-characters", {}, 36),
     ],
 )
 def test_the_runs_are_those_of_the_experiment(
-    directory: Path, name: str, overrides: dict[str, int], count: int
+    directory: Path, name: str, overrides: dict[str, Any], count: int
 ) -> None:
     """Every run has the hash that the command beside the table would give it today."""
     import json

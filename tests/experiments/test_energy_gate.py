@@ -17,7 +17,7 @@ from resonant.models.language import LanguageModel
 from resonant.nn import EnergyGate, SoftmaxAttention, build_gate
 from resonant.report.learned import learned_tables
 from resonant.report.results import gather
-from resonant.report.table import contrasts
+from resonant.report.table import contrasts, without_future
 from resonant.training.compare import make_plan
 from resonant.training.configs import RunConfig
 from resonant.training.language import LanguageTask
@@ -152,11 +152,35 @@ def test_a_run_leaves_losses_by_position_and_what_it_learned(tmp_path: Path) -> 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison of seconds over all arms of random characters, as a user would run it."""
     out = tmp_path_factory.mktemp("random") / "out"
-    arms = "--arms=prefix-8,sequence-8,none-8,prefix-16"
-    done = resonant("compare", "random-characters", *options(TINY), arms, f"--out={out}")
+    chosen = ["--arms=prefix-8,sequence-8,prefix-16", "--seeds=1", f"--out={out}"]
+    done = resonant("compare", "random-characters", *options(TINY), *chosen)
     assert done.returncode == 0, done.stderr
     assert "Gates" in done.stdout
     return out
+
+
+def test_what_a_leaking_model_loses_without_the_future(tmp_path: Path) -> None:
+    """By hand: the last logits of every beginning of every window."""
+    chosen = config("random-characters", "sequence-8")
+    chosen = dataclasses.replace(chosen, corpus=load_corpus(chosen.data).digest)  # type: ignore[arg-type]
+    task = LanguageTask(chosen, None)
+    honest = LanguageTask(
+        dataclasses.replace(config("random-characters", "prefix-8"), corpus=chosen.corpus), None
+    )
+    assert honest.measure() == {}
+    for parameter in task.model.parameters():  # as different from an untrained one as can be
+        torch.nn.init.normal_(parameter, std=0.5)
+    inputs, targets = task._windows("test")
+    losses = [
+        -task.model.eval()(row[None, :t])[0, -1].log_softmax(-1)[target[t - 1]].item()
+        for row, target in zip(inputs, targets, strict=True)
+        for t in range(1, 9)
+    ]
+    (alone,) = task.measure().values()
+    assert alone == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert abs(alone - task.evaluate("test")) > 1e-4
+    honest.model.load_state_dict(task.model.state_dict())  # the same numbers, another gate
+    assert honest._loss_without_future() == pytest.approx(honest.evaluate("test"), rel=1e-5)
 
 
 def test_the_report_shows_positions_and_gates_and_writes_figures(
@@ -174,13 +198,16 @@ def test_the_report_shows_positions_and_gates_and_writes_figures(
     assert "2.079" in page
     figure = (finished / "figures" / "positions.svg").read_text()
     assert "background:#fff" in figure
-    for shown in ("prefix-8", "sequence-8", "none-8", "prefix-16", "tokens seen"):
+    for shown in ("prefix-8", "sequence-8", "prefix-16", "tokens seen"):
         assert shown in figure
     tables = learned_tables(gather(finished))
-    assert [row[0] for row in tables["Gates"].rows] == [
-        "prefix-8", "sequence-8", "none-8", "prefix-16",
-    ]  # fmt: skip
+    shown = [row[0] for row in tables["Gates"].rows]
+    assert shown == ["prefix-8", "sequence-8", "prefix-16"]
     assert contrasts(gather(finished)) is None
+    alone = without_future(gather(finished))
+    assert alone is not None
+    assert [row[0] for row in alone.rows] == ["sequence-8"]
+    assert alone.rows[0][4] == "too few seeds"
 
 
 def test_a_device_that_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ..functional.position import morlet_constraints
-from ..nn import Attention, HeadScalar, KuramotoAttention, ModelCache, MorletPosition, PhaseAdapter
+from ..nn import (
+    Attention,
+    EnergyGate,
+    HeadScalar,
+    KuramotoAttention,
+    ModelCache,
+    MorletPosition,
+    PhaseAdapter,
+)
 from .pretrained import load_pretrained, save_pretrained
 
 M = TypeVar("M", bound=nn.Module)
@@ -42,6 +50,12 @@ class CausalModel(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, cache=None if cache is None else cache.layers[i], **masks)
         return x
+
+    @property
+    def sees_future(self) -> bool:
+        """Whether a gate standardizes over the whole sequence (a module of experiments alone)."""
+        gates = (module for module in self.modules() if isinstance(module, EnergyGate))
+        return any(gate.standardize == "sequence" for gate in gates)
 
     @torch.no_grad()
     def learned_numbers(self) -> dict[str, list[float]]:

@@ -16,7 +16,7 @@ from .grid import LEFT
 from .learned import learned_tables, morlet_figure
 from .positions import position_curves
 from .results import Results, missed_ceilings
-from .table import contrasts, cost, quality, sweep, title
+from .table import contrasts, cost, quality, sweep, title, without_future
 
 
 def render(template: str, **values: Any) -> str:
@@ -67,6 +67,7 @@ def write_report(results: Results, directory: Path) -> Path:
         left=LEFT,
         quality=quality(results),
         contrasts=contrasts(results),
+        without_future=without_future(results),
         cost=cost(results),
         missed=missed_ceilings(results),
         sweep=sweep(results),

@@ -6,7 +6,7 @@ import math
 
 from rich.console import Console
 
-from ..training.statistics import Difference
+from ..training.statistics import Difference, paired_difference
 from .alignment import alignment_tables
 from .grid import Grid, as_rich
 from .learned import learned_tables
@@ -62,6 +62,32 @@ def contrasts(results: Results) -> Grid | None:
         f"Test losses in {results.unit}, paired by seed, with 95 % intervals; a difference of two "
         "differences is an interaction: what the two changes do together beyond the sum of both."
         + (" Published: at the paper's own size and split, one seed." if published else ""),
+    )
+
+
+def without_future(results: Results) -> Grid | None:
+    """What arms that see the future lose without it, or None if none does."""
+    metric = "test_loss_without_future"
+    leaking = [arm for arm in results.arms if metric in arm.runs[0]["metrics"]]
+    if not leaking:
+        return None
+    rows = []
+    for arm in leaking:
+        lost = paired_difference(arm.losses(metric), arm.losses("test_loss"))
+        _, *cells = _difference(arm.name, lost)
+        rows.append([arm.name, f"{arm.mean('test_loss'):.4f}", f"{arm.mean(metric):.4f}", *cells])
+    return Grid(
+        (
+            "arm",
+            "test loss",
+            "without the future",
+            "difference",
+            "verdict",
+            "smallest detectable",
+        ),
+        rows,
+        f"Arms that see the future, in {results.unit}: without it, each token of the test split is "
+        "predicted from those before it with no other there, as in decoding.",
     )
 
 
@@ -161,6 +187,7 @@ def all_tables(results: Results) -> list[tuple[str | None, Grid]]:
     grids: list[tuple[str | None, Grid | None]] = [
         (title(results), quality(results)),
         (None, contrasts(results)),
+        (None, without_future(results)),
     ]
     grids += [(None, cost(results)), (None, sweep(results))]
     tables = learned_tables(results) | alignment_tables(results)

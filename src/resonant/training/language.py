@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -86,20 +87,26 @@ class LanguageTask:
     @torch.no_grad()
     def _losses(self, split: str) -> Tensor:
         """(position): mean loss at each position of the windows, in float64."""
-        training = self.config.training
-        count = training.evaluation_windows * (4 if split == "test" else 1)
-        inputs, targets = evaluation_windows(
-            self.corpus.splits[split], count=count, context=training.context
-        )
+        inputs, targets = self._windows(split)
         self.model.eval()
-        total = torch.zeros(training.context, dtype=torch.float64)
-        pairs = zip(inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True)
-        for batch, target in pairs:
-            logits, target = self.model(batch.to(self.device)), target.to(self.device)
+        total = torch.zeros(self.config.training.context, dtype=torch.float64)
+        for batch, target in self._batches(inputs, targets):
+            logits = self.model(batch)
             losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
             total += losses.unflatten(0, target.shape).cpu().double().sum(0)
         self.model.train()
         return total / len(targets)
+
+    def _windows(self, split: str) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (window, position), the same for every seed and arm."""
+        training = self.config.training
+        count = training.evaluation_windows * (4 if split == "test" else 1)
+        return evaluation_windows(self.corpus.splits[split], count=count, context=training.context)
+
+    def _batches(self, inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(inputs), EVALUATION_BATCH):
+            batch = slice(start, start + EVALUATION_BATCH)
+            yield inputs[batch].to(self.device), targets[batch].to(self.device)
 
     @property
     def tokens_per_step(self) -> int:
@@ -107,8 +114,26 @@ class LanguageTask:
         return self.config.training.batch_size * self.config.training.context
 
     def measure(self) -> dict[str, float]:
-        """Losses say it all."""
-        return {}
+        """Losses say it all, but for a model that sees the future: what it loses without it."""
+        if not self.model.sees_future:
+            return {}
+        return {"test_loss_without_future": self._loss_without_future()}
+
+    @torch.no_grad()
+    def _loss_without_future(self) -> float:
+        """Mean test loss where each token is predicted from those before it, and no other is there.
+
+        That is what decoding token by token would meet.
+        """
+        inputs, targets = self._windows("test")
+        self.model.eval()
+        total = 0.0
+        for batch, target in self._batches(inputs, targets):
+            for end in range(1, batch.shape[1] + 1):
+                logits = self.model(batch[:, :end])[:, -1]
+                total += F.cross_entropy(logits, target[:, end - 1], reduction="sum").item()
+        self.model.train()
+        return total / targets.numel()
 
     def summary(self) -> dict[str, Any]:
         """Parameter counts, test loss by position, learned numbers, a text sample and prompt."""
