@@ -1,7 +1,12 @@
 """Corpora: splits that do not meet, tokens that read back, Shakespeare from a folder."""
 
+import dataclasses
+import functools
 import gzip
 import hashlib
+import http.server
+import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +14,7 @@ import pytest
 
 from resonant.data import text as text_module
 from resonant.data.configs import DataConfig
-from resonant.data.download import Remote
+from resonant.data.download import Remote, fetch
 from resonant.data.text import describe, load_corpus
 from resonant.errors import UserError
 
@@ -71,7 +76,7 @@ def test_enwik8_s_beginning_comes_unpacked_from_a_folder_alone(
 ) -> None:
     content = b"<mediawiki>" * 4000
     digest = hashlib.sha256(content).hexdigest()
-    remote = Remote("enwik8-prefix", text_module.ENWIK8_PREFIX.file, None, digest)
+    remote = Remote("enwik8-prefix", text_module.ENWIK8_PREFIX.file, "unused", digest)
     monkeypatch.setattr(text_module, "ENWIK8_PREFIX", remote)
     path = tmp_path / remote.file
     path.write_bytes(gzip.compress(content))
@@ -84,10 +89,35 @@ def test_enwik8_s_beginning_comes_unpacked_from_a_folder_alone(
     with pytest.raises(UserError, match="is not enwik8-prefix: its SHA-256 is"):
         load_corpus(DataConfig("enwik8-prefix"), tmp_path)
     path.unlink()
-    with pytest.raises(UserError, match=r"is there\. Put the file there$"):
+    with pytest.raises(UserError, match=r"is there\. Put the file there, or leave --data-dir out"):
         load_corpus(DataConfig("enwik8-prefix"), tmp_path)
-    with pytest.raises(UserError, match="cannot be downloaded; put enwik8_first"):
-        load_corpus(DataConfig("enwik8-prefix"))
+
+
+def test_the_beginning_of_an_archive_s_member_is_downloaded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"<mediawiki>" * 4000
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+        archive.writestr("whole", content + b"the rest")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/whole.zip"
+        remote = Remote("part", "part.gz", url, hashlib.sha256(content).hexdigest())
+        remote = dataclasses.replace(remote, member="whole", length=len(content))
+        monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
+        wrong = dataclasses.replace(remote, member="hole")
+        with pytest.raises(UserError, match="holds no hole"):
+            fetch(wrong, None)
+        assert fetch(remote, None) == content
+        server.shutdown()
+    assert [path.name for path in (tmp_path / "cache").rglob("*.*")] == ["part.gz"]
+    assert fetch(remote, None) == content  # nobody serves it any more
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on standard error."""
 
 
 def test_random_characters_are_uniform_and_independent() -> None:

@@ -34,9 +34,8 @@ def main(arguments: list[str]) -> int:
     if not prompt or len(prompt) > TYPED_CHARACTERS:
         raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")
     drawing = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
-    drawing["context"] = options.context or described_run(directory).get("training", {}).get(
-        "context"
-    )
+    trained = described_run(directory).get("training", {})
+    drawing["context"] = options.context or trained.get("context")
     try:
         tokens = torch.tensor([tokenizer.encode(prompt).tolist()] * options.samples)
         drawn = generate(model, tokens, options.tokens, **drawing)

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import write_atomically
 
 
 @dataclass(frozen=True)
 class Remote:
     """A public file: where it is, what it is called, and the SHA-256 of its unpacked content.
 
-    Without ``url`` nobody serves it: it comes from a folder alone.
+    With ``member`` it is the first ``length`` bytes of that file in the ZIP archive at ``url``.
     """
 
     name: str
     file: str
-    url: str | None
+    url: str
     sha256: str
+    member: str | None = None
+    length: int | None = None
 
 
 def fetch(remote: Remote, data_dir: Path | None) -> bytes:
@@ -32,16 +36,14 @@ def fetch(remote: Remote, data_dir: Path | None) -> bytes:
     """
     if data_dir is not None:
         return _from_folder(remote, data_dir)
-    if remote.url is None:
-        raise UserError(
-            f"{remote.name} cannot be downloaded; put {remote.file} into a folder and pass "
-            "--data-dir FOLDER"
-        )
     import platformdirs
 
     cached = Path(platformdirs.user_cache_dir("resonant")) / remote.name / remote.file
     if not cached.is_file():
-        _download(remote, cached)
+        if remote.member is None:
+            _download(remote, cached, sha256=remote.sha256)
+        else:
+            _download_member(remote, cached)
     return _checked(remote, cached)
 
 
@@ -52,8 +54,8 @@ def _from_folder(remote: Remote, data_dir: Path) -> bytes:
             return _checked(remote, candidate)
     raise UserError(
         f"{data_dir} does not hold {remote.name}: neither {remote.file} nor "
-        f"{remote.name}/{remote.file} is there. Put the file there"
-        + (f", or leave --data-dir out to download it from {remote.url}" if remote.url else "")
+        f"{remote.name}/{remote.file} is there. Put the file there, or leave --data-dir out to "
+        f"download it from {remote.url}"
     )
 
 
@@ -74,17 +76,34 @@ def _checked(remote: Remote, path: Path) -> bytes:
     return content
 
 
-def _download(remote: Remote, target: Path) -> None:
+def _download_member(remote: Remote, target: Path) -> None:
+    """Download the archive, keep what is wanted of it, packed, and drop the rest."""
+    archive = target.with_name("archive.zip")
+    _download(remote, archive, sha256=None)
+    assert remote.member is not None
+    try:
+        with zipfile.ZipFile(archive) as opened, opened.open(remote.member) as member:
+            content = member.read(-1 if remote.length is None else remote.length)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise UserError(
+            f"what {remote.url} serves holds no {remote.member} ({error}). Put {remote.file} into "
+            "a folder and pass --data-dir FOLDER"
+        ) from error
+    finally:
+        archive.unlink()
+    write_atomically(target, gzip.compress(content, mtime=0), "download")
+
+
+def _download(remote: Remote, target: Path, *, sha256: str | None) -> None:
     import pooch
     import requests
 
-    assert remote.url is not None
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         # pooch writes to a temporary file and moves it only once the hash is right.
         pooch.retrieve(
             remote.url,
-            known_hash=remote.sha256,
+            known_hash=sha256,
             fname=target.name,
             path=target.parent,
             downloader=_downloader(),

@@ -24,8 +24,10 @@ TINY_SHAKESPEARE = Remote(
 ENWIK8_PREFIX = Remote(
     name="enwik8-prefix",
     file="enwik8_first_4000000.gz",
-    url=None,
+    url="http://mattmahoney.net/dc/enwik8.zip",
     sha256="9f9ca3a41e2b87a0268d00380577e2c308e07959b22a94c8d7b1e8901bdefc37",
+    member="enwik8",
+    length=4_000_000,
 )
 RANDOM_CHARACTERS = b"abcdefgh"
 RANDOM_KEY = 2026
