@@ -10,8 +10,11 @@ import pytest
 from resonant.cli.main import main
 from resonant.experiments import EXPERIMENTS
 from resonant.report.alignment import alignment_tables
+from resonant.report.grid import Grid, as_markdown
+from resonant.report.learned import learned_tables
+from resonant.report.page import write_figures
 from resonant.report.results import gather
-from resonant.report.table import quality, sweep
+from resonant.report.table import contrasts, quality, sweep, without_future
 from resonant.training.configs import config_hash, run_config
 from resonant.training.statistics import paired_difference
 
@@ -94,6 +97,61 @@ def test_the_readme_quotes_alignment() -> None:
         assert f"{arms[arm].mean(f'boundary_error@{condition}'):.2f}" in readme, (arm, condition)
     found = paired_difference(*(arms[a].losses("boundary_error@1") for a in ("clock", "softmax")))
     assert f"{found.mean:.2f} +- {found.half_width:.2f}" in readme
+
+
+@pytest.mark.parametrize(
+    ("directory", "names"),
+    [
+        (GATE, ("quality", "contrasts", "without_future", "Gates", "Morlet positions")),
+        (RATES, ("sweep",)),
+        (SMALL, ("quality",)),
+        (ENWIK8, ("quality",)),
+        (RANDOM, ("quality", "without_future")),
+    ],
+)
+def test_the_tables_of_the_energy_gate_are_those_of_its_runs(
+    directory: Path, names: tuple[str, ...]
+) -> None:
+    document = (GATE.parent / "energy-gate.md").read_text()
+    results = gather(directory)
+    tables: dict[str, Grid | None] = {
+        "quality": quality(results),
+        "contrasts": contrasts(results),
+        "without_future": without_future(results),
+        "sweep": sweep(results),
+        **learned_tables(results),
+    }
+    for name in names:
+        grid = tables[name]
+        assert grid is not None
+        _, _, *rows = as_markdown(Grid(grid.columns, grid.rows, "")).strip().splitlines()
+        assert rows
+        assert [row for row in rows if row not in document] == [], name
+
+
+def test_the_figures_of_the_energy_gate_are_those_of_its_runs(tmp_path: Path) -> None:
+    for directory, shown in (
+        (GATE, {"differences": "differences", "morlet": "morlet", "positions": "positions"}),
+        (RANDOM, {"positions": "random-characters"}),
+    ):
+        write_figures(gather(directory), directory, tmp_path)
+        for name, committed in shown.items():
+            ours = (tmp_path / f"{name}.svg").read_text()
+            theirs = (GATE / f"{committed}.svg").read_text()
+            assert drawn(ours) == drawn(theirs), committed
+
+
+def drawn(figure: str) -> tuple[list[str], int, list[float]]:
+    """What a figure shows: its words, its paths, and the heights of its longest path from 0 to 1.
+
+    Where things stand depends on the fonts of the machine.
+    """
+    words = re.findall(r">([^<>]+)</text>", figure)
+    paths = re.findall(r'<path d="(M[^"]*)"', figure)
+    longest = max(paths, key=len)
+    heights = [float(y) for y in re.findall(r"[ML] \S+ (\S+)", longest)]
+    low, high = min(heights), max(heights)
+    return words, len(paths), [round((y - low) / (high - low), 2) for y in heights]
 
 
 @pytest.mark.parametrize(

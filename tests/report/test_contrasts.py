@@ -138,7 +138,7 @@ def test_what_was_learned(tmp_path: Path) -> None:
     # exp(-t^2 / 201^2) / 2 < 1e-4 from t = 201 sqrt(ln 5000) = 586.6 on
     assert float(morlet[0][6]) == pytest.approx(587, abs=1)
     assert "at start" in morlet_figure(results)
-    assert encoding_length(np.array([3.0]))[3] == pytest.approx(math.exp(-0.5))
+    assert encoding_length(np.array([3.0]), 4)[3] == pytest.approx(math.exp(-0.5))
 
 
 def test_nothing_is_shown_of_what_nobody_learned(tmp_path: Path) -> None:

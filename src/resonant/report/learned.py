@@ -7,14 +7,12 @@ import math
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 
-from .figures import INK, STYLE, as_svg, legend, line_style
+from .figures import INK, STYLE, as_svg, line_style
 from .grid import Grid
 from .results import ArmResult, Results
 
 VISIBLE = 0.01  # of its size at the first token: below, an encoding is as good as none
-FARTHEST = 512  # positions drawn
 
 
 def learned_tables(results: Results) -> dict[str, Grid]:
@@ -56,38 +54,29 @@ def morlet_figure(results: Results) -> str:
     with mpl.rc_context(STYLE):
         figure, (pairs, lengths) = plt.subplots(1, 2, figsize=(7.5, 3.8))
         start = _sigmas(arms[0][1], "start")[0]
-        pairs.plot(_sigmas(arms[0][1], "start", "omega")[0], start, color=INK, label="at start")
-        lengths.plot(range(FARTHEST), encoding_length(start), color=INK, label="at start")
+        pairs.plot(_sigmas(arms[0][1], "start", "omega")[0], start, color=INK)
+        end = 2 * max(_reach(sigma) for _, arm in arms for sigma in _sigmas(arm))
+        lengths.plot(range(end), encoding_length(start, end), color=INK, label="at start")
         for index, arm in arms:
             line = line_style(index)
             ends = zip(_sigmas(arm, "end", "omega"), _sigmas(arm), strict=True)
             for number, (omega, sigma) in enumerate(ends):
                 shown = arm.name if number == 0 else None
                 pairs.plot(omega, sigma, ".", color=line["color"], alpha=0.5, markersize=4)
-                lengths.plot(range(FARTHEST), encoding_length(sigma), label=shown, **line)
-        _label(pairs, lengths, len(arms))
+                lengths.plot(range(end), encoding_length(sigma, end), label=shown, **line)
+        pairs.set_xlabel("omega (radians a token)")
+        pairs.set_ylabel("sigma (tokens)")
+        lengths.set_ylim(0, 1.02)
+        lengths.set_xlabel("position")
+        lengths.set_ylabel("length of the encoding")
+        lengths.legend(frameon=False, loc="upper right")
         return as_svg(figure)
 
 
-def encoding_length(sigma: np.ndarray, end: int = FARTHEST) -> np.ndarray:
+def encoding_length(sigma: np.ndarray, end: int) -> np.ndarray:
     """(position): ``sqrt(mean_c exp(-t^2 / sigma_c^2))``, 1 at the first token."""
     time = np.arange(end)[:, None]
     return np.sqrt(np.exp(-((time / sigma) ** 2)).mean(1))
-
-
-def _label(pairs: Axes, lengths: Axes, arms: int) -> None:
-    pairs.set_xlabel("omega (radians a token)")
-    pairs.set_ylabel("sigma (tokens)")
-    pairs.set_yscale("log")
-    lengths.set_xscale("symlog", linthresh=1, base=2)
-    ticks = [0, *(2**n for n in range(0, 10, 2))]
-    lengths.set_xticks(ticks, [str(tick) for tick in ticks])
-    lengths.minorticks_off()
-    lengths.set_xlim(0, FARTHEST)
-    lengths.set_ylim(0, 1.02)
-    lengths.set_xlabel("position")
-    lengths.set_ylabel("length of the encoding")
-    legend(lengths, arms)
 
 
 def _numbers(arm: ArmResult, suffix: str, when: str = "end") -> list[list[float]]:
