@@ -1,5 +1,6 @@
 """Numbers in the documents are those of the committed runs."""
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from resonant.report.alignment import alignment_tables
 from resonant.report.grid import Grid, as_markdown
 from resonant.report.learned import learned_tables
 from resonant.report.page import write_figures
+from resonant.report.positions import losses_by_position
 from resonant.report.results import gather
 from resonant.report.table import contrasts, quality, sweep, without_future
 from resonant.training.configs import config_hash, run_config
@@ -124,9 +126,35 @@ def test_the_tables_of_the_energy_gate_are_those_of_its_runs(
     for name in names:
         grid = tables[name]
         assert grid is not None
-        _, _, *rows = as_markdown(Grid(grid.columns, grid.rows, "")).strip().splitlines()
-        assert rows
-        assert [row for row in rows if row not in document] == [], name
+        assert grid.rows
+        assert as_markdown(Grid(grid.columns, grid.rows, "")).strip() in document, name
+
+
+def test_the_readme_quotes_the_energy_gate() -> None:
+    readme = cells((ROOT / "README.md").read_text().replace("+-\n", "+- "))
+    arms = {arm.name: arm for arm in gather(RANDOM).arms}
+    for name in ("sequence-8", "sequence-64"):
+        for metric in ("test_loss", "test_loss_without_future"):
+            assert f"{arms[name].mean(metric):.2f}" in readme, (name, metric)
+    assert f"{arms['prefix-8'].mean('test_loss'):.4f}" == "2.0795"
+
+
+def test_what_the_energy_gate_s_page_says_of_every_run() -> None:
+    """Claims of the text that are no cell of a table."""
+    floor = math.log(8)
+    for arm in gather(RANDOM).arms:
+        losses = arm.losses("test_loss")
+        if not arm.name.startswith("sequence"):
+            assert all(abs(loss - floor) < 5e-4 for loss in losses)
+            continue
+        assert all(loss < floor - 0.05 for loss in losses)
+        assert all(loss > floor for loss in arm.losses("test_loss_without_future"))
+        context = int(arm.name.rpartition("-")[2])
+        if context <= 32:
+            by_position = losses_by_position(arm)
+            assert by_position is not None
+            assert (by_position[:, 1:-1] < floor).all()
+            assert (abs(by_position[:, [0, -1]] - floor) < 0.1).all()
 
 
 def test_the_figures_of_the_energy_gate_are_those_of_its_runs(tmp_path: Path) -> None:
@@ -141,17 +169,11 @@ def test_the_figures_of_the_energy_gate_are_those_of_its_runs(tmp_path: Path) ->
             assert drawn(ours) == drawn(theirs), committed
 
 
-def drawn(figure: str) -> tuple[list[str], int, list[float]]:
-    """What a figure shows: its words, its paths, and the heights of its longest path from 0 to 1.
-
-    Where things stand depends on the fonts of the machine.
-    """
+def drawn(figure: str) -> tuple[list[str], list[float]]:
+    """Words, and every number of every path and place, to a tenth of a point."""
     words = re.findall(r">([^<>]+)</text>", figure)
-    paths = re.findall(r'<path d="(M[^"]*)"', figure)
-    longest = max(paths, key=len)
-    heights = [float(y) for y in re.findall(r"[ML] \S+ (\S+)", longest)]
-    low, high = min(heights), max(heights)
-    return words, len(paths), [round((y - low) / (high - low), 2) for y in heights]
+    places = re.findall(r' (?:d|x|y|transform)="([^"]*)"', figure)
+    return words, [round(float(n), 1) for each in places for n in re.findall(r"-?\d+\.?\d*", each)]
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,8 @@ def test_the_beginning_of_an_archive_s_member_is_downloaded_once(
         wrong = dataclasses.replace(remote, member="hole")
         with pytest.raises(UserError, match="holds no hole"):
             fetch(wrong, None)
+        with pytest.raises(UserError, match="is not part: its SHA-256 is not"):
+            fetch(dataclasses.replace(remote, length=5), None)
         assert fetch(remote, None) == content
         server.shutdown()
     assert [path.name for path in (tmp_path / "cache").rglob("*.*")] == ["part.gz"]

@@ -4,12 +4,15 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from resonant.cli.main import main
+from resonant.data.configs import DataConfig
 from resonant.data.text import load_corpus
+from resonant.errors import UserError
 from resonant.experiments import EXPERIMENTS
 from resonant.experiments.leaking_gate import LeakingGate
 from resonant.functional import Causal, energy_log_gate
@@ -18,7 +21,7 @@ from resonant.nn import EnergyGate, SoftmaxAttention, build_gate
 from resonant.report.learned import learned_tables
 from resonant.report.results import gather
 from resonant.report.table import contrasts, without_future
-from resonant.training.compare import make_plan
+from resonant.training.compare import _contrasts, make_plan
 from resonant.training.configs import RunConfig
 from resonant.training.language import LanguageTask
 from resonant.training.loop import train
@@ -104,12 +107,51 @@ def test_contrasts_are_among_the_arms() -> None:
     assert RANDOM.floor == pytest.approx(math.log(8))
 
 
-def test_a_window_may_not_be_longer_than_the_learned_positions() -> None:
+def test_contexts_are_those_that_arms_are_called_by() -> None:
     where = {"seeds": [0], "out": Path("nowhere"), "data_dir": None}
     plan = make_plan(RANDOM, RANDOM.base, arms=None, overrides={}, **where)  # type: ignore[arg-type]
     contexts = {run.arm: run.training.context for run in plan.runs}
     assert contexts == {arm: int(arm.rpartition("-")[2]) for arm in contexts}
     assert set(contexts.values()) == {8, 16, 32, 64}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "arms", "overrides", "says"),
+    [
+        (
+            "random-characters", None, {"training.context": 24},
+            "prefix-32 is the same as prefix-16; leave one out",
+        ),
+        (
+            "energy-gate", None, {"model.attention.gate": "energy"},
+            "learned-gate-prefix is the same as learned-gate-sequence",
+        ),
+        (
+            "energy-gate", ["learned-gate-prefix"], {"model.attention.gate": "enrgy"},
+            "no gate is called 'enrgy'; did you mean 'energy'",
+        ),
+    ],
+)  # fmt: skip
+def test_options_that_belie_names_are_refused(
+    experiment: str, arms: list[str] | None, overrides: dict[str, Any], says: str
+) -> None:
+    chosen = EXPERIMENTS[experiment]
+    data = dataclasses.replace(chosen.base, data=RANDOM.base.data)
+    where = {"seeds": [0], "out": Path("nowhere"), "data_dir": None}
+    with pytest.raises(UserError, match=says):
+        make_plan(chosen, data, arms=arms, overrides=overrides, **where)  # type: ignore[arg-type]
+
+
+def test_what_is_known_of_one_text_is_not_said_of_another(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("to be or not to be " * 2000)
+    where = {"seeds": [0], "out": tmp_path, "data_dir": None, "overrides": {}}
+    for chosen in (GATES, RANDOM):
+        base = dataclasses.replace(chosen.base, data=DataConfig("file", "bytes", str(text)))
+        described = _contrasts(make_plan(chosen, base, arms=None, **where))  # type: ignore[arg-type]
+        assert described["published"] == []
+        assert described["floor"] is None
+    assert _contrasts(make_plan(RANDOM, RANDOM.base, arms=None, **where))["floor"] == RANDOM.floor  # type: ignore[arg-type]
 
 
 def test_a_run_leaves_losses_by_position_and_what_it_learned(tmp_path: Path) -> None:
@@ -189,10 +231,12 @@ def test_the_report_shows_positions_and_gates_and_writes_figures(
     assert (
         main(["report", str(finished), "--figures", str(finished / "figures"), "--markdown"]) == 0
     )
-    printed = capsys.readouterr().out
-    assert "positions.svg" in printed
+    said = capsys.readouterr()
+    printed = said.out
+    assert "report:" not in printed
+    assert "positions.svg" in said.err
     assert "| arm | test loss |" in printed
-    assert "| :--- | ---: |" in printed
+    assert "| --- | ---: |" in printed
     page = (finished / "report.html").read_text()
     assert "Where in the sequence" in page
     assert "2.079" in page
@@ -211,11 +255,12 @@ def test_the_report_shows_positions_and_gates_and_writes_figures(
 
 
 def test_a_device_that_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
-    arms = ["--arms=prefix-8", "--seeds=1", "--device=cuda", f"--out={tmp_path / 'out'}"]
-    assert main(["compare", "random-characters", *options(TINY), *arms]) == 2
-    assert "--device cuda is not to be had here" in capsys.readouterr().err
+    arms = ["--arms=prefix-8", "--seeds=1", f"--out={tmp_path / 'out'}"]
+    command = ["compare", "random-characters", *options(TINY), *arms]
+    assert main([*command, "--device=cuda:99"]) == 2
+    assert "there is no cuda:99 here: PyTorch sees" in capsys.readouterr().err
+    assert main([*command, "--device=meta"]) == 2
+    assert "--device is cpu, cuda or cuda:N" in capsys.readouterr().err
     assert main(["train", "align", "--device=cuda", f"--out={tmp_path / 'a'}"]) == 2
     assert "measured on the CPU; leave out --device cuda" in capsys.readouterr().err
 

@@ -182,12 +182,18 @@ def test_gates_of_one_s_own_are_built_by_name() -> None:
     assert isinstance(build_gate(name, 16, 4), Half)
     model = language_model(attention=AttentionConfig(gate=name))
     assert all(isinstance(layer.gate, Half) for layer in model.attentions())
-    with pytest.raises(TypeError, match="standardize"):  # what it does not know is not dropped
+    with pytest.raises(ValueError, match=f"read by the gate 'energy'; the gate here is '{name}'"):
         build_gate(name, 16, 4, standardize="none")
     with pytest.raises(ValueError, match=f"{name}' is registered already; choose another"):
         register_gate(name)(Half)
     with pytest.raises(ValueError, match="no gate is called 'enrgy'; did you mean 'energy'"):
         build_gate("enrgy", 16, 4)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_energy_gate_is_not_registered() -> None:
+    with pytest.raises(TypeError, match="only as a subclass of EnergyGate"):
+        register_gate("linear")(nn.Linear)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])

@@ -104,6 +104,8 @@ def _run(plan: Plan, workers: int) -> int:
     if plan.device == "cpu":
         console.print("measuring time and memory, arms taking turns", highlight=False)
         probe_all(plan)
+    else:
+        (plan.out / "probe.json").unlink(missing_ok=True)  # of other runs
     results = gather(plan.out)
     page = write_report(results, plan.out)
     print_table(results, console)

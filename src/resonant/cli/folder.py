@@ -19,12 +19,10 @@ def described_run(directory: Path) -> dict[str, Any]:
 
 
 def import_plugins_of(directory: Path | None, given: str | None) -> None:
-    """Import the modules ``given`` by comma, or else those the run in ``directory`` names.
+    """Import the modules that the run in ``directory`` names, and those ``given`` by comma.
 
     Raises ``UserError`` for one that cannot be imported.
     """
     sys.path.insert(0, os.getcwd())
-    if given:
-        import_plugins(tuple(given.split(",")))
-    elif directory is not None:
-        import_plugins(tuple(described_run(directory).get("plugins") or ()))
+    own = () if directory is None else described_run(directory).get("plugins") or ()
+    import_plugins((*own, *(given.split(",") if given else ())))

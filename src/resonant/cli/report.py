@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import UserError
+
 
 def main(arguments: list[str]) -> int:
     """Print the table and write DIR/report.html."""
@@ -21,8 +23,10 @@ def main(arguments: list[str]) -> int:
     from ..report.results import gather
     from ..report.table import all_tables, print_table
 
+    if options.figures is not None and options.figures.exists() and not options.figures.is_dir():
+        raise UserError(f"--figures takes a folder, but {options.figures} is a file")
     results = gather(directory)
-    console = Console()
+    console = Console(stderr=options.markdown)  # a document gets tables alone
     if options.markdown:
         for heading, grid in all_tables(results):
             print(as_markdown(grid, heading))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -78,25 +79,29 @@ def _checked(remote: Remote, path: Path) -> bytes:
 
 def _download_member(remote: Remote, target: Path) -> None:
     """Download the archive, keep what is wanted of it, packed, and drop the rest."""
-    archive = target.with_name("archive.zip")
-    _download(remote, archive, sha256=None)
     assert remote.member is not None
-    try:
-        with zipfile.ZipFile(archive) as opened, opened.open(remote.member) as member:
-            content = member.read(-1 if remote.length is None else remote.length)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(
-            f"what {remote.url} serves holds no {remote.member} ({error}). Put {remote.file} into "
-            "a folder and pass --data-dir FOLDER"
-        ) from error
-    finally:
-        archive.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        archive = Path(folder) / "archive.zip"
+        _download(remote, archive, sha256=None)
+        try:
+            with zipfile.ZipFile(archive) as opened, opened.open(remote.member) as member:
+                content = member.read(-1 if remote.length is None else remote.length)
+        except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+            raise UserError(
+                f"what {remote.url} serves holds no {remote.member} ({error}). Put {remote.file} "
+                "into a folder and pass --data-dir FOLDER"
+            ) from error
+    if hashlib.sha256(content).hexdigest() != remote.sha256:
+        raise _wrong(remote)
     write_atomically(target, gzip.compress(content, mtime=0), "download")
 
 
 def _download(remote: Remote, target: Path, *, sha256: str | None) -> None:
     import pooch
     import requests
+
+    pooch.get_logger().setLevel("WARNING")  # it advises on its own arguments
 
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -114,11 +119,15 @@ def _download(remote: Remote, target: Path, *, sha256: str | None) -> None:
             f"the network, or put {remote.file} into a folder and pass --data-dir FOLDER"
         ) from error
     except ValueError as error:
-        raise UserError(
-            f"what {remote.url} serves is not {remote.name}: its SHA-256 is not "
-            f"{remote.sha256[:16]}.... Put the right {remote.file} into a folder and pass "
-            "--data-dir FOLDER"
-        ) from error
+        raise _wrong(remote) from error
+
+
+def _wrong(remote: Remote) -> UserError:
+    return UserError(
+        f"what {remote.url} serves is not {remote.name}: its SHA-256 is not "
+        f"{remote.sha256[:16]}.... Put the right {remote.file} into a folder and pass "
+        "--data-dir FOLDER"
+    )
 
 
 def _downloader() -> Any:

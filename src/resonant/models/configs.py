@@ -23,7 +23,7 @@ class AttentionConfig:
         scalars: starts of learned scalars by name, as in sigma: 2.5 (others: the mechanism's own)
         dropout: share of attention weights dropped in training
         gate: energy, or a name given to resonant.nn.register_gate (none: no gate)
-        standardize: how the gate's energy is standardized, prefix or none
+        standardize: how the gate energy standardizes, prefix or none
     """
 
     mechanism: str = "softmax"

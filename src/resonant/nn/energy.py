@@ -114,12 +114,15 @@ _GATES: dict[str, Callable[..., EnergyGate]] = {"energy": EnergyGate}
 def register_gate(name: str) -> Callable[[G], G]:
     """Decorator: make a kind of ``EnergyGate`` a choice of ``model.attention.gate`` under ``name``.
 
-    It is built as ``gate(embed_dim, num_key_value_heads)``.
+    It is built as ``gate(embed_dim, num_key_value_heads)``. One that sees the future says so by
+    ``standardize = "sequence"``, as ``EnergyGate`` does.
 
-    Raises ``ValueError`` for a name that is taken.
+    Raises ``ValueError`` for a name that is taken, ``TypeError`` for what is no ``EnergyGate``.
     """
 
     def enrol(gate: G) -> G:
+        if not (isinstance(gate, type) and issubclass(gate, EnergyGate)):
+            raise TypeError(f"{name!r} is a gate only as a subclass of EnergyGate; it is {gate!r}")
         if name in _GATES:
             raise ValueError(f"a gate named {name!r} is registered already; choose another")
         _GATES[name] = gate
@@ -133,12 +136,15 @@ def build_gate(
 ) -> EnergyGate:
     """The gate registered under ``name``; ``ValueError`` names the nearest if there is none.
 
-    A gate of one's own is given ``standardize`` only where it is not "prefix".
+    ``standardize`` is for "energy"; any other value than "prefix" is refused elsewhere.
     """
     if name not in _GATES:
         raise ValueError(
             f"no gate is called {name!r}; {nearest(name, _GATES)} (one of your own needs "
             "resonant.nn.register_gate first)"
         )
-    options = {} if standardize == "prefix" else {"standardize": standardize}
-    return _GATES[name](embed_dim, num_key_value_heads, **options)
+    if name == "energy":
+        return EnergyGate(embed_dim, num_key_value_heads, standardize=standardize)  # type: ignore[arg-type]
+    if standardize != "prefix":
+        raise ValueError(f"standardize is read by the gate 'energy'; the gate here is {name!r}")
+    return _GATES[name](embed_dim, num_key_value_heads)

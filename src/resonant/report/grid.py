@@ -20,7 +20,7 @@ class Grid:
 
 def as_markdown(grid: Grid, heading: str | None = None) -> str:
     """A grid as Markdown, to paste into a document."""
-    sides = [":---" if column in LEFT else "---:" for column in grid.columns]
+    sides = ["---" if column in LEFT else "---:" for column in grid.columns]
     rows = ["| " + " | ".join(row) + " |" for row in (grid.columns, sides, *grid.rows)]
     above = [] if heading is None else [f"**{heading}**", ""]
     return "\n".join([*above, *rows, "", grid.legend, ""])

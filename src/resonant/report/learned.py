@@ -17,15 +17,15 @@ VISIBLE = 0.01  # of its size at the first token: below, an encoding is as good 
 
 def learned_tables(results: Results) -> dict[str, Grid]:
     """Gates and Morlet positions by arm, under headings; without either, nothing."""
-    gates = [[arm.name, *_gate_cells(arm)] for arm in results.arms if _numbers(arm, "gate.alpha")]
+    gates = [[arm.name, *_gate_cells(arm)] for arm in results.arms if _has_gate(arm)]
     morlet = [[arm.name, *_morlet_cells(arm)] for arm in results.arms if _sigmas(arm)]
     tables = {}
     if gates:
         tables["Gates"] = Grid(
             ("arm", "alpha", "least", "greatest", "tau", "least tau", "greatest tau"),
             gates,
-            "Steepness alpha (starts at 2) and threshold tau (starts at 0) after training: mean, "
-            "least and greatest over layers, heads and seeds.",
+            "Steepness alpha and threshold tau after training: mean, least, greatest over layers, "
+            "heads and seeds.",
         )
     if morlet:
         tables["Morlet positions"] = Grid(
@@ -100,9 +100,18 @@ def _reach(sigma: np.ndarray) -> int:
     return int(np.argmax(encoding_length(sigma, end) < VISIBLE))
 
 
+def _has_gate(arm: ArmResult) -> bool:
+    return any(_numbers(arm, f"gate.{name}") for name in ("alpha", "tau"))
+
+
 def _gate_cells(arm: ArmResult) -> list[str]:
-    alpha, tau = (np.array(_numbers(arm, f"gate.{name}")) for name in ("alpha", "tau"))
-    return [f"{x:.2f}" for each in (alpha, tau) for x in (each.mean(), each.min(), each.max())]
+    """Empty where a gate does not learn the number."""
+    cells = []
+    for name in ("alpha", "tau"):
+        found = np.array(_numbers(arm, f"gate.{name}"))
+        shown = (found.mean(), found.min(), found.max()) if found.size else ()
+        cells += [f"{round(x, 2) + 0.0:.2f}" for x in shown] or ["", "", ""]
+    return cells
 
 
 def _morlet_cells(arm: ArmResult) -> list[str]:

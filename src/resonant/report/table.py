@@ -61,14 +61,14 @@ def contrasts(results: Results) -> Grid | None:
         rows,
         f"Test losses in {results.unit}, paired by seed, with 95 % intervals; a difference of two "
         "differences is an interaction: what the two changes do together beyond the sum of both."
-        + (" Published: at the paper's own size and split, one seed." if published else ""),
+        + (" Published: as the paper reports it, at its own size." if published else ""),
     )
 
 
 def without_future(results: Results) -> Grid | None:
     """What arms that see the future lose without it, or None if none does."""
     metric = "test_loss_without_future"
-    leaking = [arm for arm in results.arms if metric in arm.runs[0]["metrics"]]
+    leaking = [arm for arm in results.arms if all(metric in run["metrics"] for run in arm.runs)]
     if not leaking:
         return None
     rows = []
@@ -87,7 +87,7 @@ def without_future(results: Results) -> Grid | None:
         ),
         rows,
         f"Arms that see the future, in {results.unit}: without it, each token of the test split is "
-        "predicted from those before it with no other there, as in decoding.",
+        "predicted from those before it, read anew with no other there.",
     )
 
 
@@ -105,7 +105,7 @@ def cost(results: Results) -> Grid:
         ),
         [_cost_row(arm) for arm in results.arms],
         "FLOPs are counted for forward and backward, as if the fused kernel skipped nothing. "
-        "Speed and peak memory of a training step on one thread, measured apart from "
+        "Speed and peak memory of a training step on one thread of the CPU, measured apart from "
         "the training, arms taking turns." + _unequal(results),
     )
 
@@ -163,8 +163,14 @@ def _difference(control: str | None, difference: Difference | None) -> tuple[str
         return "", "", "", ""
     if difference.half_width is None or difference.detectable is None:
         return control, f"{difference.mean:+.4f}", difference.verdict, ""
-    interval = f"{difference.mean:+.4f} ± {difference.half_width:.4f}"
-    return control, interval, difference.verdict, f"{difference.detectable:.4f}"
+    mean = f"{difference.mean:+.4f}"
+    seen = mean.strip("+-0.") != ""  # what is not printed is not judged
+    return (
+        control,
+        f"{mean if seen else '0.0000'} ± {difference.half_width:.4f}",
+        difference.verdict if seen else "no difference shown",
+        f"{difference.detectable:.4f}",
+    )
 
 
 def title(results: Results) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
+import re
 import shutil
 import statistics
 from collections.abc import Iterator, Sequence
@@ -19,7 +21,7 @@ from rich.console import Console
 
 from ..data.configs import Data, SymbolsConfig
 from ..data.text import describe, load_corpus
-from ..errors import UserError
+from ..errors import UserError, nearest
 from ..experiments.experiment import MECHANISM, Arm, Experiment
 from ..files import damaged, read_json, write_atomically
 from .configs import RunConfig, config_hash, differences, flatten, plain
@@ -28,6 +30,8 @@ from .pool import Pool, RunState
 from .process import Child
 
 PROBE_ROUNDS = 7
+GATE = "model.attention.gate"
+OUR_GATES = ("energy", "energy-leaking")
 # Options that only say more about another one.
 NEEDS = {
     "model.attention.standardize": ("model.attention.gate", "energy"),
@@ -75,15 +79,44 @@ def make_plan(
     Raises ``UserError`` for an unknown arm, data that cannot be had, and options that change no
     arm, make one the same as its control, or ask for more learned positions than there are.
     """
+    _check_device(device, base.data)
     named = experiment.arms if arms is None else [experiment.arm(name) for name in arms]
     chosen = tuple(arm for arm in experiment.arms if arm in named)
     digest, described = _inspect(base.data, data_dir)
     base = dataclasses.replace(base, corpus=digest)
     runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
     _check_options(chosen, runs[: len(chosen)], overrides)
+    if base.plugins == experiment.base.plugins:
+        _check_gate(overrides.get(GATE))
     # What the experiment demands holds for its own configuration, not for another budget or text.
     ceilings = {} if overrides else dict(experiment.ceilings)
     return Plan(experiment, chosen, runs, out, data_dir, described, ceilings, device)
+
+
+def _check_device(device: str, data: Data) -> None:
+    if device == "cpu":
+        return
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise UserError(f"--device is cpu, cuda or cuda:N with a number N; it is {device!r}")
+    if isinstance(data, SymbolsConfig):
+        raise UserError(f"alignment is measured on the CPU; leave out --device {device}")
+    import torch  # only where a GPU is asked for: it takes seconds
+
+    index = int(device.partition(":")[2] or 0)
+    if index >= torch.cuda.device_count():
+        raise UserError(
+            f"there is no {device} here: PyTorch sees {torch.cuda.device_count()} GPUs; leave out "
+            "--device"
+        )
+
+
+def _check_gate(name: str | None) -> None:
+    """Refuse an unknown gate before hours of other arms, where no plugin can bring it."""
+    if name not in (None, *OUR_GATES):
+        raise UserError(
+            f"no gate is called {name!r}; {nearest(str(name), OUR_GATES)} (one of your own needs "
+            "--plugins)"
+        )
 
 
 def _check_frames(by_arm: dict[str, dict[str, Any]], overrides: dict[str, Any]) -> None:
@@ -138,13 +171,13 @@ def _check_options(
                 "arms are about (see `resonant list`), or use `resonant train`, which takes any "
                 "field of its arm"
             )
-    for arm in arms:
-        ours = by_arm[arm.name]
-        theirs = by_arm.get(arm.control or "")
-        if theirs is not None and ours | {"arm": ""} == theirs | {"arm": ""}:
+    for first, second in itertools.combinations(arms, 2):
+        if by_arm[first.name] | {"arm": ""} == by_arm[second.name] | {"arm": ""}:
+            ours, theirs = (first, second) if second.name == first.control else (second, first)
+            control = "its control " if theirs.name == ours.control else ""
             raise UserError(
-                f"with these options {arm.name} is the same as its control {arm.control}; leave "
-                "one out with --arms, or the option"
+                f"with these options {ours.name} is the same as {control}{theirs.name}; leave one "
+                "out with --arms, or the option"
             )
     for run in runs:
         position, context = run.model.position, run.training.context
@@ -251,6 +284,8 @@ def prepare(plan: Plan) -> None:
 def _contrasts(plan: Plan) -> dict[str, Any]:
     """The experiment's further pairs and interactions whose arms are all here, and its floor."""
     experiment, here = plan.experiment, {arm.name for arm in plan.arms}
+    if plan.runs[0].data != experiment.base.data:  # both are about that text alone
+        experiment = dataclasses.replace(experiment, published={}, floor=None)
     return {
         "compared": [pair for pair in experiment.compared if here >= set(pair)],
         "interactions": [

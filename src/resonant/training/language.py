@@ -30,22 +30,11 @@ def cached_corpus(config: DataConfig, data_dir: Path | None) -> Corpus:
     return load_corpus(config, data_dir)
 
 
-def _device(name: str) -> torch.device:
-    """The device called ``name``; ``UserError`` if there is none here."""
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # CUDA left out of a build is an assertion
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {name} is not to be had here ({reason}); use cpu") from error
-    return device
-
-
 class LanguageTask:
     """Losses in nats per token of a language model on a corpus."""
 
     def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
-        self.config, self.device = config, _device(device)
+        self.config, self.device = config, torch.device(device)
         assert isinstance(config.data, DataConfig)
         self.corpus = cached_corpus(config.data, data_dir)
         if self.corpus.digest != config.corpus:
@@ -82,7 +71,8 @@ class LanguageTask:
 
     def evaluate(self, split: str) -> float:
         """Mean loss in nats per token over fixed windows of ``split``."""
-        return self._losses(split).mean().item()
+        self._by_position = self._losses(split)
+        return self._by_position.mean().item()
 
     @torch.no_grad()
     def _losses(self, split: str) -> Tensor:
@@ -123,7 +113,7 @@ class LanguageTask:
     def _loss_without_future(self) -> float:
         """Mean test loss where each token is predicted from those before it, and no other is there.
 
-        That is what decoding token by token would meet.
+        That is what decoding meets which reads all tokens anew for each next one.
         """
         inputs, targets = self._windows("test")
         self.model.eval()
@@ -136,13 +126,14 @@ class LanguageTask:
         return total / targets.numel()
 
     def summary(self) -> dict[str, Any]:
-        """Parameter counts, test loss by position, learned numbers, a text sample and prompt."""
+        """Parameters, last evaluation by position, learned numbers, a text sample and prompt."""
         attention = sum(p.numel() for n, p in self.model.named_parameters() if ".attention." in n)
         prompt, text = self._sample()
         return {
+            "device": str(self.device),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "attention_parameters": attention,
-            "loss_by_position": [round(each, 5) for each in self._losses("test").tolist()],
+            "loss_by_position": [round(each, 5) for each in self._by_position.tolist()],
             "learned_numbers": {"start": self.start, "end": self.model.learned_numbers()},
             "prompt": prompt,
             "sample": text,

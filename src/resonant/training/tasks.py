@@ -16,7 +16,7 @@ from .task import Task
 def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") -> Task:
     """The model of ``config`` with its data, on ``device``.
 
-    Raises ``UserError`` for a model that is not for these data, or a device that is not there.
+    Raises ``UserError`` for a model that is not for these data.
     """
     made_up = isinstance(config.data, SymbolsConfig)
     if made_up != isinstance(config.model, FrameTransformerConfig):
@@ -24,8 +24,4 @@ def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") ->
             f"a model of architecture {config.model.architecture} cannot be trained on "
             f"{config.data.name!r}"
         )
-    if not made_up:
-        return LanguageTask(config, data_dir, device)
-    if device != "cpu":
-        raise UserError(f"alignment is measured on the CPU; leave out --device {device}")
-    return FrameTask(config)
+    return FrameTask(config) if made_up else LanguageTask(config, data_dir, device)
