@@ -106,8 +106,8 @@ def test_the_readme_quotes_alignment() -> None:
     [
         (GATE, ("quality", "contrasts", "without_future", "Gates", "Morlet positions")),
         (RATES, ("sweep",)),
-        (SMALL, ("quality",)),
-        (ENWIK8, ("quality",)),
+        (SMALL, ("quality", "without_future")),
+        (ENWIK8, ("quality", "without_future")),
         (RANDOM, ("quality", "without_future")),
     ],
 )
@@ -183,8 +183,8 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
         (ALIGNMENT, "align", {}, 45 + 45),
         (GATE, "energy-gate", {}, 45),
         (RATES, "energy-gate", {"training.steps": 500}, 9 + 27),
-        (SMALL, "energy-gate", SMALLER, 21),
-        (ENWIK8, "energy-gate", SMALLER | BYTES, 15),
+        (SMALL, "energy-gate", SMALLER, 15),
+        (ENWIK8, "energy-gate", SMALLER | BYTES, 12),
         (RANDOM, "random-characters", {}, 36),
     ],
 )
