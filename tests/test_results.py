@@ -106,8 +106,8 @@ def test_the_readme_quotes_alignment() -> None:
     [
         (GATE, ("quality", "contrasts", "without_future", "Gates", "Morlet positions")),
         (RATES, ("sweep",)),
-        (SMALL, ("quality", "without_future")),
-        (ENWIK8, ("quality", "without_future")),
+        (SMALL, ("quality", "contrasts", "without_future")),
+        (ENWIK8, ("quality", "contrasts", "without_future")),
         (RANDOM, ("quality", "without_future")),
     ],
 )
@@ -136,7 +136,16 @@ def test_the_readme_quotes_the_energy_gate() -> None:
     for name in ("sequence-8", "sequence-64"):
         for metric in ("test_loss", "test_loss_without_future"):
             assert f"{arms[name].mean(metric):.2f}" in readme, (name, metric)
-    assert f"{arms['prefix-8'].mean('test_loss'):.4f}" == "2.0795"
+    text = {arm.name: arm for arm in gather(GATE).arms}
+    for arm, control in (("learned-gate-sequence", "learned"), ("learned-gate-prefix", "learned")):
+        found = paired_difference(text[arm].losses("test_loss"), text[control].losses("test_loss"))
+        assert f"{found.mean:.3f} +- {found.half_width:.3f}" in readme, arm
+    leaking = text["learned-gate-sequence"]
+    debt = paired_difference(
+        leaking.losses("test_loss_without_future"), leaking.losses("test_loss")
+    )
+    assert f"{debt.mean:.3f} +- {debt.half_width:.3f}" in readme
+    assert f"{text['learned'].mean('test_loss') - text['rotary'].mean('test_loss'):.3f}" in readme
 
 
 def test_what_the_energy_gate_s_page_says_of_every_run() -> None:
