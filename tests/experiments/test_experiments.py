@@ -30,6 +30,12 @@ def experiment(request: pytest.FixtureRequest) -> Experiment:
     return EXPERIMENTS[request.param]
 
 
+@pytest.fixture(params=SEVERAL)
+def mixed_experiment(request: pytest.FixtureRequest) -> Experiment:
+    """One with phase models beside transformers."""
+    return EXPERIMENTS[request.param]
+
+
 def attention_of(config: RunConfig) -> AttentionConfig:
     assert isinstance(config.model.attention, AttentionConfig)
     return config.model.attention
@@ -82,7 +88,8 @@ def test_arms_have_equal_parameters_but_for_what_they_are_about(experiment: Expe
     )
 
 
-def test_a_model_of_its_own_has_the_same_size(experiment: Experiment) -> None:
+def test_a_model_of_its_own_has_the_same_size(mixed_experiment: Experiment) -> None:
+    experiment = mixed_experiment
     sizes = {}
     for name in ("softmax", "kuramoto", "kuramoto-static"):
         config = experiment.config(experiment.base, experiment.arm(name), 0, {}).model
@@ -270,8 +277,9 @@ def test_the_phase_model_refuses_what_it_cannot_be() -> None:
 
 
 def test_an_arm_s_own_learning_rate_is_inherited_and_gives_way_to_the_user_s(
-    experiment: Experiment,
+    mixed_experiment: Experiment,
 ) -> None:
+    experiment = mixed_experiment
     own = experiment.arm("kuramoto").learning_rate
     assert own is not None
     assert experiment.arm("kuramoto-static").learning_rate is None
