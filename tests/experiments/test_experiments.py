@@ -13,7 +13,14 @@ from resonant.functional import mechanism, mechanisms
 from resonant.models.architectures import build_model
 from resonant.models.configs import SCALARS, AttentionConfig, PhaseLanguageModelConfig
 from resonant.training.compare import make_plan
-from resonant.training.configs import RunConfig, config_hash, differences, replaced, run_config
+from resonant.training.configs import (
+    RunConfig,
+    config_hash,
+    differences,
+    import_plugins,
+    replaced,
+    run_config,
+)
 
 LANGUAGE = [name for name in EXPERIMENTS if name != "align"]
 SEVERAL = ["stdlib", "shakespeare"]  # with architectures beside the transformer
@@ -26,7 +33,8 @@ def any_experiment(request: pytest.FixtureRequest) -> Experiment:
 
 @pytest.fixture(params=LANGUAGE)
 def experiment(request: pytest.FixtureRequest) -> Experiment:
-    """One whose arms are language models."""
+    """One whose arms are language models, with the modules it brings."""
+    import_plugins(EXPERIMENTS[request.param].base.plugins)
     return EXPERIMENTS[request.param]
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..data.configs import DataConfig
-from ..models.configs import AttentionConfig, PositionConfig, preset_0_36m, preset_5m
+from ..models.configs import AttentionConfig, PositionConfig, preset_5m
 from ..training.configs import RunConfig, TrainingConfig
 from .experiment import Arm, Experiment
+from .shakespeare import EXPERIMENT as SHAKESPEARE
 
-CONTEXT = 128
 GATE = "model.attention.gate"
 LEAKING_GATE = "resonant.experiments.leaking_gate"
 POSITION = "model.position.kind"
@@ -82,20 +81,16 @@ EXPERIMENT = Experiment(
     name="energy-gate",
     says="characters of TinyShakespeare, 0.36M parameters, gates with and without their leak; "
     "about four minutes of one core per run",
-    base=RunConfig(
+    base=replace(
+        SHAKESPEARE.base,
         experiment="energy-gate",
         plugins=(LEAKING_GATE,),
-        model=replace(preset_0_36m(), position=PositionConfig("learned", max_length=CONTEXT)),
-        data=DataConfig(name="shakespeare", tokens="characters"),
-        training=TrainingConfig(
-            steps=2500,
-            batch_size=8,
-            context=CONTEXT,
-            learning_rate=4e-3,
-            warmup=100,
-            evaluate_every=250,
-            evaluation_windows=109,  # four times that is the whole test split
+        model=replace(
+            SHAKESPEARE.base.model,
+            position=PositionConfig("learned", max_length=SHAKESPEARE.base.training.context),
         ),
+        # Four times that is the whole test split.
+        training=replace(SHAKESPEARE.base.training, evaluation_windows=109),
     ),
     arms=ARMS,
     seeds=5,
