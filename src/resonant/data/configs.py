@@ -6,8 +6,11 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 RECIPE = 1  # of made-up utterances (symbols.py): raise it when they change
+PROBE_RECIPE = 1  # of probes (probes.py): raise it when they change
+ABILITIES = ("recall", "induction", "copying", "clustering")
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,13 @@ class DataConfig:
         path: the text file, for name file
     """
 
+    NAMES: ClassVar[tuple[str, ...]] = (
+        "stdlib",
+        "shakespeare",
+        "enwik8-prefix",
+        "random-characters",
+        "file",
+    )
     name: str = "stdlib"
     tokens: str = "bytes"
     path: str | None = None
@@ -39,6 +49,7 @@ class SymbolsConfig:
         noise: standard deviation of the noise on frames, which no model can know
     """
 
+    NAMES: ClassVar[tuple[str, ...]] = ("symbols",)
     name: str = "symbols"
     vocabulary: int = 20
     shortest: int = 12
@@ -62,8 +73,7 @@ class SymbolsConfig:
 
     def digest(self) -> str:
         """A hash of the recipe and its numbers: what the data are."""
-        text = json.dumps([RECIPE, dataclasses.asdict(self)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(RECIPE, self)
 
     def describe(self) -> str:
         """The data in a few words."""
@@ -73,4 +83,39 @@ class SymbolsConfig:
         )
 
 
-Data = DataConfig | SymbolsConfig
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Made-up sequences that ask for one ability.
+
+    Args:
+        name: recall, induction, copying or clustering
+        length: tokens of a sequence (a second test has twice as many)
+    """
+
+    NAMES: ClassVar[tuple[str, ...]] = ABILITIES
+    name: str = "recall"
+    length: int = 64
+
+    def __post_init__(self) -> None:
+        if self.name not in ABILITIES:
+            raise ValueError(
+                f"data.name of a probe is one of {', '.join(ABILITIES)}, not {self.name!r}"
+            )
+        if self.length < 16:
+            raise ValueError(f"data.length must be at least 16; it is {self.length}")
+
+    def digest(self) -> str:
+        """A hash of the recipe and its numbers: what the data are."""
+        return _digest(PROBE_RECIPE, self)
+
+    def describe(self) -> str:
+        """The data in a few words."""
+        return f"{self.name} (made up, recipe {PROBE_RECIPE}: {self.length} tokens)"
+
+
+def _digest(recipe: int, config: SymbolsConfig | ProbeConfig) -> str:
+    text = json.dumps([recipe, dataclasses.asdict(config)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+Data = DataConfig | SymbolsConfig | ProbeConfig

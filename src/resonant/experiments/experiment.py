@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..data.configs import Data
 from ..errors import UserError, nearest
 from ..models.configs import SCALARS, ModelConfig
 from ..training.configs import RunConfig, plain, replaced
@@ -21,8 +22,9 @@ class Arm:
 
     ``changes`` are fields by dotted name, relative to the arm ``control`` (None: to the base), and
     are what the arm is about: exactly one field for every arm with a control, or another ``model``
-    of the same size. ``learning_rate`` is the arm's own, found by ``--sweep lr`` over the rates
-    that its control was given too (None: that of the control, or the base).
+    of the same size. ``data`` are its own (None: those of its control, or the base).
+    ``learning_rate`` is the arm's own, found by ``--sweep lr`` over the rates that its control was
+    given too (None: that of the control, or the base).
     """
 
     name: str
@@ -30,6 +32,7 @@ class Arm:
     control: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     model: ModelConfig | None = None
+    data: Data | None = None
     learning_rate: float | None = None
 
 
@@ -41,6 +44,9 @@ class Experiment:
     pairs of pairs: how much more the first differ than the second. ``published`` are differences of
     pairs as a paper reports them, at its own size and on its own split. ``floor`` is the least loss
     that an honest model can reach, where it is known.
+
+    Arms of an experiment with ``scores`` are called MECHANISM-ABILITY; the metric that ``scores``
+    gives for an ability, larger is better, makes a table of mechanisms by abilities.
 
     ``ceilings`` map an arm's name, or "*" for every arm, to the largest acceptable mean test loss;
     an experiment that misses one says that it failed.
@@ -58,6 +64,7 @@ class Experiment:
     interactions: tuple[tuple[Pair, Pair], ...] = ()
     published: Mapping[Pair, float] = field(default_factory=dict)
     floor: float | None = None
+    scores: Mapping[str, str] = field(default_factory=dict)
 
     def arm(self, name: str) -> Arm:
         """The arm called ``name``; ``UserError`` names the nearest if there is none."""
@@ -69,7 +76,8 @@ class Experiment:
     def alone(self, name: str) -> Experiment:
         """The experiment with one arm alone, to which any field may then be given."""
         arm = self.arm(name)
-        own = {"model": self.model(arm), "learning_rate": self.learning_rate(arm)}
+        own = {"model": self.model(arm), "data": self.data(arm)}
+        own |= {"learning_rate": self.learning_rate(arm)}
         return replace(self, arms=(replace(arm, control=None, changes=self.changes(arm), **own),))
 
     def model(self, arm: Arm) -> ModelConfig | None:
@@ -77,6 +85,12 @@ class Experiment:
         if arm.model is not None or arm.control is None:
             return arm.model
         return self.model(self.arm(arm.control))
+
+    def data(self, arm: Arm) -> Data | None:
+        """The data of the arm or of the nearest of its controls that has its own."""
+        if arm.data is not None or arm.control is None:
+            return arm.data
+        return self.data(self.arm(arm.control))
 
     def learning_rate(self, arm: Arm) -> float | None:
         """The rate of the arm or of the nearest of its controls that has its own."""
@@ -98,7 +112,8 @@ class Experiment:
         has it; one that arms change replaces their value and leaves the other arms as they are (a
         window of 64 for the windowed arms does not give the others a window).
         """
-        start = replace(base, model=self.model(arm) or base.model)
+        own_data = self.data(arm) or base.data
+        start = replace(base, model=self.model(arm) or base.model, data=own_data)
         has = plain(start).keys() | {SCALAR_STARTS}
         changed = {name for each in self.arms for name in each.changes}
         everywhere = {n: v for n, v in overrides.items() if n not in changed and n in has}

@@ -43,11 +43,8 @@ class AttentionConfig:
 
 # The learned scalars of our own mechanisms, whose starts ``scalars`` may give.
 SCALARS = {
-    "softmax": (),
     "softmax-sink": ("sink",),
-    "krause": ("sigma",),
-    "kuramoto": ("beta", "kappa"),
-    **{name: CROSS_SCALARS[name] for name in ("clock", "gaussian-mixture")},
+    **CROSS_SCALARS,
 }
 POSITIONS = ("rotary", "morlet-relative", "sinusoidal", "learned", "morlet", "none")
 ADDED = ("sinusoidal", "learned", "morlet")  # to embeddings; the others act inside attention

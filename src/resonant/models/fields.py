@@ -51,12 +51,12 @@ def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
 def _of_union(kinds: list[Any], values: Mapping[str, Any]) -> Any:
     """The one of several configurations that ``values`` are of; the first if they do not say.
 
-    Models say so by their ``architecture``, data by their ``name``.
+    Models say so by their ``architecture``, data by their ``name``, one of ``NAMES``.
     """
     if len(kinds) == 1:
         return kinds[0]
     if "architecture" not in {f.name for f in dataclasses.fields(kinds[0])}:
-        return next((kind for kind in kinds if kind().name == values.get("name")), kinds[0])
+        return next((kind for kind in kinds if values.get("name") in kind.NAMES), kinds[0])
     name, known = values.get("architecture"), {kind().architecture: kind for kind in kinds}
     if name is None:
         return kinds[0]

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from .fields import check_choice, check_least
 
 # The learned scalars of each kind of cross-attention, whose starts ``scalars`` may give.
-CROSS_SCALARS = {"softmax": (), "gaussian-mixture": (), "clock": ("diffusion", "floor")}
+CROSS_SCALARS = {
+    "softmax": (),
+    "krause": ("sigma",),
+    "kuramoto": ("beta", "kappa"),
+    "gaussian-mixture": (),
+    "clock": ("diffusion", "floor"),
+}
 
 
 @dataclass(frozen=True)
@@ -15,7 +21,7 @@ class CrossAttentionConfig:
     """How frames listen to symbols.
 
     Args:
-        mechanism: softmax, gaussian-mixture or clock
+        mechanism: softmax, krause, kuramoto, gaussian-mixture or clock
         score: where clocks meet, frozen, density or interval (clock)
         measure: whether a symbol weighs by the time it takes (clock)
         components: Gaussians per head (gaussian-mixture)

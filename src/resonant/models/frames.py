@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from ..functional.mask import real_keys
 from ..functional.position import sinusoidal_encoding
 from ..nn import (
+    Attention,
     Block,
     ClockAttention,
     CrossBlock,
     MixtureAttention,
+    PhaseAdapter,
     RotaryPosition,
     SoftmaxAttention,
+    attention,
 )
 from ..nn.block import BlockCache
 from ..nn.modes import evaluating
@@ -26,6 +29,7 @@ from ..nn.timed import TimedAttention
 from .frame_configs import FrameTransformerConfig
 from .pretrained import load_pretrained, save_pretrained
 
+TIMED = ("gaussian-mixture", "clock")  # cross-attention by time, with caches of its own
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -248,12 +252,12 @@ def _own(config: FrameTransformerConfig) -> SoftmaxAttention:
     return SoftmaxAttention(config.width, config.heads, bias=False, position=position)
 
 
-def _cross(config: FrameTransformerConfig) -> SoftmaxAttention | TimedAttention:
+def _cross(config: FrameTransformerConfig) -> Attention | PhaseAdapter | TimedAttention:
     """Cross-attention by the configuration's mechanism."""
     chosen, sizes = config.attention, (config.width, config.heads)
     options = {"bias": False, "dropout": chosen.dropout, **chosen.scalars}
-    if chosen.mechanism == "softmax":
-        return SoftmaxAttention(*sizes, **options)
+    if chosen.mechanism not in TIMED:
+        return attention(chosen.mechanism, *sizes, **options)
     rate = config.symbols_per_frame
     if chosen.mechanism == "gaussian-mixture":
         return MixtureAttention(*sizes, components=chosen.components, query_rate=rate, **options)

@@ -19,8 +19,8 @@ import filelock
 import yaml
 from rich.console import Console
 
-from ..data.configs import Data, SymbolsConfig
-from ..data.text import describe, load_corpus
+from ..data.configs import Data, DataConfig, SymbolsConfig
+from ..data.sources import inspect
 from ..errors import UserError, nearest
 from ..experiments.experiment import MECHANISM, Arm, Experiment
 from ..files import damaged, read_json, write_atomically
@@ -82,9 +82,10 @@ def make_plan(
     _check_device(device, base.data)
     named = experiment.arms if arms is None else [experiment.arm(name) for name in arms]
     chosen = tuple(arm for arm in experiment.arms if arm in named)
-    digest, described = _inspect(base.data, data_dir)
-    base = dataclasses.replace(base, corpus=digest)
     runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
+    known = {run.data: inspect(run.data, data_dir) for run in runs}
+    runs = tuple(dataclasses.replace(run, corpus=known[run.data][0]) for run in runs)
+    described = "; ".join(words for _, words in known.values())
     _check_options(chosen, runs[: len(chosen)], overrides)
     if base.plugins == experiment.base.plugins:
         _check_gate(overrides.get(GATE))
@@ -137,23 +138,16 @@ def _check_frames(by_arm: dict[str, dict[str, Any]], overrides: dict[str, Any]) 
         )
 
 
-def _inspect(data: Data, data_dir: Path | None) -> tuple[str, str]:
-    """A hash of the data, and what they are in a few words."""
-    if isinstance(data, SymbolsConfig):
-        return data.digest(), data.describe()
-    corpus = load_corpus(data, data_dir)
-    return corpus.digest, describe(corpus)
-
-
 def _check_options(
     arms: tuple[Arm, ...],
     runs: tuple[RunConfig, ...],
     overrides: dict[str, Any],
 ) -> None:
     for option in UNREAD:
-        if option in overrides and isinstance(runs[0].data, SymbolsConfig):
+        if option in overrides and not any(isinstance(run.data, DataConfig) for run in runs):
             raise UserError(
-                f"--{option} is about texts; utterances are as long as --data.longest makes them"
+                f"--{option} is about texts; other data have their length from "
+                f"--data.{'longest' if isinstance(runs[0].data, SymbolsConfig) else 'length'}"
             )
     by_arm = {run.arm: plain(run) for run in runs}
     _check_frames(by_arm, overrides)
@@ -293,6 +287,7 @@ def _contrasts(plan: Plan) -> dict[str, Any]:
         ],
         "published": [[*pair, x] for pair, x in experiment.published.items() if here >= set(pair)],
         "floor": experiment.floor,
+        "scores": dict(experiment.scores),
     }
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.configs import SymbolsConfig
+from ..data.configs import ProbeConfig, SymbolsConfig
 from ..errors import UserError
 from ..models.frame_configs import FrameTransformerConfig
 from .configs import RunConfig
 from .frames import FrameTask
 from .language import LanguageTask
+from .probes import ProbeTask
 from .task import Task
 
 
@@ -24,4 +25,6 @@ def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") ->
             f"a model of architecture {config.model.architecture} cannot be trained on "
             f"{config.data.name!r}"
         )
+    if isinstance(config.data, ProbeConfig):
+        return ProbeTask(config, device)
     return FrameTask(config) if made_up else LanguageTask(config, data_dir, device)
