@@ -37,7 +37,7 @@ lint: .venv/.dev
 	$(BIN)/pyright
 
 bench: .venv/.dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/resonant bench
 
 clean:
 	rm -rf .venv runs build src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -26,7 +26,18 @@ ARROWS = {
     "diagnostics": {"functional", "nn"},
     "report": {"diagnostics", "functional", "training"},
     "checks": {"nn"},
-    "cli": {"checks", "data", "diagnostics", "experiments", "models", "report", "training"},
+    "benchmarks": {"functional", "models", "nn", "training"},
+    "cli": {
+        "benchmarks",
+        "checks",
+        "data",
+        "diagnostics",
+        "experiments",
+        "models",
+        "nn",
+        "report",
+        "training",
+    },
     "testing": {"checks", "functional", "nn"},
 }
 
@@ -119,7 +130,9 @@ def test_the_public_surface() -> None:
         "rotate",
         "sinusoidal_encoding",
         "softmax_attention",
+        "swap",
         "testing",
+        "unswap",
     ]
     for name in resonant.__all__:
         assert getattr(resonant, name) is not None

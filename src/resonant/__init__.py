@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .models.generation import generate
     from .models.language import LanguageModel, language_model
     from .models.phase import PhaseLanguageModel, phase_language_model
+    from .nn.swap import swap, unswap
 
 _HOME = {
     "Band": "functional",
@@ -63,7 +64,9 @@ _HOME = {
     "rotate": "functional",
     "sinusoidal_encoding": "functional",
     "softmax_attention": "functional",
+    "swap": "nn",
     "testing": "",
+    "unswap": "nn",
 }
 
 __all__ = [
@@ -93,7 +96,9 @@ __all__ = [
     "rotate",
     "sinusoidal_encoding",
     "softmax_attention",
+    "swap",
     "testing",
+    "unswap",
 ]
 
 

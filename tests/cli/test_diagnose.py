@@ -24,8 +24,8 @@ def test_a_run_of_phases(manifold: str, tmp_path: Path, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert "into layer 1" in said
     assert "at the end" in said
-    page = (run / "phases.html").read_text()
-    assert page.count("<svg") == (3 if manifold == "circle" else 2)
+    page = (run / "diagnosis.html").read_text()
+    assert page.count("<svg") == (5 if manifold == "circle" else 4)
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
     for outside in ("src=", "<script", '<link rel="stylesheet', "url(http", "@import"):
@@ -36,17 +36,25 @@ def test_one_s_own_text_and_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     run = saved(resonant.phase_language_model("0.11M"), tmp_path / "run")
     out = tmp_path / "elsewhere"
     assert main(["diagnose", str(run), "--text", "ab", "--out", str(out)]) == 0
-    assert (out / "phases.html").is_file()
-    assert not (run / "phases.html").exists()
+    assert (out / "diagnosis.html").is_file()
+    assert not (run / "diagnosis.html").exists()
     for text, says in (("a", "the text has 1 tokens; give 2 to 2000"), ("a" * 2001, "2001 tokens")):
         assert main(["diagnose", str(run), "--text", text]) == 2
         assert says in capsys.readouterr().err
 
 
-def test_what_has_no_phases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_phases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = saved(resonant.language_model("0.11M"), tmp_path / "run")
-    assert main(["diagnose", str(run)]) == 2
-    assert "no Kuramoto coupling whose phases could be shown" in capsys.readouterr().err
+    assert main(["diagnose", str(run)]) == 0
+    assert "order R" not in capsys.readouterr().out
+    page = (run / "diagnosis.html").read_text()
+    assert "Where attention looks" in page
+    assert "Phases" not in page
+    assert page.count("<svg") == 2
+
+
+def test_what_cannot_be_diagnosed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = saved(resonant.language_model("0.11M"), tmp_path / "run")
     (run / "done.json").unlink()
     assert main(["diagnose", str(run)]) == 2
     assert "give --text" in capsys.readouterr().err

@@ -13,8 +13,11 @@ COMMANDS = {
     "train": "train one arm under one seed",
     "sample": "text from a trained model",
     "check": "certify any model: causality, padding, cache",
-    "diagnose": "what the phases of a trained model do: order, clusters, pictures",
+    "diagnose": "where a trained model looks, what becomes of its tokens: pictures",
+    "collapse": "particles moved by attention alone: pictures",
     "report": "write the report of a comparison again",
+    "bench": "time and memory beside fused SDPA",
+    "explain": "a mechanism in a page: equation, code, cost, when to use it",
     "list": "what there is: experiments, arms, presets, data",
 }
 

@@ -13,6 +13,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="resonant report", description=__doc__)
     parser.add_argument("directory", type=Path, help="the --out of a comparison")
     parser.add_argument("--figures", type=Path, help="also write the figures here, as SVG files")
+    parser.add_argument("--only", help="with --figures: the one figure of this name")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     options = parser.parse_args(arguments)
     directory = options.directory
@@ -25,6 +26,8 @@ def main(arguments: list[str]) -> int:
 
     if options.figures is not None and options.figures.exists() and not options.figures.is_dir():
         raise UserError(f"--figures takes a folder, but {options.figures} is a file")
+    if options.only is not None and options.figures is None:
+        raise UserError("--only chooses among the files of --figures FOLDER; give both")
     results = gather(directory)
     console = Console(stderr=options.markdown)  # a document gets tables alone
     if options.markdown:
@@ -34,6 +37,6 @@ def main(arguments: list[str]) -> int:
         print_table(results, console)
     console.print(f"report: {write_report(results, directory)}", highlight=False, soft_wrap=True)
     if options.figures is not None:
-        for path in write_figures(results, directory, options.figures):
+        for path in write_figures(results, directory, options.figures, only=options.only):
             console.print(f"figure: {path}", highlight=False, soft_wrap=True)
     return 0

@@ -1,13 +1,27 @@
 """Read-only measurements of models at work."""
 
 from .alignment import AlignmentScores, along_path, measure_alignment, record_clocks
-from .phases import PhaseRecord, record_phases
+from .attention import AttentionRecord, LayerRecord, effective_rank, record_attention, token_cosine
+from .collapse import Collapse, clusters, collapse, residual
+from .phases import PhaseRecord, has_phases, record_phases
+from .summary import summarize
 
 __all__ = [
     "AlignmentScores",
+    "AttentionRecord",
+    "Collapse",
+    "LayerRecord",
     "PhaseRecord",
     "along_path",
+    "clusters",
+    "collapse",
+    "effective_rank",
+    "has_phases",
     "measure_alignment",
+    "record_attention",
     "record_clocks",
     "record_phases",
+    "residual",
+    "summarize",
+    "token_cosine",
 ]

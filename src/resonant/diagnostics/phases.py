@@ -105,6 +105,11 @@ class _Seen:
     crossed: bool = False
 
 
+def has_phases(model: nn.Module) -> bool:
+    """Whether there is Kuramoto coupling in the model."""
+    return any(isinstance(module, KuramotoAttention) for module in model.modules())
+
+
 def record_phases(
     model: nn.Module, inputs: Tensor, *, key_padding_mask: Tensor | None = None, **options: Any
 ) -> PhaseRecord:

@@ -9,11 +9,12 @@ from typing import Any
 from ..data.configs import Data
 from ..errors import UserError, nearest
 from ..models.configs import SCALARS, ModelConfig
-from ..training.configs import RunConfig, plain, replaced
+from ..training.configs import RunConfig, TrainingConfig, plain, replaced
 
 SCALAR_STARTS = "model.attention.scalars"
 Pair = tuple[str, str]  # an arm, and what it is compared with
 MECHANISM = "model.attention.mechanism"
+PARTS = ("model", "data", "training")  # of a run, which an arm may have of its own
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Arm:
 
     ``changes`` are fields by dotted name, relative to the arm ``control`` (None: to the base), and
     are what the arm is about: exactly one field for every arm with a control, or another ``model``
-    of the same size. ``data`` are its own (None: those of its control, or the base).
+    of the same size. ``data`` and ``training`` are its own (None: those of its control, or the
+    base).
     ``learning_rate`` is the arm's own, found by ``--sweep lr`` over the rates that its control was
     given too (None: that of the control, or the base).
     """
@@ -33,6 +35,7 @@ class Arm:
     changes: Mapping[str, Any] = field(default_factory=dict)
     model: ModelConfig | None = None
     data: Data | None = None
+    training: TrainingConfig | None = None
     learning_rate: float | None = None
 
 
@@ -76,27 +79,23 @@ class Experiment:
     def alone(self, name: str) -> Experiment:
         """The experiment with one arm alone, to which any field may then be given."""
         arm = self.arm(name)
-        own = {"model": self.model(arm), "data": self.data(arm)}
-        own |= {"learning_rate": self.learning_rate(arm)}
+        own = {name: self._own(arm, name) for name in (*PARTS, "learning_rate")}
         return replace(self, arms=(replace(arm, control=None, changes=self.changes(arm), **own),))
 
     def model(self, arm: Arm) -> ModelConfig | None:
         """The model of the arm or of the nearest of its controls that has its own."""
-        if arm.model is not None or arm.control is None:
-            return arm.model
-        return self.model(self.arm(arm.control))
-
-    def data(self, arm: Arm) -> Data | None:
-        """The data of the arm or of the nearest of its controls that has its own."""
-        if arm.data is not None or arm.control is None:
-            return arm.data
-        return self.data(self.arm(arm.control))
+        return self._own(arm, "model")
 
     def learning_rate(self, arm: Arm) -> float | None:
         """The rate of the arm or of the nearest of its controls that has its own."""
-        if arm.learning_rate is not None or arm.control is None:
-            return arm.learning_rate
-        return self.learning_rate(self.arm(arm.control))
+        return self._own(arm, "learning_rate")
+
+    def _own(self, arm: Arm, name: str) -> Any:
+        """A field of the arm or of the nearest of its controls that has its own; None if none."""
+        value = getattr(arm, name)
+        if value is not None or arm.control is None:
+            return value
+        return self._own(self.arm(arm.control), name)
 
     def changes(self, arm: Arm) -> dict[str, Any]:
         """All changes from the base, those of its controls first."""
@@ -112,8 +111,7 @@ class Experiment:
         has it; one that arms change replaces their value and leaves the other arms as they are (a
         window of 64 for the windowed arms does not give the others a window).
         """
-        own_data = self.data(arm) or base.data
-        start = replace(base, model=self.model(arm) or base.model, data=own_data)
+        start = replace(base, **{n: self._own(arm, n) or getattr(base, n) for n in PARTS})
         has = plain(start).keys() | {SCALAR_STARTS}
         changed = {name for each in self.arms for name in each.changes}
         everywhere = {n: v for n, v in overrides.items() if n not in changed and n in has}

@@ -28,6 +28,15 @@ TRANSFORMER = LanguageModelConfig(vocabulary=96)
 ADAPTER = replace(TRANSFORMER, attention=AttentionConfig("kuramoto"), hidden=203)
 PHASES = PhaseLanguageModelConfig(vocabulary=96, heads=8, hidden=102)
 FRAMES = FrameTransformerConfig()
+TRAINING = TrainingConfig(
+    steps=600,
+    batch_size=32,
+    learning_rate=4e-3,
+    warmup=60,
+    evaluate_every=100,
+    evaluation_windows=128,
+    sample_tokens=0,
+)
 
 
 def _mechanisms() -> list[tuple[str, str, str, dict[str, Any], ModelConfig | None]]:
@@ -56,8 +65,9 @@ def _token_arms(ability: str) -> list[Arm]:
 def _alignment_arms() -> list[Arm]:
     """Cross-attention from frames to symbols; what a mechanism saves goes to the decoder."""
     hidden = {"krause": 128, "kuramoto": 170, "mixture": MIXTURE_HIDDEN, "clock": CLOCK_HIDDEN}
-    first, smaller = "softmax-alignment", {"training.batch_size": 8}  # of some 200 tokens each
-    arms = [Arm(first, "alignment: softmax", model=FRAMES, data=SymbolsConfig(), changes=smaller)]
+    first = "softmax-alignment"
+    fewer = replace(TRAINING, batch_size=8)  # utterances of some 100 frames
+    arms = [Arm(first, "alignment: softmax", model=FRAMES, data=SymbolsConfig(), training=fewer)]
     for name, size in hidden.items():
         mechanism = "gaussian-mixture" if name == "mixture" else name
         cross = CrossAttentionConfig(mechanism=mechanism)
@@ -74,15 +84,7 @@ EXPERIMENT = Experiment(
         experiment="probes",
         model=TRANSFORMER,
         data=ProbeConfig(),
-        training=TrainingConfig(
-            steps=600,
-            batch_size=32,
-            learning_rate=4e-3,
-            warmup=60,
-            evaluate_every=100,
-            evaluation_windows=128,
-            sample_tokens=0,
-        ),
+        training=TRAINING,
     ),
     arms=(*(arm for ability in ABILITIES for arm in _token_arms(ability)), *_alignment_arms()),
     unit="nats per answer, of alignment squared error per number of a frame",

@@ -23,6 +23,22 @@ from .pretrained import load_pretrained, save_pretrained
 M = TypeVar("M", bound=nn.Module)
 
 
+@torch.no_grad()
+def learned_numbers(model: nn.Module) -> dict[str, list[float]]:
+    """Learned scalars by module (one number a head), and omega and sigma of Morlet positions.
+
+    Morlet positions as they act, that is under ``functional.morlet_constraints``.
+    """
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, HeadScalar):
+            found[name] = module().tolist()
+        elif isinstance(module, MorletPosition):
+            omega, sigma = morlet_constraints(module.omega(), module.sigma())
+            found |= {f"{name}.omega": omega.tolist(), f"{name}.sigma": sigma.tolist()}
+    return found
+
+
 class CausalModel(nn.Module):
     """A causal language model: ``blocks`` of layers with an ``attention`` each, and its ``config``.
 
@@ -56,21 +72,6 @@ class CausalModel(nn.Module):
         """Whether a gate standardizes over the whole sequence (a module of experiments alone)."""
         gates = (module for module in self.modules() if isinstance(module, EnergyGate))
         return any(gate.standardize == "sequence" for gate in gates)
-
-    @torch.no_grad()
-    def learned_numbers(self) -> dict[str, list[float]]:
-        """Learned scalars by module (one number a head), and omega and sigma of Morlet positions.
-
-        Morlet positions as they act, that is under ``functional.morlet_constraints``.
-        """
-        found = {}
-        for name, module in self.named_modules():
-            if isinstance(module, HeadScalar):
-                found[name] = module().tolist()
-            elif isinstance(module, MorletPosition):
-                omega, sigma = morlet_constraints(module.omega(), module.sigma())
-                found |= {f"{name}.omega": omega.tolist(), f"{name}.sigma": sigma.tolist()}
-        return found
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``directory``."""

@@ -65,7 +65,7 @@ class CrossBlock(Block):
     def __init__(
         self,
         attention: Attention,
-        cross: Attention | TimedAttention,
+        cross: Attention | PhaseAdapter | TimedAttention,
         hidden_dim: int,
         *,
         causal: bool = True,

@@ -73,6 +73,9 @@ class EnergyGate(nn.Module):
                 'use standardize="prefix"'
             )
 
+    def watch(self, z: Float[Tensor, "batch key_head key"]) -> None:
+        """Hook for diagnostics: the standardized energies."""
+
     def forward(
         self,
         lift: Lift,
@@ -101,6 +104,7 @@ class EnergyGate(nn.Module):
                 documents=documents,
                 allow_future_leak=True,  # demanded at construction
             )
+        self.watch(z)
         return gate_keys(lift, z, self.alpha(), self.tau())
 
     def extra_repr(self) -> str:

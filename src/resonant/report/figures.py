@@ -112,14 +112,16 @@ def legend(axes: Any, arms: int) -> None:
     axes.legend(frameon=False, **beside)
 
 
-def as_svg(figure: Figure, *, bottom: float = 0.0) -> str:
+def as_svg(figure: Figure, *, bottom: float = 0.0, tight: bool = True) -> str:
     """The figure as an SVG element whose ink is the page's text colour.
 
-    ``bottom`` is the share of its height kept free below, for a legend.
+    ``bottom`` is the share of its height kept free below, for a legend; a figure that is not
+    ``tight`` keeps its own margins.
     """
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout(rect=(0, bottom, 1, 1))
+    if tight:
+        figure.tight_layout(rect=(0, bottom, 1, 1))
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)

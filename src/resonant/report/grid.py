@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
-LEFT = frozenset({"arm", "control", "verdict", "note", "phases", "contrast"})
+LEFT = frozenset({"arm", "control", "verdict", "note", "phases", "contrast", "row"})
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,12 @@ def as_markdown(grid: Grid, heading: str | None = None) -> str:
     rows = ["| " + " | ".join(row) + " |" for row in (grid.columns, sides, *grid.rows)]
     above = [] if heading is None else [f"**{heading}**", ""]
     return "\n".join([*above, *rows, "", grid.legend, ""])
+
+
+def table_console(**options: Any) -> Console:
+    """A console; outside a terminal as wide as tables need."""
+    console = Console(**options)
+    return console if console.is_terminal else Console(width=140, **options)
 
 
 def as_rich(grid: Grid, heading: str | None = None) -> Table:

@@ -1,10 +1,9 @@
-"""The page about a model's phases: order by layer, head and token, and phases over layers."""
+"""A model's phases: order by layer, head and token, and phases over layers."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -13,11 +12,9 @@ import numpy as np
 import torch
 
 from ..diagnostics import PhaseRecord
-from ..files import write_atomically
 from ..functional.manifold import Circle
 from .figures import INK, PALETTE, STYLE, as_svg
 from .grid import Grid
-from .page import render
 
 SHOWN_TOKENS = 60  # more would not be legible
 CHOSEN_TOKENS = 6
@@ -47,23 +44,15 @@ def phase_table(record: PhaseRecord) -> Grid:
     )
 
 
-def write_phase_page(
-    record: PhaseRecord, tokens: list[str], directory: Path, *, title: str
-) -> Path:
-    """Write ``phases.html`` into ``directory`` and return its path. ``tokens`` are their texts."""
+def phase_sections(record: PhaseRecord, tokens: list[str]) -> dict[str, Any]:
+    """Table and figures of phases for a page; ``tokens`` are the texts of the first row."""
     first = max(0, len(tokens) - SHOWN_TOKENS)
-    page = render(
-        "phases.html",
-        title=title,
-        table=phase_table(record),
-        text="".join(tokens),
-        local=_local_order(record, tokens, first),
-        order=_order(record),
-        paths=_paths(record, tokens),
-    )
-    path = directory / "phases.html"
-    write_atomically(path, page.encode(), "phases")
-    return path
+    return {
+        "table": phase_table(record),
+        "local": _local_order(record, tokens, first),
+        "order": _order(record),
+        "paths": _paths(record, tokens),
+    }
 
 
 def _order(record: PhaseRecord) -> str:

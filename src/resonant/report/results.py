@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Results:
     compared: tuple[Pair, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
     floor: float | None = None
+    scores: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seeds(self) -> int:
@@ -112,6 +114,7 @@ def gather(directory: Path) -> Results:
         tuple((ours, theirs) for ours, theirs in comparison.get("compared", ())),
         _contrasts(by_arm, comparison),
         comparison.get("floor"),
+        comparison.get("scores", {}),
     )
 
 
@@ -159,6 +162,11 @@ def missed_ceilings(results: Results) -> list[str]:
                 f"not below {ceiling}"
             )
     return missed
+
+
+def first_folder(arm: ArmResult, directory: Path) -> Path:
+    """The folder of an arm's first seed."""
+    return directory / _folder(arm.runs[0])
 
 
 def _sweep_of(arms: list[ArmResult], directory: Path) -> Sweep | None:

@@ -7,6 +7,7 @@ import math
 from rich.console import Console
 
 from ..training.statistics import Difference, paired_difference
+from .abilities import ability_tables
 from .alignment import alignment_tables
 from .grid import Grid, as_rich
 from .learned import learned_tables
@@ -194,6 +195,7 @@ def all_tables(results: Results) -> list[tuple[str | None, Grid]]:
         (title(results), quality(results)),
         (None, contrasts(results)),
         (None, without_future(results)),
+        *ability_tables(results).items(),
     ]
     grids += [(None, cost(results)), (None, sweep(results))]
     tables = learned_tables(results) | alignment_tables(results)

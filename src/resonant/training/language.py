@@ -16,10 +16,11 @@ from ..data.configs import DataConfig
 from ..data.text import Corpus, load_corpus
 from ..errors import UserError
 from ..models.architectures import build_model
-from ..models.base import CausalModel
+from ..models.base import CausalModel, learned_numbers
 from ..models.frame_configs import FrameTransformerConfig
 from ..models.generation import generate
 from .configs import RunConfig
+from .diagnosis import LOOKED_AT, keep_diagnosis
 
 EVALUATION_BATCH = 32
 
@@ -54,7 +55,7 @@ class LanguageTask:
             self.model: CausalModel = build_model(config.model).to(self.device)
         except (TypeError, ValueError) as error:
             raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
-        self.start = self.model.learned_numbers()
+        self.start = learned_numbers(self.model)
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of the batch of ``step``."""
@@ -134,7 +135,7 @@ class LanguageTask:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "attention_parameters": attention,
             "loss_by_position": [round(each, 5) for each in self._by_position.tolist()],
-            "learned_numbers": {"start": self.start, "end": self.model.learned_numbers()},
+            "learned_numbers": {"start": self.start, "end": learned_numbers(self.model)},
             "prompt": prompt,
             "sample": text,
         }
@@ -156,6 +157,12 @@ class LanguageTask:
         return decode(ids[:start]), decode(ids[start:])
 
     def save(self, directory: Path) -> None:
-        """The model, and what its token ids stand for."""
+        """The model, what its token ids stand for, and what it does with a few windows."""
         self.model.save_pretrained(directory)
         self.corpus.tokenizer.save(directory)
+        inputs, _ = evaluation_windows(
+            self.corpus.splits["valid"], count=LOOKED_AT, context=self.config.training.context
+        )
+        decode = self.corpus.tokenizer.decode
+        texts = [decode(token[None].numpy()) for token in inputs[0]]
+        keep_diagnosis(self.model, inputs.to(self.device), texts, directory)

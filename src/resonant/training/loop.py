@@ -19,6 +19,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..files import damaged, fault, write_atomically
+from ..models.base import learned_numbers
 from .configs import RunConfig, TrainingConfig, config_hash, import_plugins
 from .metrics import Metrics
 from .task import Task
@@ -112,6 +113,19 @@ class _Run:
             torch.set_rng_state(saved["generator"])
             self.step, self.seconds = saved["step"], saved["seconds"]
         self.metrics = Metrics(self.directory / "metrics.csv", keep_until=self.step)
+        names = tuple(self._learned())
+        self.learned = None
+        if len(names) > 1:
+            path = self.directory / "learned.csv"
+            self.learned = Metrics(path, keep_until=self.step, columns=names)
+            if self.step == 0:
+                self.learned.write(self._learned())
+
+    def _learned(self) -> dict[str, float]:
+        """Learned scalars now, one number a head each."""
+        values = learned_numbers(self.task.model)
+        flat = {f"{name}[{i}]": x for name, each in values.items() for i, x in enumerate(each)}
+        return {"step": float(self.step), **flat}
 
     def until_done(self, report: Report) -> None:
         training = self.training
@@ -157,6 +171,8 @@ class _Run:
         }
         self.loss_sum = 0.0
         self.metrics.write(row)
+        if self.learned is not None:
+            self.learned.write(self._learned())
         fault("metrics-written")
         buffer = io.BytesIO()
         torch.save(

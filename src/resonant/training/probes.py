@@ -14,10 +14,11 @@ from ..data.configs import ProbeConfig
 from ..data.probes import VOCABULARY, ProbeBatch, probe_batch
 from ..errors import UserError
 from ..models.architectures import build_model
-from ..models.base import CausalModel
+from ..models.base import CausalModel, learned_numbers
 from ..models.frame_configs import FrameTransformerConfig
 from .conditions import LONG
 from .configs import RunConfig
+from .diagnosis import LOOKED_AT, keep_diagnosis
 
 EVALUATION_BATCH = 64
 
@@ -39,7 +40,7 @@ class ProbeTask:
             self.model: CausalModel = build_model(config.model).to(self.device)
         except (TypeError, ValueError) as error:
             raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
-        self.start = self.model.learned_numbers()
+        self.start = learned_numbers(self.model)
 
     @property
     def tokens_per_step(self) -> int:
@@ -94,9 +95,12 @@ class ProbeTask:
             "device": str(self.device),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "attention_parameters": attention,
-            "learned_numbers": {"start": self.start, "end": self.model.learned_numbers()},
+            "learned_numbers": {"start": self.start, "end": learned_numbers(self.model)},
         }
 
     def save(self, directory: Path) -> None:
-        """The model."""
+        """The model, and what it does with a few sequences."""
         self.model.save_pretrained(directory)
+        batch = probe_batch(self.data, "valid", key=(0, 0), count=LOOKED_AT)
+        texts = [f" {token}" for token in batch.inputs[0].tolist()]
+        keep_diagnosis(self.model, batch.inputs.to(self.device), texts, directory)

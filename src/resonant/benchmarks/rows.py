@@ -1,4 +1,4 @@
-"""Print measured, limit and aim of every row; status 1 if a limit is missed.
+"""What is measured against what, its limit and its aim.
 
 Ratios of CPU time, forward and backward, float32, 2 threads, median of 7 interleaved rounds; peak
 memory in fresh processes. Timings are noisy: a row just over its limit deserves a second run.
@@ -6,13 +6,9 @@ memory in fresh processes. Timings are noisy: a row just over its limit deserves
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
-from .cases import CASES, THREADS, set_threads
+from .cases import CASES
 from .measure import interleaved, peak_of
 
 
@@ -26,6 +22,10 @@ class Row:
     limit: float
     aim: float
     memory: bool = False
+
+    def verdict(self, measured: float) -> str:
+        """MISSED, met, or aim met."""
+        return "MISSED" if measured > self.limit else "met" if measured > self.aim else "aim met"
 
 
 TIME_ROWS = (
@@ -126,27 +126,4 @@ def measure(row: Row) -> float:
     return seconds[row.over] / seconds[row.under]
 
 
-def main() -> int:
-    """Measure all rows."""
-    set_threads(THREADS)
-    table = Table("what", "of", "measured", "limit", "aim", "")
-    missed = 0
-    for row in TIME_ROWS + MEMORY_ROWS:
-        ratio = measure(row)
-        missed += ratio > row.limit
-        verdict = "MISSED" if ratio > row.limit else "met" if ratio > row.aim else "aim met"
-        table.add_row(
-            row.says,
-            "peak memory" if row.memory else "CPU time",
-            f"{ratio:.3f}",
-            f"{row.limit}",
-            f"{row.aim}",
-            verdict,
-        )
-        print(f"{row.says}: {ratio:.3f} ({verdict})", flush=True)
-    Console(width=110).print(table)
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+ROWS = TIME_ROWS + MEMORY_ROWS

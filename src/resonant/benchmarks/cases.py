@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 import resonant
-from resonant.functional import (
+
+from ..functional import (
     Causal,
     attend,
     clock,
@@ -23,10 +24,9 @@ from resonant.functional import (
     rotary_frequencies,
     softmax_lift,
 )
-from resonant.functional.attend import Path
-from resonant.functional.clock import DIFFUSION, FLOOR
-from resonant.models.configs import AttentionConfig, preset
-
+from ..functional.attend import Path
+from ..functional.clock import DIFFUSION, FLOOR
+from ..models.configs import AttentionConfig, preset
 from .plain_model import PlainModel
 
 THREADS = 2
@@ -56,6 +56,7 @@ def sdpa(batch: int, length: int) -> Step:
 def krause(
     batch: int,
     length: int,
+    *,
     window: int | None = None,
     top_k: int | None = None,
     path: Path | None = None,
@@ -183,7 +184,7 @@ def ours() -> Step:
 
 def plain() -> Step:
     """The same in plain PyTorch."""
-    return language_step(PlainModel(256, 4, 128, 4, 344))
+    return language_step(PlainModel(256, layers=4, width=128, heads=4, hidden=344))
 
 
 CASES: dict[str, Callable[[], Step]] = {
@@ -192,10 +193,10 @@ CASES: dict[str, Callable[[], Step]] = {
     "krause-1024": partial(krause, 4, 1024),
     "krause-4096": partial(krause, 1, 4096),
     "krause-4096-materialized": partial(krause, 1, 4096, path="materialized"),
-    "window-4096": partial(krause, 1, 4096, 128),
-    "window-16384": partial(krause, 1, 16384, 128),
-    "topk-4096": partial(krause, 1, 4096, 128, 96),
-    "topk-16384": partial(krause, 1, 16384, 128, 96),
+    "window-4096": partial(krause, 1, 4096, window=128),
+    "window-16384": partial(krause, 1, 16384, window=128),
+    "topk-4096": partial(krause, 1, 4096, window=128, top_k=96),
+    "topk-16384": partial(krause, 1, 16384, window=128, top_k=96),
     "gate-1024": partial(gate, 4, 1024),
     "gate-4096": partial(gate, 1, 4096),
     "gate-4096-materialized": partial(gate, 1, 4096, path="materialized"),

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from resonant.training.probe import peak_bytes, reset_peak
+from ..training.probe import peak_bytes, reset_peak
 
 ROUNDS = 7
 
@@ -29,7 +29,7 @@ def interleaved(steps: dict[str, Callable[[], object]], rounds: int = ROUNDS) ->
 def peak_of(case: str) -> int:
     """Bytes that one forward and backward of ``case`` adds at its peak, in a process of its own."""
     finished = subprocess.run(
-        [sys.executable, "-m", "benchmarks.measure", case],
+        [sys.executable, "-m", "resonant.benchmarks.measure", case],
         capture_output=True,
         text=True,
         check=True,

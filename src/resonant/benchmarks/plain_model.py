@@ -41,7 +41,9 @@ class PlainBlock(nn.Module):
 class PlainModel(nn.Module):
     """Tied embedding, blocks, norm."""
 
-    def __init__(self, vocabulary: int, layers: int, width: int, heads: int, hidden: int) -> None:
+    def __init__(
+        self, vocabulary: int, *, layers: int, width: int, heads: int, hidden: int
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
         self.blocks = nn.ModuleList(PlainBlock(width, heads, hidden) for _ in range(layers))

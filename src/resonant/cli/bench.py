@@ -1,0 +1,90 @@
+"""`resonant bench`: time and memory beside fused SDPA and the materialized forms."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+
+
+def main(arguments: list[str]) -> int:
+    """Print measured, limit and aim of each row; status 1 if a limit is missed."""
+    options = _parser().parse_args(arguments)
+
+    from ..benchmarks.cases import THREADS, set_threads
+    from ..benchmarks.rows import ROWS, measure
+    from ..report.grid import Grid, as_rich, table_console
+
+    words = [word.lower() for word in options.rows]
+    rows = [row for row in ROWS if all(word in row.says.lower() for word in words)]
+    if not rows:
+        raise UserError(f"no row has all of {', '.join(words)}; `resonant bench --list` names them")
+    if options.list:
+        print("\n".join(f"{_of(row):12} {row.says}" for row in rows))
+        return 0
+    set_threads(THREADS)
+    console, measured = table_console(stderr=options.json == "-"), []
+    for row in rows:
+        ratio = measure(row)
+        verdict = row.verdict(ratio)
+        measured.append(
+            {
+                "what": row.says,
+                "of": _of(row),
+                "measured": ratio,
+                "limit": row.limit,
+                "aim": row.aim,
+                "verdict": verdict,
+            }
+        )
+        console.print(f"{row.says}: {ratio:.3f} ({verdict})", highlight=False, soft_wrap=True)
+    cells = [[m["what"], m["of"], f"{m['measured']:.3f}", *_bounds(m)] for m in measured]
+    columns = ("row", "of", "measured", "limit", "aim", "verdict")
+    console.print(as_rich(Grid(columns, cells, "")))
+    if options.json is not None:
+        _write(options.json, measured, THREADS)
+    return 1 if any(each["verdict"] == "MISSED" for each in measured) else 0
+
+
+def _of(row: Any) -> str:
+    return "peak memory" if row.memory else "CPU time"
+
+
+def _bounds(row: dict[str, Any]) -> list[str]:
+    return [f"{row['limit']:g}", f"{row['aim']:g}", row["verdict"]]
+
+
+def _write(target: str, measured: list[dict[str, Any]], threads: int) -> None:
+    """JSON to a file, or to standard output for "-"."""
+    import torch
+
+    from ..files import write_atomically
+
+    about = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": threads,
+        "rows": measured,
+    }
+    text = json.dumps(about, indent=2) + "\n"
+    if target == "-":
+        print(text, end="")
+    else:
+        write_atomically(Path(target), text.encode(), "bench")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="resonant bench",
+        description="Ratios of CPU time (forward and backward, float32, 2 threads, median of 7 "
+        "interleaved rounds) and of peak memory (fresh processes), with their limits. Minutes.",
+    )
+    parser.add_argument("rows", nargs="*", help="words; rows that have all of them (every row)")
+    parser.add_argument("--list", action="store_true", help="name the rows, measure nothing")
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers here (-: print)")
+    return parser

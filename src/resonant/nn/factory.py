@@ -1,0 +1,31 @@
+"""Attention modules by the name of their mechanism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .attention import Attention
+from .krause import KrauseAttention
+from .kuramoto import PhaseAdapter
+from .softmax import SoftmaxAttention
+
+_OWN_MODULE: dict[str, Callable[..., Attention | PhaseAdapter]] = {
+    "softmax": SoftmaxAttention,
+    "krause": KrauseAttention,
+    "kuramoto": PhaseAdapter,
+}
+
+
+def attention(
+    mechanism_name: str, embed_dim: int, num_heads: int, **options: Any
+) -> Attention | PhaseAdapter:
+    """The attention module of a registered mechanism, a user's own included: features in and out.
+
+    Options are those of ``Attention`` (for "kuramoto" of ``PhaseAdapter``). Raises ``ValueError``
+    for an unknown name, naming the nearest.
+    """
+    own = _OWN_MODULE.get(mechanism_name)
+    if own is not None:
+        return own(embed_dim, num_heads, **options)
+    return Attention(mechanism_name, embed_dim, num_heads, **options)

@@ -1,0 +1,174 @@
+"""Another mechanism in a model that exists: attention modules replaced in place, and put back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import nearest
+from .attention import Attention
+from .factory import attention
+from .kuramoto import PhaseAdapter
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+ORIGINAL = "_swapped_from"  # in the new module's own dictionary: no parameters of the model
+
+
+def swap(
+    model: nn.Module,
+    mechanism: str,
+    *,
+    layers: Sequence[int | str] | None = None,
+    **options: Any,
+) -> list[str]:
+    """Replace attention modules of ``model``, in place, by ``mechanism``; returns their names.
+
+    Replaced are ``nn.MultiheadAttention`` with ``batch_first=True`` and Resonant's ``Attention``.
+    ``layers`` chooses among them, by number in the model's order (negative from the end) or by
+    name, in which ``*`` stands for anything (None: all). Weights and biases of the projections are
+    copied, masks keep their meaning, and Resonant's modules keep neighbourhood, top-k, position and
+    gate; ``options`` go to the new modules (``sigma=2.5, neighborhood=Causal(128)``). With
+    "softmax" nothing changes but rounding. Krause starts at ``sigma = head_dim ** 0.25`` unless
+    given: its logits are then those of softmax minus ``|k|^2 / (2 sqrt(head_dim))``. "kuramoto" has
+    other projections (``PhaseAdapter``), which start anew. ``unswap`` puts the old modules back.
+
+    Weights come per head and only if asked for with ``need_weights=True``.
+
+    Raises ``ValueError`` for a model without such modules, layers that there are not, and options
+    of MultiheadAttention that Resonant lacks, ``TypeError`` for an option that there is not; the
+    model is then as it was.
+    """
+    names = _chosen(model, layers)
+    made = {name: _replacement(model.get_submodule(name), mechanism, options) for name in names}
+    for name, module in made.items():
+        old = model.get_submodule(name)
+        module.train(old.training)
+        module.__dict__[ORIGINAL] = old
+        model.set_submodule(name, module)
+    return names
+
+
+def unswap(model: nn.Module) -> list[str]:
+    """Put back, in place, the modules that ``swap`` replaced, with the weights they had then.
+
+    What the replacements have learned since goes with them. Returns the names; several swaps of
+    one module are undone one by one.
+
+    Raises ``ValueError`` for a model in which nothing was swapped.
+    """
+    names = [name for name, module in model.named_modules() if ORIGINAL in module.__dict__]
+    if not names:
+        raise ValueError("nothing in this model was swapped; use resonant.swap first")
+    for name in names:
+        module = model.get_submodule(name)
+        old: nn.Module = module.__dict__[ORIGINAL]
+        like = next(module.parameters())
+        old.to(device=like.device, dtype=like.dtype)
+        model.set_submodule(name, old.train(module.training))
+    return names
+
+
+def _chosen(model: nn.Module, layers: Sequence[int | str] | None) -> list[str]:
+    kinds = (nn.MultiheadAttention, Attention, PhaseAdapter)
+    found = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    if not found or found == [""]:
+        raise ValueError(
+            "the model holds no nn.MultiheadAttention and no Resonant attention to swap; attention "
+            "of another class can be replaced by hand with resonant.nn modules"
+        )
+    if layers is None:
+        return found
+    names: list[str] = []
+    for layer in [layers] if isinstance(layers, str) else layers:
+        if isinstance(layer, int):
+            if not -len(found) <= layer < len(found):
+                raise ValueError(f"there is no layer {layer}: the model has {len(found)} to swap")
+            names.append(found[layer])
+            continue
+        matching = [name for name in found if fnmatchcase(name, layer)]
+        if not matching:
+            raise ValueError(f"no attention is called {layer!r}; {nearest(layer, found)}")
+        names += matching
+    return [name for name in found if name in names]
+
+
+def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.Module:
+    if isinstance(old, nn.MultiheadAttention):
+        sizes, kept, copied = _of_torch(old)
+    elif isinstance(old, Attention):
+        sizes, kept, copied = _of_ours(old)
+    else:
+        raise ValueError(
+            "a PhaseAdapter has no queries, keys and values to give to another mechanism; unswap "
+            "it first, or choose other layers"
+        )
+    if mechanism == "krause":
+        kept["sigma"] = (sizes[0] // sizes[1]) ** 0.25
+    if mechanism == "kuramoto":
+        kept.pop("vdim", None)  # the values of coupling are the phases of its keys
+    new = attention(mechanism, *sizes, **(kept | options))
+    like = next(old.parameters())
+    new.to(device=like.device, dtype=like.dtype)
+    if isinstance(new, Attention):
+        with torch.no_grad():
+            for name, (weight, bias) in copied.items():
+                projection = getattr(new, name)
+                projection.weight.copy_(weight)
+                if bias is not None:
+                    projection.bias.copy_(bias)
+                projection.requires_grad_(weight.requires_grad)
+    return new
+
+
+def _widths(embed_dim: int, kdim: int, vdim: int) -> dict[str, int]:
+    """Widths of keys and values, where they are not those of queries."""
+    return {n: size for n, size in (("kdim", kdim), ("vdim", vdim)) if size != embed_dim}
+
+
+Copied = dict[str, tuple[Tensor, Tensor | None]]
+
+
+def _of_torch(old: nn.MultiheadAttention) -> tuple[tuple[int, int], dict[str, Any], Copied]:
+    """Sizes, options and projections of a MultiheadAttention."""
+    if not old.batch_first:
+        raise ValueError(
+            "this MultiheadAttention has batch_first=False, which Resonant does not support; build "
+            "the model with batch_first=True"
+        )
+    if old.bias_k is not None or old.add_zero_attn:
+        raise ValueError(
+            "add_bias_kv and add_zero_attn of MultiheadAttention have no counterpart here; build "
+            "the model without them (softmax-sink learns what add_zero_attn fixes)"
+        )
+    if old._qkv_same_embed_dim:
+        weights = old.in_proj_weight.chunk(3)
+    else:
+        weights = (old.q_proj_weight, old.k_proj_weight, old.v_proj_weight)
+    biased = old.in_proj_bias is not None
+    biases = old.in_proj_bias.chunk(3) if biased else (None, None, None)
+    copied: Copied = dict(zip(PROJECTIONS, zip(weights, biases, strict=True), strict=False))
+    copied["out_proj"] = (old.out_proj.weight, old.out_proj.bias)
+    kept = {"dropout": old.dropout, "bias": biased} | _widths(old.embed_dim, old.kdim, old.vdim)
+    return (old.embed_dim, old.num_heads), kept, copied
+
+
+def _of_ours(old: Attention) -> tuple[tuple[int, int], dict[str, Any], Copied]:
+    """Sizes, options and projections of one of ours; position and gate are copied."""
+    kept = {
+        "dropout": old.dropout,
+        "bias": old.q_proj.bias is not None,
+        **_widths(old.embed_dim, old.k_proj.in_features, old.v_proj.in_features),
+        "num_key_value_heads": old.num_key_value_heads,
+        "neighborhood": old.neighborhood,
+        "top_k": old.top_k,
+        "position": copy.deepcopy(old.position),
+        "gate": copy.deepcopy(old.gate),
+    }
+    projections = {name: getattr(old, name) for name in PROJECTIONS}
+    copied: Copied = {name: (each.weight, each.bias) for name, each in projections.items()}
+    return (old.embed_dim, old.num_heads), kept, copied

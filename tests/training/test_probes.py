@@ -1,0 +1,126 @@
+"""The task of probes: accuracy counts what it says, and arms of the experiment are honest."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resonant.data.configs import ABILITIES, ProbeConfig, SymbolsConfig
+from resonant.data.probes import VOCABULARY, probe_batch
+from resonant.errors import UserError
+from resonant.experiments import EXPERIMENTS
+from resonant.training.compare import make_plan
+from resonant.training.configs import RunConfig, differences, replaced, run_config
+from resonant.training.probes import ProbeTask
+from resonant.training.tasks import build_task
+
+PROBES = EXPERIMENTS["probes"]
+
+
+def config(arm: str, **overrides: Any) -> RunConfig:
+    return PROBES.config(PROBES.base, PROBES.arm(arm), 0, overrides)
+
+
+class Knowing(torch.nn.Module):
+    """Knows the answers of the sets it will be asked; wrong on every third."""
+
+    def __init__(self, data: ProbeConfig, *, fail: int) -> None:
+        super().__init__()
+        self.known, self.fail = {}, fail
+        for times in (1, 2):
+            for index in range(8):
+                key = (0, index)
+                batch = probe_batch(data, "test", key=key, count=64, times=times)
+                for row, answers in zip(batch.inputs, batch.targets, strict=True):
+                    self.known[tuple(row.tolist())] = answers
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        answers = torch.stack([self.known[tuple(row.tolist())] for row in tokens]).clamp(min=0)
+        answers[:: self.fail] = 0
+        return F.one_hot(answers, VOCABULARY).float() * 50
+
+
+@pytest.mark.parametrize("ability", ABILITIES)
+def test_accuracy_is_the_share_of_right_answers(ability: str) -> None:
+    task = build_task(config(f"softmax-{ability}"), None)
+    assert isinstance(task, ProbeTask)
+    chance = task.measure()
+    task.model = Knowing(task.data, fail=1000)  # type: ignore[assignment]
+    perfect = task.measure()
+    assert chance["accuracy"] < 0.2
+    # Of each batch of 64 rows the first is wrong.
+    assert 0.97 < perfect["accuracy"] < 1.0
+    assert 0.97 < perfect["accuracy@long"] < 1.0
+    task.model = Knowing(task.data, fail=2)  # type: ignore[assignment]
+    assert abs(task.measure()["accuracy"] - 0.5) < 0.05
+
+
+def test_a_run_of_a_probe_leaves_its_numbers(tmp_path: Path) -> None:
+    small = {"training.batch_size": 4, "training.evaluation_windows": 4}
+    task = build_task(config("krause-recall", **small), None)
+    assert task.tokens_per_step == 4 * 64
+    assert task.loss(0).requires_grad
+    assert task.loss(3).equal(task.loss(3))
+    assert not task.loss(3).equal(task.loss(4))
+    task.save(tmp_path)
+    with np.load(tmp_path / "diagnosis.npz") as found:
+        assert found["weights"].shape == (2, 4, 64, 64)
+        assert len(found["tokens"]) == 64
+    assert "learned_numbers" in task.summary()
+
+
+def test_arms_of_an_ability_share_data_and_size() -> None:
+    sizes: dict[str, dict[str, int]] = {}
+    for arm in PROBES.arms:
+        mechanism, _, ability = arm.name.rpartition("-")
+        chosen = config(arm.name)
+        alignment = ability == "alignment"
+        assert isinstance(chosen.data, SymbolsConfig if alignment else ProbeConfig)
+        assert alignment or chosen.data.name == ability
+        assert run_config(dataclasses.asdict(chosen)) == chosen
+        task = build_task(chosen, None)
+        sizes.setdefault(ability, {})[mechanism] = sum(p.numel() for p in task.model.parameters())
+        if mechanism != "softmax":
+            assert arm.control is not None
+            assert arm.control.endswith(ability)
+            changed = differences(
+                dataclasses.asdict(config(arm.control)), dataclasses.asdict(chosen)
+            )
+            names = {name for name, *_ in changed} - {"arm"}
+            assert names == set(arm.changes) or arm.model is not None
+            assert all(name.startswith("model.") for name in names)
+    assert set(sizes) == {*ABILITIES, "alignment"} == set(PROBES.scores)
+    for by_mechanism in sizes.values():
+        for size in by_mechanism.values():
+            assert abs(size / by_mechanism["softmax"] - 1) < 0.01
+
+
+def plan(tmp_path: Path, arms: list[str], **overrides: Any) -> Any:
+    given = {name.replace("__", "."): value for name, value in overrides.items()}
+    return make_plan(
+        PROBES,
+        replaced(PROBES.base, given),
+        arms=arms,
+        seeds=[0],
+        out=tmp_path,
+        data_dir=None,
+        overrides=given,
+    )
+
+
+def test_options_reach_the_arms_that_have_them(tmp_path: Path) -> None:
+    made = plan(tmp_path, ["softmax-recall", "softmax-copying", "clock-alignment"], data__length=32)
+    lengths = [getattr(run.data, "length", None) for run in made.runs]
+    assert lengths == [32, 32, None]
+    assert len({run.corpus for run in made.runs}) == 3
+    assert "recall" in made.data
+    assert "symbols" in made.data
+    with pytest.raises(UserError, match=r"--training.context is about texts.*--data.length"):
+        plan(tmp_path, ["softmax-recall"], training__context=9)
+    with pytest.raises(UserError, match=r"pass --model\.vocabulary 96"):
+        build_task(config("softmax-recall", **{"model.vocabulary": 50}), None)
