@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Five of the fourteen arms of stdlib; `resonant list` names them all.
 DEMO_ARMS := softmax,softmax-gate,softmax-window,krause-window,kuramoto
 
-.PHONY: install demo test test-slow lint bench clean
+.PHONY: install demo test test-slow lint bench docs clean
 
 install: .venv/.dev
 
@@ -38,6 +38,10 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/resonant bench
+
+# The site, at build/site/index.html; what the pages show and link to is tested by make test.
+docs: .venv/.dev
+	$(BIN)/mkdocs build
 
 clean:
 	rm -rf .venv runs build src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -158,7 +158,7 @@ def test_the_theorem_needs_its_conditions() -> None:
 
 
 def test_the_condition_on_noise_is_enough_for_unequal_rates() -> None:
-    """Where docs/clocks.md has no proof: the mixed derivative of the density, on a grid."""
+    """Where docs/mechanisms/clock.md has no proof: the density's mixed derivative, on a grid."""
     time = torch.linspace(0.001, 0.999, 61, dtype=torch.float64)
     floor = torch.tensor([0.0, 1e-3, 0.1, 0.5, 1.0, 2.0, math.sqrt(8.0), 5.0], dtype=torch.float64)
     eps, x, c = torch.meshgrid(floor, time, time, indexing="ij")

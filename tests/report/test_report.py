@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -49,6 +50,7 @@ def comparison(out: Path, *, seeds: int = 3, ceilings: dict[str, float] | None =
                 "sample": "</pre><script>alert(1)</script>",
             }
             (folder / "done.json").write_text(json.dumps(done))
+        keep_at_work(out / f"{arm}-seed0", gated=arm == "krause")
     described = {
         "experiment": "trial",
         "says": "a trial",
@@ -61,6 +63,24 @@ def comparison(out: Path, *, seeds: int = 3, ceilings: dict[str, float] | None =
     cost = {"flops_per_token": 8e5, "tokens_per_second": 4e4, "peak_bytes": 2e7}
     (out / "probe.json").write_text(json.dumps({"costs": dict.fromkeys(LOSSES, cost)}))
     return out
+
+
+def keep_at_work(folder: Path, *, gated: bool) -> None:
+    """What a run keeps of its model at work."""
+    random = np.random.default_rng(0)
+    numbers = ("residual", "clusters", "token_cosine", "effective_rank", "sink_share")
+    found = {name: random.random(2) for name in (*numbers, "uniform_sink")}
+    found |= {name: random.random((2, 4)) for name in ("entropy", "sink")}
+    found |= {"weights": random.random((2, 4, 8, 8)), "layers": np.array(["a.0", "a.1"])}
+    found["tokens"] = np.array(list("<b>a &x\n"))
+    if gated:
+        found |= {"gated": np.array(["a.1"]), "gates": random.random((1, 4, 8))}
+        found |= {"gates_shut": np.array([0.25]), "order": random.random((3, 4))}
+    np.savez(folder / "diagnosis.npz", **found)  # type: ignore[arg-type]
+    names = ("step", "a.0.sigma[0]", "a.0.sigma[1]", "a.1.sigma[0]", "a.1.sigma[1]")
+    learned = Metrics(folder / "learned.csv", keep_until=0, columns=names)
+    for step in (0, 10, 20):
+        learned.write({"step": float(step)} | {name: 2.0 + step / 100 for name in names[1:]})
 
 
 def test_the_table_says_what_was_measured(tmp_path: Path) -> None:
@@ -167,3 +187,49 @@ def test_more_arms_than_colours_differ_by_their_dashes(tmp_path: Path) -> None:
     assert all(name in all_ten for name in (f"arm-{i}" for i in range(10)))
     assert "stroke-dasharray" not in few
     assert "stroke-dasharray" in all_ten
+
+
+def test_a_figure_for_everything_that_runs_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, figures = comparison(tmp_path / "runs"), tmp_path / "figures"
+    assert main(["report", str(out), "--figures", str(figures)]) == 0
+    names = {path.stem for path in figures.iterdir()}
+    assert names >= {"curves", "budget", "learned", "depth", "order", "maps-krause", "differences"}
+    page = (out / "report.html").read_text()
+    for name in names:
+        assert f"resonant report {out} --figures figures --only {name}" in page
+    one = tmp_path / "one"
+    assert main(["report", str(out), "--figures", str(one), "--only", "depth"]) == 0
+    assert [path.name for path in one.iterdir()] == ["depth.svg"]
+    assert (one / "depth.svg").read_text() == (figures / "depth.svg").read_text()
+    assert main(["report", str(out), "--figures", str(one), "--only", "dept"]) == 2
+    assert "no figure here is called 'dept'; did you mean 'depth'" in capsys.readouterr().err
+    assert main(["report", str(out), "--only", "depth"]) == 2
+    assert "give both" in capsys.readouterr().err
+
+
+def test_gates_stand_under_their_tokens(tmp_path: Path) -> None:
+    out = comparison(tmp_path)
+    gates = np.load(out / "krause-seed0" / "diagnosis.npz")["gates"][0].mean(0)
+    page = write_report(gather(out), out).read_text()
+    spans = re.findall(r'<span style="--gate:([\d.]+)" title="[\d.]+">(.*?)</span>', page, re.S)
+    assert [float(gate) for gate, _ in spans] == [round(float(g), 2) for g in gates]
+    assert [text for _, text in spans] == ["&lt;", "b", "&gt;", "a", " ", "&amp;", "x", "\n"]
+    assert "25 %" in page
+
+
+def test_a_damaged_diagnosis_is_named(tmp_path: Path) -> None:
+    out = comparison(tmp_path)
+    (out / "krause-seed0" / "diagnosis.npz").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"diagnosis\.npz"):
+        write_report(gather(out), out)
+
+
+def test_runs_that_kept_nothing_have_no_such_figures(tmp_path: Path) -> None:
+    out = comparison(tmp_path)
+    for path in [*out.rglob("diagnosis.npz"), *out.rglob("learned.csv"), out / "probe.json"]:
+        path.unlink()
+    page = write_report(gather(out), out).read_text()
+    for heading in ("with depth", "Where attention looks", "over training", "Gates over"):
+        assert heading not in page

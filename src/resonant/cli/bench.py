@@ -15,12 +15,12 @@ def main(arguments: list[str]) -> int:
     """Print measured, limit and aim of each row; status 1 if a limit is missed."""
     options = _parser().parse_args(arguments)
 
+    from ..benchmarks import rows as table
     from ..benchmarks.cases import THREADS, set_threads
-    from ..benchmarks.rows import ROWS, measure
     from ..report.grid import Grid, as_rich, table_console
 
     words = [word.lower() for word in options.rows]
-    rows = [row for row in ROWS if all(word in row.says.lower() for word in words)]
+    rows = [row for row in table.ROWS if all(word in row.says.lower() for word in words)]
     if not rows:
         raise UserError(f"no row has all of {', '.join(words)}; `resonant bench --list` names them")
     if options.list:
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     set_threads(THREADS)
     console, measured = table_console(stderr=options.json == "-"), []
     for row in rows:
-        ratio = measure(row)
+        ratio = table.measure(row)
         verdict = row.verdict(ratio)
         measured.append(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,13 @@ def main(arguments: list[str]) -> int:
     """Compare; status 1 if an arm missed what the experiment demands of it."""
     experiment, rest = pick_experiment(arguments)
     parser = training_parser("compare", experiment)
-    parser.add_argument("--arms", help="names by comma; all if left out")
-    parser.add_argument("--seeds", type=int, default=experiment.seeds, help="number of seeds")
-    parser.add_argument("--workers", type=int, help="processes, a thread each (all cores)")
-    parser.add_argument(
-        "--sweep",
-        metavar="lr[=RATES]",
-        help="find each arm's learning rate first, by validation loss under one seed: lr tries "
-        "1/2, 1, 2, 4 times the experiment's, lr=0.002,0.004 those",
-    )
+    _add_options(parser, experiment.seeds)
     options, overrides = parse(parser, rest)
     for name, value in (("seeds", options.seeds), ("workers", options.workers)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1; it is {value}")
+    if options.estimate is not None and not options.estimate > 0:
+        raise UserError(f"--estimate takes TFLOP/s above 0; it is {options.estimate}")
     # After --help and most mistakes are dealt with: numpy, scipy and matplotlib take seconds.
     from ..training.compare import check_directories, default_workers, lock, make_plan
     from ..training.sweep import parse_rates
@@ -45,6 +40,8 @@ def main(arguments: list[str]) -> int:
     )
     if options.sweep is not None and "training.learning_rate" in overrides:
         raise UserError("--sweep lr finds the learning rate; leave out --training.learning_rate")
+    if options.estimate is not None:
+        return _estimate(plan, options.estimate)
     rates = parse_rates(options.sweep, experiment.base.training.learning_rate)
     with lock(plan.out):
         on_cpu = options.device == "cpu"
@@ -55,6 +52,52 @@ def main(arguments: list[str]) -> int:
         else:
             plan = _sweep(plan, rates, workers=workers, overwrite=options.overwrite)
         return _run(plan, workers)
+
+
+def _add_options(parser: argparse.ArgumentParser, seeds: int) -> None:
+    parser.add_argument("--arms", help="names by comma; all if left out")
+    parser.add_argument("--seeds", type=int, default=seeds, help="number of seeds")
+    parser.add_argument("--workers", type=int, help="processes, a thread each (all cores)")
+    parser.add_argument(
+        "--sweep",
+        metavar="lr[=RATES]",
+        help="find each arm's learning rate first, by validation loss under one seed: lr tries "
+        "1/2, 1, 2, 4 times the experiment's, lr=0.002,0.004 those",
+    )
+    parser.add_argument(
+        "--estimate",
+        type=float,
+        metavar="TFLOPS",
+        help="train nothing; print what it would cost at so many sustained TFLOP/s",
+    )
+
+
+def _estimate(plan: Plan, teraflops: float) -> int:
+    """Print FLOPs and hours by arm."""
+    from ..report.grid import Grid, as_rich, table_console
+    from ..training.estimate import Estimate, estimate
+
+    arms = estimate(plan)
+    sums = [sum(getattr(arm, name) for arm in arms) for name in ("runs", "tokens", "flops")]
+    rows = [
+        [a.arm, str(a.runs), f"{a.tokens:.3g}", f"{a.flops:.3g}", f"{a.hours(teraflops):.2g}"]
+        for a in (*arms, Estimate("all", int(sums[0]), *sums[1:]))
+    ]
+    columns = (
+        "arm",
+        "runs",
+        f"{plan.experiment.token}s",
+        "FLOPs",
+        f"hours at {teraflops:g} TFLOP/s",
+    )
+    console = table_console()
+    console.print(as_rich(Grid(columns, rows, "")))
+    console.print(
+        "Forward and backward of one step, counted, times steps and seeds; without evaluations and "
+        "a sweep.",
+        highlight=False,
+    )
+    return 0
 
 
 def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: bool) -> Plan:

@@ -85,7 +85,7 @@ EXPLANATIONS: dict[str, Explanation] = {
             "written from the paper's abstract and equations; phases stay in float32",
             "manifolds beyond the circle are ours, derived from the same energy",
         ),
-        source="arXiv 2606.11585; contrasted with AKOrN (2410.13821) in docs/kuramoto.md",
+        source="arXiv 2606.11585; contrasted with AKOrN (arXiv 2410.13821) on the page below",
         one_line='resonant.phase_language_model("0.11M")',
         page="docs/mechanisms/kuramoto.md",
     ),

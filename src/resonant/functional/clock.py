@@ -207,8 +207,8 @@ def clock_attention(
     (tensors are not looked at), clocks of two kinds, and sizes that do not fit.
 
     Source: arXiv 2509.14678 for attention by the meeting density of clocks. Differs: derived by us
-    from the noise on (variance nu r of an increment, spread evenly; see docs/clocks.md), as are
-    ``frozen``, ``interval`` and ``measure``.
+    from the noise on (variance nu r of an increment, spread evenly; see
+    docs/mechanisms/clock.md), as are ``frozen``, ``interval`` and ``measure``.
     """
     lift = clock_lift(
         query_clock,

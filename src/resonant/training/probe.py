@@ -60,14 +60,14 @@ def main() -> None:
             tokens = task.tokens_per_step
             answer = {
                 "peak_bytes": peak,
-                "flops_per_token": _flops(task) / tokens,
+                "flops_per_token": count_flops(task) / tokens,
                 "tokens_per_step": tokens,
             }
             channel.write(json.dumps(answer) + "\n")
             return
 
 
-def _flops(task: Any) -> float:
+def count_flops(task: Any) -> float:
     """Multiplications and additions of forward and backward, all visible or not to the kernel."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode

@@ -1,0 +1,94 @@
+"""`resonant explain`: pages whose code is where they say it is; bench and collapse as commands."""
+
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resonant.benchmarks import rows
+from resonant.cli.explain import line_of
+from resonant.cli.explanations import EXPLANATIONS, TERMS
+from resonant.cli.main import main
+from resonant.functional import mechanisms
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", EXPLANATIONS)
+def test_a_page_points_at_the_code(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", name]) == 0
+    said = capsys.readouterr().out
+    about = EXPLANATIONS[name]
+    assert about.says in said
+    for _, file, thing in about.code:
+        module = importlib.import_module("resonant." + file.removesuffix(".py").replace("/", "."))
+        assert line_of(file, thing) == inspect.getsourcelines(getattr(module, thing))[1]
+        assert f"src/resonant/{file}:{line_of(file, thing)}" in said
+    assert (ROOT / about.page).is_file()
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_every_mechanism_has_a_page() -> None:
+    ours = {n for n, m in mechanisms().items() if m.lift.__module__.startswith("resonant.")}
+    assert ours - {"softmax-sink"} <= set(EXPLANATIONS)
+
+
+def test_words_and_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in (*EXPLANATIONS, *TERMS))
+    assert main(["explain", "sink", "krause"]) == 0
+    assert "sink: mean weight" in capsys.readouterr().out
+    assert main(["explain", "krauss"]) == 2
+    assert "did you mean 'krause'" in capsys.readouterr().err
+
+
+def test_explaining_needs_no_torch_and_no_second() -> None:
+    code = "import sys; from resonant.cli.main import main; main(['explain', 'krause']); "
+    code += "assert 'torch' not in sys.modules"
+    started = time.process_time()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert time.process_time() - started < 1.0
+
+
+def test_bench_writes_json_and_says_what_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rows, "measure", lambda row: row.limit * (0.1 if row.memory else 1.1))
+    target = tmp_path / "bench.json"
+    assert main(["bench", "krause", "materialized", "--json", str(target)]) == 1
+    said = json.loads(target.read_text())
+    assert [row["of"] for row in said["rows"]] == ["CPU time", "peak memory"]
+    assert [row["verdict"] for row in said["rows"]] == ["MISSED", "aim met"]
+    assert said["threads"] == 2
+    assert said["torch"]
+    assert "MISSED" in capsys.readouterr().out
+    monkeypatch.setattr(rows, "measure", lambda row: row.limit * 0.999)
+    assert main(["bench", "decode", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["verdict"] == "met"
+
+
+def test_bench_names_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(rows.ROWS)
+    assert main(["bench", "nonsense"]) == 2
+    assert "no row has all of nonsense" in capsys.readouterr().err
+
+
+def test_collapse_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["collapse", "--out", str(out), "--particles", "24", "--markdown"]) == 0
+    assert "| kuramoto |" in capsys.readouterr().out
+    strip = (out / "collapse.svg").read_text()
+    assert strip.count("<image") == 25
+    assert "1 cluster" in strip
+    assert (out / "collapse-curves.svg").is_file()
+    assert main(["collapse", "--out", str(out / "collapse.svg")]) == 2
+    assert "--out takes a folder" in capsys.readouterr().err
+    assert main(["collapse", "--particles", "1"]) == 2
+    assert "at least 2" in capsys.readouterr().err

@@ -1,0 +1,130 @@
+"""What the README and the site show runs, what they name exists, and the site builds strictly."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resonant.cli.main import COMMANDS
+from resonant.cli.options import parse, training_parser
+from resonant.experiments import EXPERIMENTS
+from resonant.functional.mechanism import _MECHANISMS
+
+ROOT = Path(__file__).parent.parent
+SITE = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *SITE]
+OF_COMPARE = ("--arms", "--seeds", "--workers", "--sweep", "--estimate")
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+WITH_CODE = [page for page in PAGES if blocks(page)]
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+def test_code_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Blocks of a page run in order, in one namespace."""
+    before, names = dict(_MECHANISMS), {"__name__": page.stem}
+    try:
+        for block in blocks(page):
+            exec(compile(block, str(page), "exec"), names)
+    finally:
+        _MECHANISMS.clear()
+        _MECHANISMS.update(before)
+    if page.name == "checking.md":
+        assert "causality" in capsys.readouterr().out
+
+
+def test_there_is_code_on_every_page_that_should_have_some() -> None:
+    names = {page.name for page in WITH_CODE}
+    mechanisms = {page.name for page in (ROOT / "docs" / "mechanisms").iterdir()} - {"index.md"}
+    own = {"README.md", "start.md", "composing.md", "own-mechanism.md", "checking.md", "seeing.md"}
+    assert names >= own | mechanisms
+
+
+@pytest.mark.parametrize("page", SITE, ids=lambda page: page.name)
+def test_equations_point_at_code(page: Path) -> None:
+    for file, name in re.findall(r"`([\w/]+\.py)::(\w+)`", page.read_text()):
+        tree = ast.parse((ROOT / "src" / "resonant" / file).read_text())
+        assert name in {n.name for n in tree.body if hasattr(n, "name")}, f"{file}::{name}"
+
+
+def test_every_mechanism_s_page_maps_equations_to_code() -> None:
+    for page in (ROOT / "docs" / "mechanisms").glob("*.md"):
+        if page.name not in ("index.md", "kuramoto.md", "clock.md"):
+            assert len(re.findall(r"\.py::\w+`", page.read_text())) >= 4, page.name
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """(page, words) of every command of ours on the pages."""
+    found = []
+    for page in PAGES:
+        text = re.sub(r"\\\n\s*", " ", page.read_text())
+        lines = re.findall(r"^    (?:\.venv/bin/)?resonant (.*)$", text, flags=re.MULTILINE)
+        lines += re.findall(r"`(?:\.venv/bin/)?resonant ([a-z][^`]*)`", text)
+        for line in lines:
+            found.append((page.name, shlex.split(line, comments=True)))
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), commands(), ids=lambda x: " ".join(x)[:60])
+def test_commands_are_commands(page: str, words: list[str]) -> None:
+    """Subcommand, experiment and every option are known; nothing is run."""
+    command, *rest = words
+    assert command in COMMANDS or command == "COMMAND", page
+    if command not in ("compare", "train") or "EXPERIMENT" in rest or "..." in rest:
+        return
+    name = rest.pop(0) if rest and not rest[0].startswith("-") else "stdlib"
+    assert name in EXPERIMENTS, f"{page}: {name}"
+    experiment, given = EXPERIMENTS[name], []
+    for option, value in options_of(rest):
+        if option == "--arms":
+            for arm in value.split(","):
+                experiment.arm(arm)
+        if option in (*OF_COMPARE, "--arm", "--help"):
+            continue
+        given += [option] if value is None else [option, value]
+    parse(training_parser(command, experiment), given)
+
+
+def options_of(words: list[str]) -> list[tuple[str, str | None]]:
+    found: list[tuple[str, str | None]] = []
+    for word in words:
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            found.append((option, value if equals else None))
+        else:
+            found[-1] = (found[-1][0], word)
+    return found
+
+
+def test_links_and_make_commands_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        text = page.read_text()
+        for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for command in re.findall(r"`make ([a-z-]+)`", text):
+            assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE), command
+
+
+def test_the_site_builds_strictly(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "mechanisms" / "krause" / "index.html").is_file()
+    nav = (ROOT / "mkdocs.yml").read_text()
+    for page in SITE:
+        assert str(page.relative_to(ROOT / "docs")) in nav, f"{page.name} is not in the navigation"
+
+
+def test_the_gate_is_the_readme_s_test_command_then_lint_and_types() -> None:
+    gate = (ROOT / ".ci" / "run").read_text()
+    assert re.findall(r"^make (\S+)$", gate, flags=re.MULTILINE) == ["test", "lint"]
+    assert "pyright" in (ROOT / "Makefile").read_text()
