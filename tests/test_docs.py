@@ -85,7 +85,7 @@ def test_commands_are_commands(page: str, words: list[str]) -> None:
     experiment, given = EXPERIMENTS[name], []
     for option, value in options_of(rest):
         if option == "--arms":
-            for arm in value.split(","):
+            for arm in (value or "").split(","):
                 experiment.arm(arm)
         if option in (*OF_COMPARE, "--arm", "--help"):
             continue

@@ -91,7 +91,7 @@ def test_recording_changes_nothing_and_sees_the_weights(name: str) -> None:
     assert (first.weights[:, :, ~first.sees] == 0).all()
     assert first.state.equal(x.detach())
     if name == "gate":
-        gate = block.attention.gate  # type: ignore[union-attr]
+        gate: Any = block.attention.gate  # type: ignore[union-attr]
         energy = gate.energy(x).mT
         expected = energy_log_gate(energy, gate.alpha(), gate.tau()).exp()
         assert first.gate is not None

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Circle
 
 from ..diagnostics.collapse import Collapse
 from .figures import INK, PALETTE, STYLE, as_svg
@@ -55,7 +56,7 @@ def _sphere(axes: Any, points: np.ndarray, colours: np.ndarray) -> None:
     turned = _turned(points)
     order = turned[:, 2].argsort()  # what is behind is drawn first, and faint
     faint = np.where(turned[order, 2] < 0, 0.25, 0.95)
-    axes.add_patch(plt.Circle((0, 0), 1.0, color=INK, alpha=0.06, linewidth=0))
+    axes.add_patch(Circle((0, 0), 1.0, color=INK, alpha=0.06, linewidth=0))
     axes.scatter(
         turned[order, 0],
         turned[order, 1],
