@@ -23,8 +23,9 @@ from resonant.models.configs import AttentionConfig
 def layer(weights: torch.Tensor, real: torch.Tensor | None = None) -> LayerRecord:
     queries, keys = weights.shape[2:]
     real = torch.ones(weights.shape[0], keys, dtype=torch.bool) if real is None else real
-    sees = torch.ones(queries, keys, dtype=torch.bool).tril()
-    return LayerRecord("a", torch.randn(weights.shape[0], queries, 4), weights, sees, real, None)
+    sees = torch.ones(1, queries, keys, dtype=torch.bool).tril()
+    state = torch.randn(weights.shape[0], queries, 4)
+    return LayerRecord("a", state, weights, sees, real, real, None)
 
 
 def test_numbers_with_known_answers() -> None:
@@ -88,7 +89,7 @@ def test_recording_changes_nothing_and_sees_the_weights(name: str) -> None:
     _, weights = block.attention(x, is_causal=True, need_weights=True)  # type: ignore[operator]
     assert first.weights.equal(weights.detach())
     assert (first.weights.sum(-1) - 1).abs().max() < 1e-5
-    assert (first.weights[:, :, ~first.sees] == 0).all()
+    assert (first.weights[:, :, ~first.sees[0]] == 0).all()
     assert first.state.equal(x.detach())
     if name == "gate":
         gate: Any = block.attention.gate  # type: ignore[union-attr]
@@ -114,6 +115,79 @@ def test_any_torch_model_can_be_recorded() -> None:
     late = nn.TransformerEncoderLayer(16, 2, 32)
     record = record_attention(late, x.transpose(0, 1))
     assert record.layers[0].state.shape == (2, 7, 16)
+
+
+def test_padded_rows_are_not_nested_while_recorded() -> None:
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.TransformerEncoder(block, 2)
+    x = torch.randn(2, 7, 16)
+    padding = torch.zeros(2, 7, dtype=torch.bool)
+    padding[0, 4:] = True
+    record = record_attention(model, x, src_key_padding_mask=padding)
+    assert record.layers[0].real.equal(~padding)
+    assert [len(row) for row in record.layers[1].rows()] == [4, 7]
+    assert record.layers[1].measures()["effective_rank"] > 1
+    assert model.use_nested_tensor
+
+
+def test_masks_and_documents_of_a_call_count() -> None:
+    module = resonant.nn.SoftmaxAttention(8, 2)
+    x = torch.randn(2, 6, 8)
+    band = torch.ones(6, 6, dtype=torch.bool).tril().triu(-2)
+    as_float = torch.zeros(6, 6).masked_fill(~band, -torch.inf)
+    for mask in (~band, as_float, (~band).expand(4, 6, 6)):
+        record = record_attention(module, x, attn_mask=mask).layers[0]
+        assert record.sees.expand(2, 6, 6)[0].equal(band)
+        assert ((record.weights > 0) == band).all()
+    labels = torch.tensor([[0, 0, 1, 1, 1, 2], [0, 0, 0, 0, 0, 0]])
+    record = record_attention(module, x, documents=labels).layers[0]
+    assert record.sees.equal((record.weights > 0).any(1))
+    assert record.uniform_sink() > 0
+
+
+def test_cross_attention_and_positional_arguments() -> None:
+    module = nn.MultiheadAttention(8, 2, batch_first=True)
+    holder = nn.ModuleDict({"a": module})
+    query, key = torch.randn(2, 5, 8), torch.randn(2, 5, 8)
+    padding = torch.zeros(2, 5, dtype=torch.bool)
+    padding[:, 3:] = True
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = holder["a"]
+
+        def forward(self, query: torch.Tensor) -> torch.Tensor:
+            return self.a(query, key, key, padding, True)[0]
+
+    record = record_attention(Model(), query).layers[0]
+    assert record.real.equal(~padding)
+    assert record.real_queries.all()
+    assert [len(row) for row in record.rows()] == [5, 5]
+
+
+def test_a_shared_gate_and_an_adapter_alone() -> None:
+    gate = resonant.nn.EnergyGate(8, 2)
+    layers = [resonant.nn.SoftmaxAttention(8, 2, gate=gate) for _ in range(2)]
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(layers)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = layer(x)[0]
+            return x
+
+    record = record_attention(Model(), torch.randn(2, 5, 8))
+    assert all(each.gate is not None for each in record.layers)
+    assert "watch" not in gate.__dict__
+    alone = record_attention(resonant.nn.PhaseAdapter(8, 2), torch.randn(2, 5, 8))
+    assert [each.name for each in alone.layers] == ["PhaseAdapter"]
+    with pytest.raises(ValueError, match="add a batch axis"):
+        record_attention(nn.MultiheadAttention(8, 2), torch.randn(5, 8), *[torch.randn(5, 8)] * 2)
 
 
 def test_what_cannot_be_recorded_is_refused() -> None:
@@ -151,4 +225,4 @@ def test_a_summary_is_arrays() -> None:
 def test_a_mask_of_a_module_of_ours_is_known() -> None:
     module = resonant.nn.KrauseAttention(8, 2, neighborhood=Causal(window=3), top_k=1)
     record = record_attention(module, torch.randn(1, 6, 8)).layers[0]
-    assert record.sees.int().sum(-1).tolist() == [1, 2, 3, 3, 3, 3]
+    assert record.sees.int().sum(-1).tolist() == [[1, 2, 3, 3, 3, 3]]

@@ -79,7 +79,7 @@ def test_controls_stand_among_arms_of_their_own_decoding() -> None:
 @pytest.mark.parametrize(
     ("arms", "option", "value", "says"),
     [
-        (["softmax"], "training__context", 64, "is about texts; other data have their length from"),
+        (["softmax"], "training__context", 64, "is about texts, which no arm here reads; made-up"),
         (["softmax"], "training__sample_tokens", 9, "is about texts"),
         (["softmax"], "model__attention__measure", True, "mechanism = clock only, which none"),
         (["softmax", "clock"], "model__attention__components", 5, "= gaussian-mixture only"),

@@ -1,5 +1,6 @@
 """Surgery: the same numbers with softmax, the old module back bit by bit, clear refusals."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,38 @@ def test_softmax_changes_nothing_but_rounding(bias: bool, training: bool) -> Non
     assert swap(model, "softmax") == [f"layers.{i}.self_attn" for i in range(3)]
     assert all(isinstance(each.self_attn, SoftmaxAttention) for each in model.layers)
     assert (model(X, **options) - before)[~PADDING].abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "krause", "kuramoto"])
+@pytest.mark.parametrize("layers", [None, [0], [-1]])
+def test_an_encoder_as_torch_builds_it_takes_padding(mechanism: str, layers: Any) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.TransformerEncoder(layer, 3).eval()
+    x, real = X.float(), ~PADDING
+    with torch.no_grad():
+        before = model(x, src_key_padding_mask=PADDING)
+        swap(model, mechanism, layers=layers)
+        after = model(x, src_key_padding_mask=PADDING)
+        if mechanism == "softmax":
+            assert (after - before)[real].abs().max() < 1e-5
+        loud = x.masked_fill(PADDING.unsqueeze(-1), 9.0)
+        assert model(loud, src_key_padding_mask=PADDING)[real].equal(after[real])
+        unswap(model)
+        assert model.use_nested_tensor
+        assert model(x, src_key_padding_mask=PADDING)[real].equal(before[real])
+
+
+def test_a_module_set_by_hand_takes_padding_too() -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    for each in model.layers:
+        each.self_attn = KrauseAttention(16, 2)
+    with torch.no_grad():
+        assert model(X.float(), src_key_padding_mask=PADDING).isfinite().all()
+        model.layers[0] = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+        with pytest.raises(ValueError, match="enable_nested_tensor=False, or use resonant.swap"):
+            model(X.float(), src_key_padding_mask=PADDING)
 
 
 def test_what_was_swapped_comes_back_bit_by_bit() -> None:
@@ -149,12 +182,52 @@ def unswapped(model: Any) -> Any:
             return model
 
 
+def test_a_module_in_two_places_is_one_module_still() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = self.b = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    model = Shared()
+    assert swap(model, "krause") == ["a"]
+    assert isinstance(model.a, KrauseAttention)
+    assert model.a is model.b
+    unswap(model)
+    assert model.a is model.b
+    assert isinstance(model.b, nn.MultiheadAttention)
+
+
+def test_scalars_stay_where_the_mechanism_does() -> None:
+    model = nn.ModuleDict({"a": KrauseAttention(16, 2, sigma=5.0)})
+    swap(model, "krause", top_k=3)
+    module: Any = model["a"]
+    assert (module.scalars["sigma"]() - 5.0).abs().max() < 1e-5
+    swap(model, "krause", sigma=2.0)
+    assert (model["a"].scalars["sigma"]() - 2.0).abs().max() < 1e-5  # type: ignore[operator, index]
+
+
+def test_a_swapped_model_is_not_saved_under_its_old_configuration(tmp_path: Path) -> None:
+    model = resonant.language_model("0.11M")
+    swap(model, "krause")
+    with pytest.raises(ValueError, match="was swapped, which the configuration does not say"):
+        model.save_pretrained(tmp_path)
+    unswap(model)
+    model.save_pretrained(tmp_path)
+
+
 def test_frozen_projections_stay_frozen() -> None:
     model = encoder()
     model.requires_grad_(False)
     swap(model, "krause")
     trainable = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trainable == {f"layers.{i}.self_attn.scalars.sigma.value" for i in range(3)}
+    unswap(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith("bias"))
+    swap(model, "softmax")
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        n for n, _ in model.named_parameters() if n.endswith("bias")
+    }
 
 
 def test_what_cannot_be_swapped_is_refused_and_left_alone() -> None:
@@ -168,6 +241,12 @@ def test_what_cannot_be_swapped_is_refused_and_left_alone() -> None:
     extra = nn.ModuleDict({"a": nn.MultiheadAttention(16, 2, batch_first=True, add_bias_kv=True)})
     with pytest.raises(ValueError, match="no counterpart"):
         swap(extra, "krause")
+    with pytest.raises(ValueError, match="is itself an attention module"):
+        swap(nn.MultiheadAttention(16, 2, batch_first=True), "krause")
+    with pytest.raises(ValueError, match="clocks have no queries and keys"):
+        swap(encoder(), "clock")
+    with pytest.raises(TypeError, match="gate is a module, such as"):
+        swap(encoder(), "krause", gate="energy")
     model = encoder()
     before = model(X)
     with pytest.raises(ValueError, match="krause"):

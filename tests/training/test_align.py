@@ -81,7 +81,8 @@ def test_tables_and_pictures_of_alignment(finished: tuple[Path, str]) -> None:
         assert heading in " ".join(said.split())  # titles are folded to their tables
     for heading in ("Where frames look", "How clocks run"):
         assert heading in page
-    assert page.count("<svg") == 4  # tempi, weights, clocks, curves; no arm has its control here
+    # Tempi, weights, clocks, curves, budget, learned scalars; no arm has its control here.
+    assert page.count("<svg") == 6
     assert "nats" not in page
     assert "What the models write" not in page
     assert "stretched durations" in said

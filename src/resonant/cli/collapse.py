@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="resonant collapse",
         description="Particles on a sphere moved by attention alone: softmax, softmax in Krause's "
-        "window, softmax as sharp as Krause, Krause and Kuramoto; a few seconds.",
+        "window, softmax as sharp as Krause, Krause and Kuramoto; some ten seconds.",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/collapse"), help="folder")
     parser.add_argument("--particles", type=int, default=256, help="how many")

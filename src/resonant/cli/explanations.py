@@ -51,7 +51,7 @@ EXPLANATIONS: dict[str, Explanation] = {
             ("the module", "nn/krause.py", "KrauseAttention"),
             ("windows and top-k", "functional/attend/banded.py", "banded_attention"),
         ),
-        cost="one feature more on the fused kernel (some 1.3 of SDPA); with a window linear in "
+        cost="one feature more on the fused kernel (1.22 of SDPA); with a window linear in "
         "length, top-k inside the window",
         when="locality in features is what you want to test; give it a window and its softmax "
         "control with the same window",
@@ -124,7 +124,7 @@ EXPLANATIONS: dict[str, Explanation] = {
             ("log g", "functional/energy.py", "energy_log_gate"),
             ("the module", "nn/energy.py", "EnergyGate"),
         ),
-        cost="one feature more on the fused kernel (some 1.26 of SDPA)",
+        cost="one feature more on the fused kernel (1.25 of SDPA)",
         when="you want to see which tokens matter; on learned positions it gained nothing here "
         "(docs/results/energy-gate.md)",
         differs=(
@@ -149,7 +149,7 @@ EXPLANATIONS: dict[str, Explanation] = {
             ("absolute Morlet", "functional/position.py", "morlet_encoding"),
             ("modules", "nn/position.py", "RelativeMorletPosition"),
         ),
-        cost="rotary: none to speak of; relative Morlet: blocks of the fused kernel (some 1.9)",
+        cost="rotary: none to speak of; relative Morlet: blocks of the fused kernel (1.77)",
         when="rotary by default; absolute Morlet ends after some 15 tokens as published",
         differs=(
             "relative Morlet: one width per head, where the theory paper has one per frequency",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,16 +14,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..functional.documents import document_runs
 from ..functional.energy import log_gate
 from ..functional.mask import real_keys
 from ..functional.neighborhood import causal_part, positions, visible
 from ..nn import EnergyGate, KuramotoAttention, PhaseAdapter
 from ..nn.core import AttentionCore
-from ..nn.modes import evaluating
+from ..nn.modes import evaluating, without_nested_tensors
 from .collapse import clusters, residual
 
 SINK = 0.3  # a head whose queries give the first key more than this has a sink (arXiv 2410.10781)
 LEAST_WINDOW = 10  # below, uniform attention itself comes near
+LOWEST = -1e4  # a float mask from here down blocks
 KINDS = (AttentionCore, PhaseAdapter, nn.MultiheadAttention)
 
 
@@ -30,24 +34,23 @@ class LayerRecord:
     """One attention layer in one call of its model.
 
     ``state`` (batch, token, dim) is what it received as queries (of phases, embedded points);
-    ``weights`` (batch, head, query, key) where it looked; ``sees`` (query, key) where it might have
-    looked, padding apart; ``gate`` (batch, key_head, key) the energy gate's g, or None;
-    ``real`` (batch, key) is False on padding.
+    ``weights`` (batch, head, query, key) where it looked; ``sees`` (batch or 1, query, key) where
+    it might have looked, padding apart; ``real`` (batch, key) and ``real_queries`` (batch, query)
+    are False on padding (in cross-attention queries count as real); ``gate`` (batch, key_head, key)
+    is the energy gate's g, or None.
     """
 
     name: str
     state: Float[Tensor, "batch query dim"]
     weights: Float[Tensor, "batch head query key"]
-    sees: Bool[Tensor, "query key"]
+    sees: Bool[Tensor, "#batch query key"]
     real: Bool[Tensor, "batch key"]
+    real_queries: Bool[Tensor, "batch query"]
     gate: Float[Tensor, "batch key_head key"] | None
 
     def seen(self) -> Bool[Tensor, "batch query key"]:
         """Keys that a query may listen to; nothing for queries that are padding."""
-        both = self.sees & self.real.unsqueeze(1)
-        if self.sees.shape[0] == self.sees.shape[1]:
-            both = both & self.real.unsqueeze(2)
-        return both
+        return self.sees & self.real.unsqueeze(1) & self.real_queries.unsqueeze(2)
 
     def entropy(self) -> Float[Tensor, "head"]:
         """``-sum_j A log A / log(visible keys)``: 1 looks at all alike, 0 at one key.
@@ -67,7 +70,7 @@ class LayerRecord:
     def sink_share(self) -> float:
         """Share of (row, head) whose mean weight of the first key is above 0.3.
 
-        Not a number where a query sees fewer than 10 keys: uniform attention itself comes near.
+        Not a number where no query sees 10 keys: uniform attention itself comes near.
         """
         if int(self.seen().sum(-1).max()) < LEAST_WINDOW:
             return float("nan")
@@ -94,8 +97,7 @@ class LayerRecord:
 
     def rows(self) -> list[Tensor]:
         """States of each row's real tokens."""
-        same = self.state.shape[1] == self.real.shape[1]
-        return [x[r] if same else x for x, r in zip(self.state, self.real, strict=True)]
+        return [x[r] for x, r in zip(self.state, self.real_queries, strict=True)]
 
     def measures(self) -> dict[str, float]:
         """Numbers of the states, means over rows: see the functions of the same names."""
@@ -132,16 +134,16 @@ def effective_rank(x: Float[Tensor, "token dim"]) -> float:
     return torch.exp(-torch.xlogy(share, share).sum()).item()
 
 
-def record_attention(
-    model: nn.Module, inputs: Tensor, *, key_padding_mask: Tensor | None = None, **options: Any
-) -> AttentionRecord:
-    """Run ``model`` on ``inputs`` and record every attention layer in it.
+def record_attention(model: nn.Module, *inputs: Any, **options: Any) -> AttentionRecord:
+    """Call ``model(*inputs, **options)`` and record every attention layer in it.
 
-    Layers are Resonant's and ``nn.MultiheadAttention``. ``key_padding_mask`` (batch, key) True =
-    padding; it and ``options`` go to the model, which is in evaluation meanwhile, without
-    gradients. The record lies in main memory, weights included: (query x key) a head.
+    Layers are Resonant's and ``nn.MultiheadAttention``. Padding, masks and documents are read off
+    the layers' own calls, so name them as your model does (``src_key_padding_mask``). The model is
+    in evaluation meanwhile, without gradients. The record lies in main memory, weights included:
+    (query x key) a head.
 
-    Raises ``ValueError`` for a model without attention, or one that calls a layer more than once.
+    Raises ``ValueError`` for a model without attention, or one that calls a layer more than once or
+    without a batch.
     """
     layers = dict(_layers(model))
     if not layers:
@@ -149,74 +151,78 @@ def record_attention(
             "the model has no attention that could be recorded: neither modules of resonant.nn nor "
             "nn.MultiheadAttention"
         )
-    if key_padding_mask is not None:
-        options["key_padding_mask"] = key_padding_mask
     found: dict[str, LayerRecord] = {}
-    with evaluating(model), _watched(layers, found):
-        model(inputs, **options)
+    with evaluating(model), without_nested_tensors(model), _watched(layers, found):
+        model(*inputs, **options)
     return AttentionRecord(tuple(found.values()))
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Attention modules by name, not those inside another one."""
-    outer: list[str] = []
+    inner: set[nn.Module] = set()
     for name, module in model.named_modules():
-        inside = any(name.startswith(f"{each}.") for each in outer)
-        if isinstance(module, KINDS) and not inside:
-            outer.append(name)
+        if isinstance(module, KINDS) and module not in inner:
+            inner |= set(module.modules())
             yield name or type(module).__name__, module
 
 
 @contextmanager
 def _watched(layers: dict[str, nn.Module], found: dict[str, LayerRecord]) -> Iterator[None]:
     """Every layer is asked for its weights, every gate shows its values."""
-    gates: dict[str, Tensor] = {}
+    energies: dict[EnergyGate, Tensor] = {}
     handles: list[Any] = []
-    watched: list[EnergyGate] = []
+    gates = {m for layer in layers.values() for m in layer.modules() if isinstance(m, EnergyGate)}
     for name, layer in layers.items():
         handles.append(layer.register_forward_pre_hook(_ask, with_kwargs=True))
-        handles.append(layer.register_forward_hook(_keeper(name, found, gates), with_kwargs=True))
-        for gate in (m for m in layer.modules() if isinstance(m, EnergyGate)):
-            gate.watch = _gate_keeper(name, gate, gates)  # type: ignore[method-assign]
-            watched.append(gate)
+        keeper = _keeper(name, found, energies)
+        handles.append(layer.register_forward_hook(keeper, with_kwargs=True))
+    for gate in gates:
+        gate.watch = partial(energies.__setitem__, gate)  # type: ignore[method-assign]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for gate in watched:
+        for gate in gates:
             del gate.watch
 
 
 def _ask(layer: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    options = options | {"need_weights": True}
+    """All arguments by name, and weights asked for, per head."""
+    given = inspect.signature(layer.forward).bind(*inputs, **options).arguments
+    if given["query"].dim() != 3:
+        raise ValueError(
+            f"attention is recorded in batches, but a query has shape {tuple(given['query'].shape)}"
+            "; add a batch axis with unsqueeze(0)"
+        )
+    given = dict(given) | {"need_weights": True}
     if isinstance(layer, nn.MultiheadAttention):
-        options["average_attn_weights"] = False
-    return inputs, options
+        given["average_attn_weights"] = False
+    return (), given
 
 
-def _gate_keeper(name: str, gate: EnergyGate, gates: dict[str, Tensor]) -> Any:
-    def keep(z: Tensor) -> None:
-        gates[name] = log_gate(z, gate.alpha(), gate.tau()).exp().float().cpu()
-
-    return keep
-
-
-def _keeper(name: str, found: dict[str, LayerRecord], gates: dict[str, Tensor]) -> Any:
-    def keep(layer: nn.Module, inputs: tuple, options: dict[str, Any], output: Any) -> None:
+def _keeper(
+    name: str, found: dict[str, LayerRecord], energies: dict[EnergyGate, Tensor]
+) -> Callable[..., None]:
+    def keep(layer: nn.Module, _: tuple, given: dict[str, Any], output: Any) -> None:
         if name in found:
             raise ValueError(
                 f"{name} is called more than once, so its weights make no one record; give a part "
                 "of the model that calls it once"
             )
-        query = inputs[0] if inputs else options["query"]
-        state, weights = _state(layer, query), output[1].float().cpu()
-        padding = options.get("key_padding_mask")
-        real = real_keys(padding)
+        state, weights = _state(layer, given["query"]), output[1].float().cpu()
+        real = real_keys(given.get("key_padding_mask"))
         if real is None:
             real = torch.ones(weights.shape[0], weights.shape[3], dtype=torch.bool)
-        sees = _sees(layer, weights, causal=bool(options.get("is_causal", False)))
-        found[name] = LayerRecord(name, state, weights, sees, real.cpu(), gates.get(name))
+        own = given.get("key") is None or given["key"] is given["query"]
+        queries = real if own else torch.ones(weights.shape[:1] + weights.shape[2:3]).bool()
+        gate = next((m for m in layer.modules() if m in energies), None)
+        shut = None
+        if isinstance(gate, EnergyGate):
+            shut = log_gate(energies[gate], gate.alpha(), gate.tau()).exp().float().cpu()
+        found[name] = LayerRecord(
+            name, state, weights, _sees(layer, weights, given), real.cpu(), queries.cpu(), shut
+        )
 
     return keep
 
@@ -229,15 +235,29 @@ def _state(layer: nn.Module, query: Tensor) -> Tensor:
     return query.float().cpu()
 
 
-def _sees(layer: nn.Module, weights: Tensor, *, causal: bool) -> Tensor:
-    """(query, key): by the neighbourhood, where there is one; else wherever any row looked."""
+def _sees(layer: nn.Module, weights: Tensor, given: dict[str, Any]) -> Tensor:
+    """(batch or 1, query, key): by neighbourhood, mask and documents; else by the weights.
+
+    A mask that differs by head counts where any head may look.
+    """
     core = layer.coupling if isinstance(layer, PhaseAdapter) else layer
-    if isinstance(core, AttentionCore):
-        neighborhood = causal_part(core.neighborhood) if causal else core.neighborhood
-        sizes = positions(weights.shape[2], weights.shape[3], weights.device)
-        allowed = visible(neighborhood, *sizes)
-        return torch.ones(weights.shape[2:], dtype=torch.bool) if allowed is None else allowed
-    return (weights > 0).any(0).any(0)
+    if not isinstance(core, AttentionCore):
+        return (weights > 0).any(1)
+    neighborhood = causal_part(core.neighborhood) if given.get("is_causal") else core.neighborhood
+    sizes = positions(weights.shape[2], weights.shape[3], weights.device)
+    allowed = visible(neighborhood, *sizes)
+    shape = (1, *weights.shape[2:])
+    sees = torch.ones(shape, dtype=torch.bool) if allowed is None else allowed.expand(shape)
+    if given.get("attn_mask") is not None:
+        mask = core._functional_mask(given["attn_mask"].cpu(), weights.shape[0])
+        assert mask is not None
+        taken = mask if mask.dtype == torch.bool else mask > LOWEST
+        taken = taken.expand(*weights.shape) if taken.dim() > 2 else taken[None, None]
+        sees = sees & taken.any(1)
+    if given.get("documents") is not None:
+        runs = document_runs(given["documents"].cpu())
+        sees = sees & (runs.unsqueeze(2) == runs.unsqueeze(1))
+    return sees
 
 
 def _mean(of: Tensor, where: Tensor) -> Tensor:

@@ -23,8 +23,15 @@ def summarize(model: nn.Module, inputs: Tensor, **options: Any) -> dict[str, np.
     ``clusters``, ``token_cosine``, ``effective_rank`` (layer). With energy gates ``gated`` names,
     ``gates`` (gated, head, token) and ``gates_shut``, the share below 0.1 (gated); with phases
     ``order`` (state, head), the order parameter.
+
+    Raises ``ValueError`` as ``record_attention`` does, and for layers of several shapes.
     """
     record = record_attention(model, inputs, **options)
+    if len({layer.weights.shape for layer in record.layers}) > 1:
+        raise ValueError(
+            "the model's attention layers differ in heads or keys, so they make no one summary; "
+            "use record_attention"
+        )
     measures = [layer.measures() for layer in record.layers]
     found = {name: np.array([each[name] for each in measures]) for name in measures[0]}
     layers = record.layers

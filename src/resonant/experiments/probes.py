@@ -28,6 +28,7 @@ TRANSFORMER = LanguageModelConfig(vocabulary=96)
 ADAPTER = replace(TRANSFORMER, attention=AttentionConfig("kuramoto"), hidden=203)
 PHASES = PhaseLanguageModelConfig(vocabulary=96, heads=8, hidden=102)
 FRAMES = FrameTransformerConfig()
+CROSS_NAMES = {"mixture": "gaussian-mixture", "kuramoto-adapter": "kuramoto"}
 TRAINING = TrainingConfig(
     steps=600,
     batch_size=32,
@@ -64,12 +65,17 @@ def _token_arms(ability: str) -> list[Arm]:
 
 def _alignment_arms() -> list[Arm]:
     """Cross-attention from frames to symbols; what a mechanism saves goes to the decoder."""
-    hidden = {"krause": 128, "kuramoto": 170, "mixture": MIXTURE_HIDDEN, "clock": CLOCK_HIDDEN}
+    hidden = {
+        "krause": 128,
+        "kuramoto-adapter": 170,
+        "mixture": MIXTURE_HIDDEN,
+        "clock": CLOCK_HIDDEN,
+    }
     first = "softmax-alignment"
     fewer = replace(TRAINING, batch_size=8)  # utterances of some 100 frames
     arms = [Arm(first, "alignment: softmax", model=FRAMES, data=SymbolsConfig(), training=fewer)]
     for name, size in hidden.items():
-        mechanism = "gaussian-mixture" if name == "mixture" else name
+        mechanism = CROSS_NAMES.get(name, name)
         cross = CrossAttentionConfig(mechanism=mechanism)
         model = replace(FRAMES, attention=cross, hidden=size)
         arms.append(Arm(f"{name}-alignment", f"alignment: {mechanism}", first, model=model))
@@ -79,7 +85,7 @@ def _alignment_arms() -> list[Arm]:
 EXPERIMENT = Experiment(
     name="probes",
     says="five abilities, two layers of width 64: recall, induction, copying, clustering, "
-    "alignment; about half a minute of one core per run",
+    "alignment; about a minute of one core per run",
     base=RunConfig(
         experiment="probes",
         model=TRANSFORMER,

@@ -12,13 +12,27 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ..files import write_atomically
+from ..nn.swap import is_swapped
 from .fields import from_dict
 
 M = TypeVar("M", bound=nn.Module)
 
 
+def _refuse_swapped(model: nn.Module) -> None:
+    swapped = [name for name, module in model.named_modules() if is_swapped(module)]
+    if swapped:
+        raise ValueError(
+            f"{swapped[0]} was swapped, which the configuration does not say; use resonant.unswap "
+            "first, or save model.state_dict()"
+        )
+
+
 def save_pretrained(model: nn.Module, config: Any, directory: str | Path) -> None:
-    """Write ``config.json`` and ``model.safetensors`` into ``directory``, made if missing."""
+    """Write ``config.json`` and ``model.safetensors`` into ``directory``, made if missing.
+
+    Raises ``ValueError`` for a model in which modules are swapped.
+    """
+    _refuse_swapped(model)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     content = json.dumps(dataclasses.asdict(config), indent=2) + "\n"

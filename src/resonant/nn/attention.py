@@ -12,7 +12,7 @@ from ..functional.lift import Lift
 from ..functional.mechanism import Mechanism, Scalar, mechanism
 from ..functional.neighborhood import Full, Neighborhood
 from .cache import AttentionCache
-from .core import AttentionCore
+from .core import AttentionCore, refuse_nested
 from .energy import EnergyGate
 from .parameter import HeadScalar
 from .position import HeadPosition
@@ -128,6 +128,7 @@ class Attention(AttentionCore):
         ``documents`` labels tokens packed in one row: none sees another document's. A document ends
         where the label changes.
         """
+        refuse_nested(query)
         if query.dim() != 3:
             raise ValueError(
                 "attention takes (batch, sequence, embed), but the query has shape "

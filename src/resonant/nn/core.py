@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -15,6 +15,26 @@ from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, p
 from .cache import AttentionCache, CouplingCache, refuse_training
 from .energy import EnergyGate
 from .position import HeadPosition
+
+
+class _NoFastPath:
+    """Stands where PyTorch looks for a weight: what has a ``__torch_function__`` rules C++ out."""
+
+    @classmethod
+    def __torch_function__(cls, *_: Any, **__: Any) -> Any:
+        return NotImplemented
+
+
+NO_FAST_PATH = _NoFastPath()
+
+
+def refuse_nested(query: Tensor) -> None:
+    """Raise ``ValueError`` for a nested tensor, which PyTorch's encoder makes of padded rows."""
+    if query.is_nested:
+        raise ValueError(
+            "attention takes padded rows and a mask, but nn.TransformerEncoder has made a nested "
+            "tensor of them; build it with enable_nested_tensor=False, or use resonant.swap"
+        )
 
 
 class AttentionCore(nn.Module):
@@ -29,6 +49,7 @@ class AttentionCore(nn.Module):
     # two attributes are what those layers look at to rule it out.
     in_proj_bias = None
     _qkv_same_embed_dim = False
+    in_proj_weight = NO_FAST_PATH  # looked at by nn.TransformerEncoder where there is padding
     couples = False  # whether its cache is a CouplingCache
 
     def __init__(
@@ -52,6 +73,10 @@ class AttentionCore(nn.Module):
         self.embed_dim, self.num_heads, self.num_key_value_heads = embed_dim, num_heads, key_heads
         self.head_dim = embed_dim // num_heads
         self.dropout, self.batch_first = dropout, True
+        if gate is not None and not isinstance(gate, EnergyGate):
+            raise TypeError(
+                f"gate is a module, such as EnergyGate({embed_dim}, {key_heads}); not {gate!r}"
+            )
         reach(neighborhood)  # refuses what is no neighborhood
         self.neighborhood, self.top_k = neighborhood, top_k
         self.position, self.gate = position, gate

@@ -13,7 +13,7 @@ from ..functional.lift import Lift
 from ..functional.manifold import Manifold
 from ..functional.neighborhood import Full, Neighborhood
 from .cache import AttentionCache, CouplingCache
-from .core import AttentionCore
+from .core import NO_FAST_PATH, AttentionCore, refuse_nested
 from .energy import EnergyGate
 from .parameter import HeadScalar, Strength
 from .position import HeadPosition
@@ -277,6 +277,7 @@ class PhaseAdapter(nn.Module):
     batch_first = True
     in_proj_bias = None
     _qkv_same_embed_dim = False
+    in_proj_weight = NO_FAST_PATH
 
     def __init__(
         self,
@@ -344,6 +345,7 @@ class PhaseAdapter(nn.Module):
         Masks, weights, ``cache`` and ``documents`` as in ``Attention.forward``.
         """
         _check_value(query, key, value)
+        refuse_nested(query)
         if query.dim() != 3:
             raise ValueError(
                 "attention takes (batch, sequence, embed), but the query has shape "

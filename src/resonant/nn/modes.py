@@ -11,6 +11,20 @@ from torch import nn
 
 
 @contextmanager
+def without_nested_tensors(model: nn.Module) -> Iterator[None]:
+    """``nn.TransformerEncoder`` keeps padded rows as they are, instead of nesting them."""
+    encoders = [m for m in model.modules() if isinstance(m, nn.TransformerEncoder)]
+    before = [encoder.use_nested_tensor for encoder in encoders]
+    for encoder in encoders:
+        encoder.use_nested_tensor = False
+    try:
+        yield
+    finally:
+        for encoder, nested in zip(encoders, before, strict=True):
+            encoder.use_nested_tensor = nested
+
+
+@contextmanager
 def evaluating(model: Any) -> Iterator[None]:
     """Evaluation without gradients; afterwards every module is in the mode it was in.
 

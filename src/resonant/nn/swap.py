@@ -16,14 +16,15 @@ from .factory import attention
 from .kuramoto import PhaseAdapter
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
-ORIGINAL = "_swapped_from"  # in the new module's own dictionary: no parameters of the model
+# In modules' own dictionaries, so that they are no parameters of the model.
+ORIGINAL, NESTED = "_swapped_from", "_nested_before_swap"
 
 
 def swap(
     model: nn.Module,
     mechanism: str,
     *,
-    layers: Sequence[int | str] | None = None,
+    layers: Sequence[int | str] | int | str | None = None,
     **options: Any,
 ) -> list[str]:
     """Replace attention modules of ``model``, in place, by ``mechanism``; returns their names.
@@ -31,26 +32,34 @@ def swap(
     Replaced are ``nn.MultiheadAttention`` with ``batch_first=True`` and Resonant's ``Attention``.
     ``layers`` chooses among them, by number in the model's order (negative from the end) or by
     name, in which ``*`` stands for anything (None: all). Weights and biases of the projections are
-    copied, masks keep their meaning, and Resonant's modules keep neighbourhood, top-k, position and
-    gate; ``options`` go to the new modules (``sigma=2.5, neighborhood=Causal(128)``). With
-    "softmax" nothing changes but rounding. Krause starts at ``sigma = head_dim ** 0.25`` unless
-    given: its logits are then those of softmax minus ``|k|^2 / (2 sqrt(head_dim))``. "kuramoto" has
-    other projections (``PhaseAdapter``), which start anew. ``unswap`` puts the old modules back.
+    copied, and the learned scalars where the mechanism stays; masks keep their meaning, and
+    Resonant's modules keep neighbourhood, top-k, position and gate; ``options`` go to the new
+    modules (``sigma=2.5, neighborhood=Causal(128)``). With "softmax" nothing changes but rounding.
+    Krause starts at ``sigma = head_dim ** 0.25`` unless given: its logits are then those of softmax
+    minus ``|k|^2 / (2 sqrt(head_dim))``. "kuramoto" has other projections (``PhaseAdapter``), which
+    start anew. ``unswap`` puts the old modules back.
 
-    Weights come per head and only if asked for with ``need_weights=True``.
+    A module that stands in several places is replaced in all of them. Parameters that two modules
+    share are shared no more; hooks stay with the old modules; an optimiser made before holds the
+    old parameters: make it after. Weights come per head and only with ``need_weights=True``. Save
+    a swapped model by its ``state_dict``.
 
     Raises ``ValueError`` for a model without such modules, layers that there are not, and options
     of MultiheadAttention that Resonant lacks, ``TypeError`` for an option that there is not; the
     model is then as it was.
     """
-    names = _chosen(model, layers)
-    made = {name: _replacement(model.get_submodule(name), mechanism, options) for name in names}
+    places = _chosen(model, layers)
+    made = {name: _replacement(model.get_submodule(name), mechanism, options) for name in places}
     for name, module in made.items():
         old = model.get_submodule(name)
         module.train(old.training)
         module.__dict__[ORIGINAL] = old
-        model.set_submodule(name, module)
-    return names
+        for place in places[name]:
+            model.set_submodule(place, module)
+    for encoder in _encoders(model):
+        encoder.__dict__.setdefault(NESTED, encoder.use_nested_tensor)
+        encoder.use_nested_tensor = False  # its C++ path knows softmax alone
+    return list(places)
 
 
 def unswap(model: nn.Module) -> list[str]:
@@ -61,40 +70,74 @@ def unswap(model: nn.Module) -> list[str]:
 
     Raises ``ValueError`` for a model in which nothing was swapped.
     """
-    names = [name for name, module in model.named_modules() if ORIGINAL in module.__dict__]
-    if not names:
+    named = list(model.named_modules(remove_duplicate=False))
+    swapped = [(name, module) for name, module in named if is_swapped(module)]
+    if not swapped:
         raise ValueError("nothing in this model was swapped; use resonant.swap first")
-    for name in names:
-        module = model.get_submodule(name)
+    for name, module in swapped:
         old: nn.Module = module.__dict__[ORIGINAL]
         like = next(module.parameters())
         old.to(device=like.device, dtype=like.dtype)
         model.set_submodule(name, old.train(module.training))
-    return names
+    if not any(is_swapped(module) for module in model.modules()):
+        for encoder in _encoders(model):
+            encoder.use_nested_tensor = encoder.__dict__.pop(NESTED, encoder.use_nested_tensor)
+    return [name for name, _ in swapped]
 
 
-def _chosen(model: nn.Module, layers: Sequence[int | str] | None) -> list[str]:
-    kinds = (nn.MultiheadAttention, Attention, PhaseAdapter)
-    found = [name for name, module in model.named_modules() if isinstance(module, kinds)]
-    if not found or found == [""]:
+def is_swapped(module: nn.Module) -> bool:
+    """Whether this very module stands in the place of another."""
+    return ORIGINAL in module.__dict__
+
+
+def _encoders(model: nn.Module) -> list[nn.TransformerEncoder]:
+    return [module for module in model.modules() if isinstance(module, nn.TransformerEncoder)]
+
+
+def _swappable(module: nn.Module) -> bool:
+    """Not a MultiheadAttention that computes something of its own."""
+    if isinstance(module, nn.MultiheadAttention):
+        return type(module).forward is nn.MultiheadAttention.forward
+    return isinstance(module, (Attention, PhaseAdapter))
+
+
+def _chosen(
+    model: nn.Module, layers: Sequence[int | str] | int | str | None
+) -> dict[str, list[str]]:
+    """The first place of each chosen module, and all its places."""
+    by_module: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if _swappable(module):
+            by_module.setdefault(id(module), []).append(name)
+    found = {places[0]: places for places in by_module.values()}
+    if "" in found:
+        raise ValueError(
+            "the model is itself an attention module, which cannot be replaced in place; put it "
+            "into a module (such as nn.ModuleDict), or use a module of resonant.nn"
+        )
+    if not found:
         raise ValueError(
             "the model holds no nn.MultiheadAttention and no Resonant attention to swap; attention "
-            "of another class can be replaced by hand with resonant.nn modules"
+            "of another class can be replaced by hand with modules of resonant.nn"
         )
     if layers is None:
         return found
-    names: list[str] = []
-    for layer in [layers] if isinstance(layers, str) else layers:
-        if isinstance(layer, int):
-            if not -len(found) <= layer < len(found):
-                raise ValueError(f"there is no layer {layer}: the model has {len(found)} to swap")
-            names.append(found[layer])
-            continue
-        matching = [name for name in found if fnmatchcase(name, layer)]
-        if not matching:
-            raise ValueError(f"no attention is called {layer!r}; {nearest(layer, found)}")
-        names += matching
-    return [name for name in found if name in names]
+    names = list(found)
+    wanted: set[str] = set()
+    for layer in [layers] if isinstance(layers, (int, str)) else layers:
+        wanted |= _matching(layer, names)
+    return {name: places for name, places in found.items() if name in wanted}
+
+
+def _matching(layer: int | str, names: list[str]) -> set[str]:
+    if isinstance(layer, int):
+        if not -len(names) <= layer < len(names):
+            raise ValueError(f"there is no layer {layer}: the model has {len(names)} to swap")
+        return {names[layer]}
+    matching = {name for name in names if fnmatchcase(name, layer)}
+    if not matching:
+        raise ValueError(f"no attention is called {layer!r}; {nearest(layer, names)}")
+    return matching
 
 
 def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.Module:
@@ -107,6 +150,11 @@ def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.
             "a PhaseAdapter has no queries, keys and values to give to another mechanism; unswap "
             "it first, or choose other layers"
         )
+    if mechanism == "clock":
+        raise ValueError(
+            "clocks have no queries and keys to take over; set a decoder's multihead_attn to "
+            "resonant.nn.ClockAttention instead"
+        )
     if mechanism == "krause":
         kept["sigma"] = (sizes[0] // sizes[1]) ** 0.25
     if mechanism == "kuramoto":
@@ -115,19 +163,27 @@ def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.
     like = next(old.parameters())
     new.to(device=like.device, dtype=like.dtype)
     if isinstance(new, Attention):
-        with torch.no_grad():
-            for name, (weight, bias) in copied.items():
-                projection = getattr(new, name)
-                projection.weight.copy_(weight)
-                if bias is not None:
-                    projection.bias.copy_(bias)
-                projection.requires_grad_(weight.requires_grad)
+        _copy(copied, new)
+        if isinstance(old, Attention) and old.mechanism == new.mechanism:
+            learned = {n: s for n, s in old.scalars.items() if n not in options}
+            for name, scalar in learned.items():
+                new.scalars[name].load_state_dict(scalar.state_dict())
     return new
 
 
 def _widths(embed_dim: int, kdim: int, vdim: int) -> dict[str, int]:
     """Widths of keys and values, where they are not those of queries."""
     return {n: size for n, size in (("kdim", kdim), ("vdim", vdim)) if size != embed_dim}
+
+
+@torch.no_grad()
+def _copy(copied: Copied, new: Attention) -> None:
+    """Projections as they were, frozen where they were."""
+    for name, (weight, bias) in copied.items():
+        projection = getattr(new, name)
+        projection.weight.copy_(weight).requires_grad_(weight.requires_grad)
+        if bias is not None:
+            projection.bias.copy_(bias).requires_grad_(bias.requires_grad)
 
 
 Copied = dict[str, tuple[Tensor, Tensor | None]]

@@ -42,7 +42,10 @@ NEEDS = {
     "model.attention.components": ("model.attention.mechanism", "gaussian-mixture"),
 }
 # Fields of training that say nothing where utterances are whole.
-UNREAD = ("training.context", "training.sample_tokens")
+UNREAD = {
+    "training.context": "; made-up data have their length from --data.length or --data.longest",
+    "training.sample_tokens": "",
+}
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,12 @@ def _check_options(
     runs: tuple[RunConfig, ...],
     overrides: dict[str, Any],
 ) -> None:
-    for option in UNREAD:
-        if option in overrides and not any(isinstance(run.data, DataConfig) for run in runs):
-            raise UserError(
-                f"--{option} is about texts; other data have their length from "
-                f"--data.{'longest' if isinstance(runs[0].data, SymbolsConfig) else 'length'}"
-            )
+    texts = any(isinstance(run.data, DataConfig) for run in runs)
+    for option, instead in UNREAD.items():
+        if option in overrides and not texts:
+            raise UserError(f"--{option} is about texts, which no arm here reads{instead}")
+    if "data.name" in overrides and any("data.name" in arm.changes for arm in arms):
+        raise UserError("--data.name is what these arms are about; choose arms with --arms")
     by_arm = {run.arm: plain(run) for run in runs}
     _check_frames(by_arm, overrides)
     for option, (field, wanted) in NEEDS.items():
@@ -262,7 +265,7 @@ def prepare(plan: Plan) -> None:
     """Write down what the comparison is."""
     described = {
         "experiment": plan.experiment.name,
-        "says": plan.experiment.says,
+        "says": _says(plan),
         "data": plan.data,
         "unit": plan.experiment.unit,
         "token": plan.experiment.token,
@@ -273,6 +276,13 @@ def prepare(plan: Plan) -> None:
     }
     content = json.dumps(described, indent=2).encode()
     write_atomically(plan.out / "comparison.json", content, "comparison")
+
+
+def _says(plan: Plan) -> str:
+    """The experiment's own words, which are about its own data."""
+    if plan.runs[0].data == plan.experiment.base.data or plan.experiment.scores:
+        return plan.experiment.says
+    return f"the arms of {plan.experiment.name} on other data"
 
 
 def _contrasts(plan: Plan) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class Estimate:
 def estimate(plan: Plan) -> list[Estimate]:
     """FLOPs of forward and backward of one step of each arm, counted, times its steps and seeds.
 
-    Evaluations and sweeps are not in it. Counted as if the kernel skipped nothing.
+    Evaluations and sweeps are not in it. Counted as if the fused kernel skipped
+    nothing; windows are bands, which are less work.
     """
     found = []
     for arm in plan.arms:

@@ -117,7 +117,7 @@ class _Run:
         self.learned = None
         if len(names) > 1:
             path = self.directory / "learned.csv"
-            self.learned = Metrics(path, keep_until=self.step, columns=names)
+            self.learned = Metrics(path, keep_until=self.step or -1, columns=names)
             if self.step == 0:
                 self.learned.write(self._learned())
 
