@@ -1,6 +1,7 @@
 """What the README and the site show runs, what they name exists, and the site builds strictly."""
 
 import ast
+import importlib
 import re
 import shlex
 import subprocess
@@ -78,7 +79,12 @@ def test_commands_are_commands(page: str, words: list[str]) -> None:
     """Subcommand, experiment and every option are known; nothing is run."""
     command, *rest = words
     assert command in COMMANDS or command == "COMMAND", page
-    if command not in ("compare", "train") or "EXPERIMENT" in rest or "..." in rest:
+    if "EXPERIMENT" in rest or "..." in rest or not rest:
+        return
+    if command not in ("compare", "train"):
+        module = importlib.import_module(f"resonant.cli.{command}")
+        if hasattr(module, "_parser"):
+            module._parser().parse_args(rest)
         return
     name = rest.pop(0) if rest and not rest[0].startswith("-") else "stdlib"
     assert name in EXPERIMENTS, f"{page}: {name}"

@@ -60,3 +60,13 @@ def test_what_cannot_be_diagnosed(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "give --text" in capsys.readouterr().err
     assert main(["diagnose", str(tmp_path / "nowhere")]) == 2
     assert "give the folder of a finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["diagnose", "sample"])
+def test_models_of_made_up_ids_read_no_text(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = saved(resonant.language_model("0.11M", vocabulary=96), tmp_path / "run")
+    option = "--text" if command == "diagnose" else "--prompt"
+    assert main([command, str(run), option, "hello"]) == 2
+    assert "made-up ids, which reads and writes no text" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def _estimate(plan: Plan, teraflops: float) -> int:
     arms = estimate(plan)
     sums = [sum(getattr(arm, name) for arm in arms) for name in ("runs", "tokens", "flops")]
     rows = [
-        [a.arm, str(a.runs), f"{a.tokens:.3g}", f"{a.flops:.3g}", f"{a.hours(teraflops):.2g}"]
+        [a.arm, str(a.runs), f"{a.tokens:.3g}", f"{a.flops:.3g}", _duration(a.hours(teraflops))]
         for a in (*arms, Estimate("all", int(sums[0]), *sums[1:]))
     ]
     columns = (
@@ -88,16 +88,23 @@ def _estimate(plan: Plan, teraflops: float) -> int:
         "runs",
         f"{plan.experiment.token}s",
         "FLOPs",
-        f"hours at {teraflops:g} TFLOP/s",
+        f"at {teraflops:g} TFLOP/s",
     )
     console = table_console()
     console.print(as_rich(Grid(columns, rows, "")))
     console.print(
-        "Forward and backward of one step, counted, times steps and seeds; without evaluations and "
-        "a sweep.",
+        "Forward and backward of one step, counted as if the fused kernel skipped nothing (windows "
+        "are bands), times steps and seeds; without evaluations and the runs of a sweep.",
         highlight=False,
     )
     return 0
+
+
+def _duration(hours: float) -> str:
+    """Hours, minutes or seconds, two digits."""
+    if hours >= 1:
+        return f"{hours:.3g} h"
+    return f"{60 * hours:.2g} min" if hours * 60 >= 1 else f"{3600 * hours:.2g} s"
 
 
 def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: bool) -> Plan:

@@ -19,12 +19,7 @@ MOST_TOKENS = 2000  # every weight is held
 def main(arguments: list[str]) -> int:
     """Print numbers by layer and write RUN/diagnosis.html."""
     options = _parser().parse_args(arguments)
-    directory = Path(options.run)
-    if not (directory / "model.safetensors").is_file():
-        raise UserError(
-            f"{directory} holds no model.safetensors; give the folder of a finished run, such as "
-            "runs/demo/kuramoto-seed0"
-        )
+    directory = _finished(options.run)
     import numpy as np
     import torch
 
@@ -35,12 +30,13 @@ def main(arguments: list[str]) -> int:
     from ..report.grid import as_rich, table_console
     from ..report.page import write_diagnosis
     from ..report.phases import phase_sections
-    from .folder import import_plugins_of
+    from .folder import import_plugins_of, refuse_no_text
 
     import_plugins_of(directory, options.plugins)
     tokenizer = Tokenizer.load(directory)
     try:
         model = load_model(directory)
+        refuse_no_text(directory, tokenizer.vocabulary, model.config.vocabulary)
         text = _text(directory) if options.text is None else options.text
         inputs = torch.tensor([_ids(tokenizer, text)])
         found = summarize(model, inputs)
@@ -60,6 +56,15 @@ def main(arguments: list[str]) -> int:
         console.print(grid.legend, highlight=False)
     console.print(f"pictures: {page}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _finished(run: str) -> Path:
+    if not (Path(run) / "model.safetensors").is_file():
+        raise UserError(
+            f"{run} holds no model.safetensors; give the folder of a finished run, such as "
+            "runs/demo/kuramoto-seed0"
+        )
+    return Path(run)
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -15,7 +15,7 @@ WIDTH = 88
 
 def main(arguments: list[str]) -> int:
     """Print what NAME is; without one, what there is to explain."""
-    if arguments and arguments[0] in ("-h", "--help"):
+    if "-h" in arguments or "--help" in arguments:
         print("usage: resonant explain [NAME ...]\n\nA mechanism, or a word of the tables.")
         return 0
     if not arguments:

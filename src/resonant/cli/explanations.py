@@ -165,11 +165,18 @@ TERMS: dict[str, str] = {
     "control": "the arm that an arm is compared with; it differs from it in one thing alone",
     "difference": "mean over seeds of (arm - control), each pair of one seed, and a 95 % interval "
     "by Student's t over the paired differences; of losses negative is better",
-    "detectable": "the true difference that these seeds would have shown in 80 % of repetitions; "
-    "smaller effects may be there unseen",
+    "smallest detectable": "the true difference that these seeds would have shown in 80 % of "
+    "repetitions; smaller effects may be there unseen",
+    "verdict": "lower or higher where the interval of the difference leaves out zero, else no "
+    "difference shown; with fewer than three seeds: too few seeds",
+    "cosine": "mean cosine of the states of two different tokens of a layer: 1 all point one way",
     "residual": "|X - 1 mean(X)|_F / |X|_F over the tokens of a layer: 0 when all are the same",
     "clusters": "connected components of tokens whose directions differ by at most 0.1 radians",
     "rank": "effective rank: exp of the entropy of the singular values over their sum",
+    "if uniform": "what `sink` would be if every query looked at all keys it can see alike; in a "
+    "window it is large by itself",
+    "sinks": "share of (row, head) whose mean weight of the first key is above 0.3; not given "
+    "where no query sees 10 keys",
     "sink": "mean weight of the first real key over later queries that can see it; a head with "
     "more than 0.3 has a sink (arXiv 2410.10781)",
     "entropy": "of a query's weights, over the logarithm of the number of keys it can see",

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ..errors import UserError
 from ..training.configs import import_plugins
 
 
@@ -16,6 +17,15 @@ def described_run(directory: Path) -> dict[str, Any]:
     """The run's own configuration, where it lies beside the model."""
     path = directory / "config.yaml"
     return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+
+
+def refuse_no_text(directory: Path, ids: int, vocabulary: int) -> None:
+    """Raise ``UserError`` if a model of ``vocabulary`` ids was not trained on a text of ``ids``."""
+    if vocabulary < ids:
+        raise UserError(
+            f"{directory} holds a model of {vocabulary} made-up ids, which reads and writes no "
+            "text; see what it does with `resonant report` on the comparison's folder"
+        )
 
 
 def import_plugins_of(directory: Path | None, given: str | None) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
-from .folder import described_run, import_plugins_of
+from .folder import described_run, import_plugins_of, refuse_no_text
 
 TYPED_CHARACTERS = 200_000  # of a prompt; more is a mistake, a data file for instance
 
@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
     except (ValueError, FileNotFoundError, OverflowError) as error:
         raise UserError(str(error)) from error
     tokenizer = Tokenizer.load(directory)
+    refuse_no_text(directory, tokenizer.vocabulary, model.config.vocabulary)
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     if not prompt or len(prompt) > TYPED_CHARACTERS:
         raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")

@@ -40,7 +40,7 @@ def _table(results: Results, scores: Mapping[str, str], where: str) -> Grid:
         f"Share of right answers (alignment: of frames on the right symbol), test split, {where}; "
         f"mean of {results.seeds} seeds ± half the 95 % interval. {BETTER} better, {WORSE} worse "
         "than softmax by a difference, paired by seed, whose 95 % interval leaves out zero; empty: "
-        "not of that kind (clocks and mixtures align two sequences).",
+        "not run (clocks and mixtures, which align two sequences, cannot be).",
     )
 
 

@@ -27,7 +27,8 @@ def budget_curves(results: Results) -> str:
             assert arm.cost is not None
             units = (1.0 / arm.cost["tokens_per_second"], arm.cost["flops_per_token"] / 1e12)
             for panel, unit in zip(panels, units, strict=True):
-                panel.plot(tokens * unit, losses, label=arm.name, **line_style(index))
+                dot = "." if len(steps) == 1 else None
+                panel.plot(tokens * unit, losses, label=arm.name, marker=dot, **line_style(index))
         panels[0].set_xlabel("seconds of one core")
         panels[1].set_xlabel("TFLOPs")
         panels[0].set_ylabel(f"validation loss\n({results.unit})")
@@ -50,7 +51,7 @@ def learned_curves(results: Results, directory: Path) -> str:
     for arm in results.arms:
         path = first_folder(arm, directory) / "learned.csv"
         for name, (steps, values) in _histories(path).items():
-            kind = name.rpartition(".")[2]
+            kind = name.rpartition(".")[2] + (" of positions" if "position" in name else "")
             layer = next((part for part in name.split(".") if part.isdigit()), None)
             label = arm.name if layer is None else f"{arm.name}, layer {int(layer) + 1}"
             kinds.setdefault(kind, []).append((label, steps, values))

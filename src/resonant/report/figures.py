@@ -42,7 +42,8 @@ def learning_curves(results: Results) -> str:
             losses = [[row["valid_loss"] for row in curve] for curve in arm.curves]
             by_step = list(zip(*losses, strict=True))
             means = [statistics.fmean(each) for each in by_step]
-            axes.plot(steps, means, label=arm.name, **line)
+            dot = "." if len(steps) == 1 else None
+            axes.plot(steps, means, label=arm.name, marker=dot, **line)
             lows, highs = [min(x) for x in by_step], [max(x) for x in by_step]
             axes.fill_between(steps, lows, highs, color=line["color"], alpha=0.18, linewidth=0)
         axes.set_xlabel("optimiser steps")
