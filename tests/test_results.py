@@ -10,6 +10,7 @@ import pytest
 
 from resonant.cli.main import main
 from resonant.experiments import EXPERIMENTS
+from resonant.report.abilities import ability_tables
 from resonant.report.alignment import alignment_tables
 from resonant.report.grid import Grid, as_markdown
 from resonant.report.learned import learned_tables
@@ -26,6 +27,8 @@ ALIGNMENT = ROOT / "docs" / "results" / "alignment"
 GATE = ROOT / "docs" / "results" / "energy-gate"
 RATES, SMALL, ENWIK8 = (GATE.with_name(f"energy-gate-{x}") for x in ("rates", "small", "enwik8"))
 RANDOM = GATE.with_name("random-characters")
+PROBES = GATE.with_name("probes")
+PROBES_LONG = GATE.with_name("probes-long")
 SMALLER = {"model.layers": 2, "model.width": 64, "model.hidden": 160}
 BYTES = {"data.name": "enwik8-prefix", "data.tokens": "bytes", "model.vocabulary": 256}
 
@@ -195,6 +198,8 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
         (SMALL, "energy-gate", SMALLER, 15),
         (ENWIK8, "energy-gate", SMALLER | BYTES, 12),
         (RANDOM, "random-characters", {}, 36),
+        (PROBES, "probes", {}, 99 + 99),
+        (PROBES_LONG, "probes", {"training.steps": 1800}, 24),
     ],
 )
 def test_the_runs_are_those_of_the_experiment(
@@ -216,6 +221,33 @@ def test_the_runs_are_those_of_the_experiment(
         rate = {"training.learning_rate": config.training.learning_rate, **overrides}
         ours = experiment.config(experiment.base, experiment.arm(config.arm), config.seed, rate)
         assert ours == run_config({**values, "corpus": ours.corpus}), path
+
+
+@pytest.mark.parametrize("directory", [PROBES, PROBES_LONG], ids=lambda path: path.name)
+def test_the_tables_of_probes_are_those_of_its_runs(directory: Path) -> None:
+    document = (PROBES.parent / "probes.md").read_text()
+    tables = ability_tables(gather(directory))
+    assert len(tables) == 2
+    for heading, grid in tables.items():
+        shown = as_markdown(Grid(grid.columns, grid.rows, "")).strip()
+        assert shown in document, heading
+        assert grid.legend in document
+
+
+def test_what_the_page_of_probes_says_of_every_run() -> None:
+    """Claims of the text that are no cell of a table."""
+    arms = {arm.name: arm for arm in gather(PROBES).arms}
+    for name in ("softmax", "softmax-morlet"):
+        assert min(arms[f"{name}-induction"].losses("accuracy")) > 0.99
+    for name in ("krause", "krause-top8"):
+        assert max(arms[f"{name}-induction"].losses("accuracy")) < 0.4
+    gated = arms["softmax-gate-induction"].losses("accuracy")
+    assert [f"{x:.2f}" for x in gated] == ["0.99", "0.79", "0.45"]
+    long = {n: a.mean("accuracy@long") for n, a in arms.items() if n.endswith("-copying")}
+    assert max(long.values()) == long["krause-top8-copying"] < 0.6
+    found = sweep(gather(PROBES))
+    assert found is not None
+    assert sum(row[-1] == "at the edge" for row in found.rows) == 23
 
 
 def test_the_report_can_be_written_again(

@@ -87,7 +87,7 @@ def test_collapse_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "| kuramoto |" in capsys.readouterr().out
     strip = (out / "collapse.svg").read_text()
     assert strip.count("<image") == 25
-    assert "1 cluster" in strip
+    assert "1 cluster (" in strip
     assert (out / "collapse-curves.svg").is_file()
     assert main(["collapse", "--out", str(out / "collapse.svg")]) == 2
     assert "--out takes a folder" in capsys.readouterr().err

@@ -34,8 +34,8 @@ def collapse_strip(worlds: Sequence[Collapse]) -> str:
             numbers = zip(world.clusters, world.residual, strict=True)
             for axes, state, (count, rest) in zip(row, world.states, numbers, strict=True):
                 _sphere(axes, state.numpy(), colours)
-                said = f"{count} cluster{'s' if count > 1 else ''}, residual {rest:.2f}"
-                axes.set_title(said, fontsize=7.5, y=-0.13, va="top")
+                said = f"{count} cluster{'s' if count > 1 else ''} ({rest:.2f})"
+                axes.set_title(said, fontsize=8.5, y=-0.13, va="top")
             row[0].text(
                 -0.12,
                 0.5,
