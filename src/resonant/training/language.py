@@ -15,10 +15,9 @@ from ..data.batches import evaluation_windows, training_batch
 from ..data.configs import DataConfig
 from ..data.text import Corpus, load_corpus
 from ..errors import UserError
-from ..models.architectures import build_model
 from ..models.base import CausalModel, learned_numbers
-from ..models.frame_configs import FrameTransformerConfig
 from ..models.generation import generate
+from .building import build_for_tokens
 from .configs import RunConfig
 from .diagnosis import LOOKED_AT, keep_diagnosis
 
@@ -43,18 +42,9 @@ class LanguageTask:
                 f"the text behind {config.data.name!r} changed since this run was planned (hash "
                 f"{self.corpus.digest[:12]}, planned {config.corpus[:12]}); run the comparison anew"
             )
-        needed = self.corpus.tokenizer.vocabulary
-        assert not isinstance(config.model, FrameTransformerConfig)
-        if config.model.vocabulary < needed:
-            raise UserError(
-                f"the data have {needed} token ids but model.vocabulary is "
-                f"{config.model.vocabulary}; pass --model.vocabulary {needed}"
-            )
-        torch.manual_seed(config.seed)
-        try:
-            self.model: CausalModel = build_model(config.model).to(self.device)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
+        self.model: CausalModel = build_for_tokens(
+            config, self.corpus.tokenizer.vocabulary, self.device
+        )
         self.start = learned_numbers(self.model)
 
     def loss(self, step: int) -> Tensor:

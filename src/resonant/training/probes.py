@@ -12,10 +12,8 @@ from torch import Tensor
 
 from ..data.configs import ProbeConfig
 from ..data.probes import VOCABULARY, ProbeBatch, probe_batch
-from ..errors import UserError
-from ..models.architectures import build_model
 from ..models.base import CausalModel, learned_numbers
-from ..models.frame_configs import FrameTransformerConfig
+from .building import build_for_tokens
 from .conditions import LONG
 from .configs import RunConfig
 from .diagnosis import LOOKED_AT, keep_diagnosis
@@ -28,18 +26,8 @@ class ProbeTask:
 
     def __init__(self, config: RunConfig, device: str = "cpu") -> None:
         assert isinstance(config.data, ProbeConfig)
-        assert not isinstance(config.model, FrameTransformerConfig)
         self.config, self.data, self.device = config, config.data, torch.device(device)
-        if config.model.vocabulary < VOCABULARY:
-            raise UserError(
-                f"probes have {VOCABULARY} token ids but model.vocabulary is "
-                f"{config.model.vocabulary}; pass --model.vocabulary {VOCABULARY}"
-            )
-        torch.manual_seed(config.seed)
-        try:
-            self.model: CausalModel = build_model(config.model).to(self.device)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
+        self.model: CausalModel = build_for_tokens(config, VOCABULARY, self.device)
         self.start = learned_numbers(self.model)
 
     @property
