@@ -234,6 +234,17 @@ def test_the_tables_of_probes_are_those_of_its_runs(directory: Path) -> None:
         assert grid.legend in document
 
 
+def test_the_readme_quotes_probes() -> None:
+    readme = cells((ROOT / "README.md").read_text())
+    soon, late = ({a.name: a for a in gather(d).arms} for d in (PROBES, PROBES_LONG))
+    for name in ("softmax", "krause", "kuramoto"):
+        assert f"{soon[f'{name}-induction'].mean('accuracy'):.3f}" in readme
+    for name in ("krause", "kuramoto"):
+        assert f"{late[f'{name}-induction'].mean('accuracy'):.3f}" in readme
+    for name in ("clock", "softmax"):
+        assert f"{soon[f'{name}-alignment'].mean('correct@1'):.3f}" in readme
+
+
 def test_what_the_page_of_probes_says_of_every_run() -> None:
     """Claims of the text that are no cell of a table."""
     arms = {arm.name: arm for arm in gather(PROBES).arms}
