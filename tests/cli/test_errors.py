@@ -87,6 +87,7 @@ def test_no_network(
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_and_overwritten_only_when_told(
     text: Path, tmp_path: Path
 ) -> None:
