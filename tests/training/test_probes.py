@@ -10,12 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resonant.cli.main import main
 from resonant.data.configs import ABILITIES, ProbeConfig, SymbolsConfig
 from resonant.data.probes import VOCABULARY, probe_batch
 from resonant.errors import UserError
 from resonant.experiments import EXPERIMENTS
 from resonant.training.compare import make_plan
 from resonant.training.configs import RunConfig, differences, replaced, run_config
+from resonant.training.estimate import estimate
+from resonant.training.loop import train
 from resonant.training.probes import ProbeTask
 from resonant.training.tasks import build_task
 
@@ -98,6 +101,54 @@ def test_arms_of_an_ability_share_data_and_size() -> None:
     for by_mechanism in sizes.values():
         for size in by_mechanism.values():
             assert abs(size / by_mechanism["softmax"] - 1) < 0.01
+
+
+class Killed(Exception):
+    pass
+
+
+def test_learned_scalars_are_kept_once_a_step_through_kills(tmp_path: Path) -> None:
+    small = {"training.steps": 6, "training.evaluate_every": 3, "training.batch_size": 2}
+    chosen = config("softmax-gate-recall", **small, **{"training.evaluation_windows": 2})
+
+    def stop_at(step: int) -> Any:
+        def report(now: int, _: float) -> None:
+            if now == step:
+                raise Killed
+
+        return report
+
+    train(chosen, tmp_path / "whole", None, lambda *_: None)
+    for step in (2, 2, 5):  # twice before there is a checkpoint, once after
+        with pytest.raises(Killed):
+            train(chosen, tmp_path / "killed", None, stop_at(step))
+    train(chosen, tmp_path / "killed", None, lambda *_: None)
+    whole, killed = ((tmp_path / n / "learned.csv").read_text() for n in ("whole", "killed"))
+    assert killed == whole
+    assert [line.partition(",")[0] for line in whole.splitlines()] == ["step", "0", "3", "6"]
+
+
+def test_an_estimate_counts_and_trains_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = ["softmax-recall", "kuramoto-recall"]
+    first, second = estimate(plan(tmp_path, arms, training__steps=5))
+    assert (first.arm, first.runs, first.tokens) == ("softmax-recall", 1, 5 * 32 * 64)
+    assert second.flops > first.flops
+    longer, _ = estimate(plan(tmp_path, arms, training__steps=10))
+    assert longer.flops == 2 * first.flops
+    # Six for each parameter and token is a lower bound: attention comes on top.
+    assert 6 * 100_000 * first.tokens < first.flops < 9 * 100_000 * first.tokens
+    assert first.hours(1.0) == first.flops / 1e12 / 3600
+    out = tmp_path / "out"
+    options = ["--estimate", "0.001", "--seeds", "2", "--out", str(out)]
+    assert main(["compare", "probes", "--arms", "softmax-recall", *options]) == 0
+    said = capsys.readouterr().out
+    assert "at 0.001 TFLOP/s" in said
+    assert "min" in said
+    assert not out.exists()
+    assert main(["compare", "probes", "--estimate", "0"]) == 2
+    assert "--estimate takes TFLOP/s above 0" in capsys.readouterr().err
 
 
 def plan(tmp_path: Path, arms: list[str], **overrides: Any) -> Any:

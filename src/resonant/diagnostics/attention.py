@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..functional.documents import document_runs
 from ..functional.energy import log_gate
-from ..functional.mask import real_keys
+from ..functional.mask import AS_GOOD_AS_BLOCKED, real_keys
 from ..functional.neighborhood import causal_part, positions, visible
 from ..nn import EnergyGate, KuramotoAttention, PhaseAdapter
 from ..nn.core import AttentionCore
@@ -25,7 +25,6 @@ from .collapse import clusters, residual
 
 SINK = 0.3  # a head whose queries give the first key more than this has a sink (arXiv 2410.10781)
 LEAST_WINDOW = 10  # below, uniform attention itself comes near
-LOWEST = -1e4  # a float mask from here down blocks
 KINDS = (AttentionCore, PhaseAdapter, nn.MultiheadAttention)
 
 
@@ -251,7 +250,7 @@ def _sees(layer: nn.Module, weights: Tensor, given: dict[str, Any]) -> Tensor:
     if given.get("attn_mask") is not None:
         mask = core._functional_mask(given["attn_mask"].cpu(), weights.shape[0])
         assert mask is not None
-        taken = mask if mask.dtype == torch.bool else mask > LOWEST
+        taken = mask if mask.dtype == torch.bool else mask > AS_GOOD_AS_BLOCKED
         taken = taken.expand(*weights.shape) if taken.dim() > 2 else taken[None, None]
         sees = sees & taken.any(1)
     if given.get("documents") is not None:

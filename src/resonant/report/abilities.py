@@ -10,6 +10,7 @@ from .grid import Grid
 from .results import ArmResult, Results
 
 WORSE, BETTER = "▼", "▲"
+MARKS = {"lower": f" {WORSE}", "higher": f" {BETTER}"}  # of scores, where more is better
 
 
 def ability_tables(results: Results) -> dict[str, Grid]:
@@ -39,9 +40,9 @@ def _table(results: Results, scores: Mapping[str, str], where: str) -> Grid:
         [[name, *(row.get(ability, "") for ability in present)] for name, row in rows.items()],
         f"Share of right answers (alignment: of frames on the right symbol), test split, {where}; "
         f"mean of {results.seeds} seeds ± half the 95 % interval. {BETTER} better, {WORSE} worse "
-        "than softmax by a difference, paired by seed, whose 95 % interval leaves out zero (of "
-        "twenty such marks one is expected by chance); empty: "
-        "not run (clocks and mixtures, which align two sequences, cannot be).",
+        "than softmax by a difference, paired by seed, whose 95 % interval leaves out zero (one "
+        "in twenty comparisons without a difference is marked too); empty: not run (clocks and "
+        "mixtures, which align two sequences, cannot be).",
     )
 
 
@@ -52,8 +53,6 @@ def _cell(arm: ArmResult, control: ArmResult | None, metric: str) -> str:
     mark = ""
     if control is not None and control is not arm:
         versus = paired_difference(values, control.losses(metric))
-        # What is not printed is not judged.
-        seen = f"{abs(versus.mean):.3f}" != "0.000"
-        if seen and versus.half_width is not None and abs(versus.mean) > versus.half_width:
-            mark = f" {BETTER if versus.mean > 0 else WORSE}"
+        if f"{abs(versus.mean):.3f}" != "0.000":  # what is not printed is not judged
+            mark = MARKS.get(versus.verdict, "")
     return f"{arm.mean(metric):.3f}{spread}{mark}"
