@@ -103,6 +103,7 @@ def test_another_configuration_is_refused_and_overwritten_only_when_told(
     assert '"steps": 4' in (out / "krause-window-topk-seed0" / "done.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_configuration_is_never_taken_up(
     text: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_folder_that_cannot_be_made(text: Path, tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_a_worker(text: Path, tmp_path: Path) -> None:
     """A limit on file sizes stands for a full disk: the checkpoint does not fit."""
     import resource
