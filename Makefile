@@ -6,8 +6,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WORKERS ?= 2
 # Five of the fourteen arms of stdlib; `resonant list` names them all.
 DEMO_ARMS := softmax,softmax-gate,softmax-window,krause-window,kuramoto
+DEMO_SPEECH := --arms softmax,clock --seeds 1 --data.text stdlib --data.utterances 600 \
+	--data.held_out 48 --training.steps 600 --training.learning_rate 0.004
 
-.PHONY: install demo test test-slow lint bench docs clean
+.PHONY: install demo demo-all test test-slow lint bench docs clean
 
 install: .venv/.dev
 
@@ -18,12 +20,21 @@ install: .venv/.dev
 	$(PIP) torch==2.13.0 -e '.[lab]'
 	touch $@
 
+.venv/.speech: .venv/.lab
+	$(PIP) torch==2.13.0 -e '.[lab,speech]'
+	touch $@
+
 .venv/.dev: .venv/.lab
 	$(PIP) torch==2.13.0 -e '.[lab,dev]'
 	touch $@
 
 demo: .venv/.lab
 	$(BIN)/resonant compare stdlib --out runs/demo --arms $(DEMO_ARMS)
+
+# The demo, then a minute or two of speech (eSpeak NG, GPL, an extra of its own): nothing to
+# download; hear it in runs/demo-speech/report.html.
+demo-all: demo .venv/.speech
+	$(BIN)/resonant compare speech --out runs/demo-speech $(DEMO_SPEECH)
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)

@@ -24,7 +24,7 @@ ARROWS = {
     "experiments": {"data", "models", "nn", "training"},
     "training": {"data", "diagnostics", "experiments", "functional", "models"},
     "diagnostics": {"functional", "nn"},
-    "report": {"diagnostics", "functional", "training"},
+    "report": {"data", "diagnostics", "functional", "training"},
     "checks": {"nn"},
     "benchmarks": {"functional", "models", "nn", "training"},
     "cli": {

@@ -22,7 +22,8 @@ from resonant.training.configs import (
     run_config,
 )
 
-LANGUAGE = [name for name in EXPERIMENTS if name not in ("align", "probes")]
+FRAMES = ("align", "speech", "speech-full")
+LANGUAGE = [name for name in EXPERIMENTS if name not in (*FRAMES, "probes")]
 SEVERAL = ["stdlib", "shakespeare"]  # with architectures beside the transformer
 
 

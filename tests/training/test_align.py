@@ -13,7 +13,7 @@ from torch import Tensor
 from resonant.data.symbols import Utterances
 from resonant.experiments import EXPERIMENTS
 from resonant.training.conditions import CONDITIONS
-from resonant.training.frames import FrameTask
+from resonant.training.symbols import SymbolsTask
 
 from .running import quality, resonant
 
@@ -96,7 +96,7 @@ def test_tables_and_pictures_of_alignment(finished: tuple[Path, str]) -> None:
     assert 0 < done["tokens"] < 4 * 2 * 5 * 12
 
 
-class Knowing(FrameTask):
+class Knowing(SymbolsTask):
     """Its weights are the truth, in one head, and nonsense in the others."""
 
     knows = (1, 2)
@@ -128,13 +128,13 @@ def test_without_jitter_durations_are_known() -> None:
     """The floor is a floor: only rounding is left."""
     overrides = {"data.jitter": 0.0, "training.evaluation_windows": 4}
     config = ALIGN.config(ALIGN.base, ALIGN.arm("clock"), 0, overrides)
-    task = FrameTask(config)
+    task = SymbolsTask(config)
     assert task._stretched(task._test("test")) < 0.35
 
 
 def test_arms_of_a_seed_see_the_same_batches_and_all_the_same_tests() -> None:
     tasks = [
-        FrameTask(ALIGN.config(ALIGN.base, ALIGN.arm(name), seed, {}))
+        SymbolsTask(ALIGN.config(ALIGN.base, ALIGN.arm(name), seed, {}))
         for name, seed in (("softmax", 0), ("clock", 0), ("softmax", 1))
     ]
     first, same, other = (task._batch(5) for task in tasks)
@@ -151,7 +151,7 @@ def test_the_guide_and_the_stop_are_part_of_the_loss_not_of_the_error() -> None:
         overrides = {name.replace("__", "."): value for name, value in changes.items()}
         overrides["training.evaluation_windows"] = 2
         alone = ALIGN.alone("softmax-guided")
-        task = FrameTask(alone.config(alone.base, alone.arms[0], 0, overrides))
+        task = SymbolsTask(alone.config(alone.base, alone.arms[0], 0, overrides))
         return task.loss(0).item(), task.evaluate("valid")
 
     guided, error = loss()
@@ -159,7 +159,7 @@ def test_the_guide_and_the_stop_are_part_of_the_loss_not_of_the_error() -> None:
     assert guided > plain + 0.01
     assert error == same
     config = ALIGN.config(ALIGN.base, ALIGN.arm("next-clock"), 0, {})
-    task = FrameTask(dataclasses.replace(config))
+    task = SymbolsTask(dataclasses.replace(config))
     task.loss(0).backward()
     assert task.model.stop is not None
     assert task.model.stop.bias.grad is not None

@@ -12,6 +12,7 @@ COMMANDS = {
     "compare": "train arms of an experiment under several seeds; table and report",
     "train": "train one arm under one seed",
     "sample": "text from a trained model",
+    "speak": "sound from a trained model of speech",
     "check": "certify any model: causality, padding, cache",
     "diagnose": "where a trained model looks, what becomes of its tokens: pictures",
     "collapse": "particles moved by attention alone: pictures",

@@ -36,7 +36,7 @@ def fetch(remote: Remote, data_dir: Path | None) -> bytes:
     Raises ``UserError`` when the folder lacks it, its hash is another, or there is no network.
     """
     if data_dir is not None:
-        return _from_folder(remote, data_dir)
+        return from_folder(remote, data_dir)
     import platformdirs
 
     cached = Path(platformdirs.user_cache_dir("resonant")) / remote.name / remote.file
@@ -48,15 +48,19 @@ def fetch(remote: Remote, data_dir: Path | None) -> bytes:
     return _checked(remote, cached)
 
 
-def _from_folder(remote: Remote, data_dir: Path) -> bytes:
-    candidates = [data_dir / remote.file, data_dir / remote.name / remote.file]
-    for candidate in candidates:
+def from_folder(remote: Remote, data_dir: Path) -> bytes:
+    """The content of ``remote`` from ``data_dir`` or a folder in it.
+
+    Raises ``UserError`` when the folder lacks it or its hash is another.
+    """
+    named = [data_dir / remote.file, data_dir / remote.name / remote.file]
+    for candidate in [*named, *sorted(data_dir.glob(f"*/{remote.file}"))]:
         if candidate.is_file():
             return _checked(remote, candidate)
     raise UserError(
         f"{data_dir} does not hold {remote.name}: neither {remote.file} nor "
-        f"{remote.name}/{remote.file} is there. Put the file there, or leave --data-dir out to "
-        f"download it from {remote.url}"
+        f"{remote.name}/{remote.file} is there. Put the file there"
+        + (f", or leave --data-dir out to download it from {remote.url}" if remote.url else "")
     )
 
 

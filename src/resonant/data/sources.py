@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .configs import Data, DataConfig
+from .configs import Data, DataConfig, SpeechConfig
 from .text import describe, load_corpus
 
 
 def inspect(data: Data, data_dir: Path | None) -> tuple[str, str]:
     """A hash of the data, and what they are in a few words.
 
-    Raises ``UserError`` for a text that cannot be had.
+    Speech is made here where the cache does not have it.
+
+    Raises ``UserError`` for a text, voice or recording that cannot be had.
     """
+    if isinstance(data, SpeechConfig):
+        from . import speech  # packages of an extra
+
+        made = speech.load_speech(data, data_dir)
+        return made.digest, speech.describe(made)
     if not isinstance(data, DataConfig):
         return data.digest(), data.describe()
     corpus = load_corpus(data, data_dir)

@@ -7,42 +7,15 @@ frames. Its frames go in a straight line from the symbol's first sound to its la
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from torch import Tensor
 
 from .configs import RECIPE, SymbolsConfig
+from .utterances import Utterances
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 SHORTEST, LONGEST = 3.0, 9.0  # frames of a symbol at tempo 1
 CONTEXT = 1.3  # lengthening before a symbol of odd number, shortening before an even one
-
-
-@dataclass(frozen=True)
-class Utterances:
-    """A batch. Padding: symbol 0, duration 0, frames of zeros; the lengths tell.
-
-    ``symbols`` and ``durations`` (batch, symbol), ``expected`` the durations without jitter, in
-    frames; ``frames`` (batch, frame, feature).
-    """
-
-    symbols: Tensor
-    durations: Tensor
-    expected: Tensor
-    frames: Tensor
-
-    @property
-    def symbol_padding(self) -> Tensor:
-        """(batch, symbol) True = padding."""
-        return self.durations == 0
-
-    @property
-    def frame_padding(self) -> Tensor:
-        """(batch, frame) True = padding."""
-        lengths = self.durations.sum(-1, keepdim=True)
-        return torch.arange(self.frames.shape[1]) >= lengths
 
 
 def utterances(

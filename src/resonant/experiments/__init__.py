@@ -7,6 +7,8 @@ from .experiment import Arm, Experiment
 from .probes import EXPERIMENT as _PROBES
 from .random_characters import EXPERIMENT as _RANDOM_CHARACTERS
 from .shakespeare import EXPERIMENT as _SHAKESPEARE
+from .speech import EXPERIMENT as _SPEECH
+from .speech import FULL as _SPEECH_FULL
 from .stdlib import EXPERIMENT as _STDLIB
 
 _ALL = (
@@ -14,6 +16,8 @@ _ALL = (
     _SHAKESPEARE,
     _PROBES,
     _ALIGN,
+    _SPEECH,
+    _SPEECH_FULL,
     _ENERGY_GATE,
     _ENERGY_GATE_PUBLISHED,
     _RANDOM_CHARACTERS,

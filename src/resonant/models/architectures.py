@@ -32,6 +32,11 @@ def load_model(directory: str | Path) -> CausalModel:
             architecture = json.loads(path.read_text()).get("architecture")
         except (ValueError, AttributeError):  # from_pretrained says what is wrong
             architecture = None
+    if architecture == "speech":
+        raise ValueError(
+            f"{directory} holds a model of speech, which takes phonemes; hear it with `resonant "
+            "speak`, load it with SpeechTransformer.from_pretrained"
+        )
     if architecture == "frames":
         raise ValueError(
             f"{directory} holds a model from symbols to frames, which takes and makes no text; "

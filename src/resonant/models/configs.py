@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from ..errors import nearest
 from .fields import check_choice, check_least
-from .frame_configs import CROSS_SCALARS, FrameTransformerConfig
+from .frame_configs import CROSS_SCALARS, FrameTransformerConfig, SpeechTransformerConfig
 from .frame_configs import CrossAttentionConfig as CrossAttentionConfig
+from .frame_configs import speech_full as speech_full
+from .frame_configs import speech_small as speech_small
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,12 @@ class PhaseLanguageModelConfig:
             )
 
 
-ModelConfig = LanguageModelConfig | PhaseLanguageModelConfig | FrameTransformerConfig
+ModelConfig = (
+    LanguageModelConfig
+    | PhaseLanguageModelConfig
+    | FrameTransformerConfig
+    | SpeechTransformerConfig
+)
 
 
 def preset_0_11m() -> LanguageModelConfig:

@@ -30,7 +30,7 @@ from .frame_configs import FrameTransformerConfig
 from .pretrained import load_pretrained, save_pretrained
 
 TIMED = ("gaussian-mixture", "clock")  # cross-attention by time, with caches of its own
-M = TypeVar("M", bound=nn.Module)
+F = TypeVar("F", bound="FrameTransformer")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class FrameTransformer(nn.Module):
         self.config = config
         self.parallel = config.decoding == "parallel"
         self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.voices: nn.Embedding | None = None  # vectors added to every symbol
         self.start = nn.Parameter(0.02 * torch.randn(config.width))
         self.encoder = nn.ModuleList(
             Block(_own(config), config.encoder_hidden, causal=False)
@@ -101,19 +102,21 @@ class FrameTransformer(nn.Module):
         frame_padding: Bool[Tensor, "batch frame"],
         *,
         symbol_padding: Bool[Tensor, "batch symbol"] | None = None,
+        voice: Int[Tensor, "batch"] | None = None,
         frames: Float[Tensor, "batch frame feature"] | None = None,
         need_weights: bool = False,
     ) -> FrameOutput:
         """Masks: True = padding; ``frame_padding`` also says how many frames there are to be.
 
-        Autoregressive models take ``frames``, of which each sees those before it.
+        Autoregressive models take ``frames``, of which each sees those before it; models with
+        voices take ``voice``.
 
         Raises ``ValueError`` for ``frames`` in parallel decoding, and without them otherwise.
         """
         if (frames is None) != self.parallel:
             needs = "takes no frames" if self.parallel else "needs the frames (each sees earlier)"
             raise ValueError(f"decoding is {self.config.decoding}, so the model {needs}")
-        source = self.encode(symbols, symbol_padding)
+        source = self.encode(symbols, symbol_padding, voice)
         x = self._inputs(frame_padding, frames) + self._frame_positions(
             frame_padding, symbols, symbol_padding
         )
@@ -132,10 +135,21 @@ class FrameTransformer(nn.Module):
         return FrameOutput(self.readout(x), stop, tuple(weights) if need_weights else None)
 
     def encode(
-        self, symbols: Int[Tensor, "batch symbol"], symbol_padding: Tensor | None = None
+        self,
+        symbols: Int[Tensor, "batch symbol"],
+        symbol_padding: Tensor | None = None,
+        voice: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch symbol width"]:
-        """What frames listen to."""
+        """What frames listen to.
+
+        Raises ``ValueError`` for a ``voice`` where the model has none, or none where it has.
+        """
+        if (voice is None) != (self.voices is None):
+            needs = "needs a voice for each utterance" if voice is None else "has no voices"
+            raise ValueError(f"{type(self).__name__} {needs}")
         x = self.embedding(symbols)
+        if self.voices is not None:
+            x = x + self.voices(voice).unsqueeze(1)
         if self.config.position != "none":
             x = x + sinusoidal_encoding(_count(symbols, symbol_padding), self.config.width)
         for block in self.encoder:
@@ -168,6 +182,7 @@ class FrameTransformer(nn.Module):
         symbols: Int[Tensor, "batch symbol"],
         *,
         symbol_padding: Bool[Tensor, "batch symbol"] | None = None,
+        voice: Int[Tensor, "batch"] | None = None,
         most: int = 1000,
     ) -> Decoded:
         """Frames one by one, until each row has stopped or has ``most`` of them.
@@ -180,11 +195,13 @@ class FrameTransformer(nn.Module):
         if self.parallel or self.frame_proj is None or self.stop is None:
             raise ValueError("decoding is parallel: call the model with the number of frames")
         with evaluating(self):
-            return self._decode(symbols, symbol_padding, most)
+            source = self.encode(symbols, symbol_padding, voice)
+            return self._decode(symbols, source, symbol_padding, most)
 
-    def _decode(self, symbols: Tensor, symbol_padding: Tensor | None, most: int) -> Decoded:
+    def _decode(
+        self, symbols: Tensor, source: Tensor, symbol_padding: Tensor | None, most: int
+    ) -> Decoded:
         assert self.frame_proj is not None
-        source = self.encode(symbols, symbol_padding)
         caches = [block.new_cache() for block in self.blocks]  # type: ignore[operator]
         done = torch.zeros_like(symbols[:, 0], dtype=torch.bool)
         lengths = torch.full_like(symbols[:, 0], most)
@@ -231,12 +248,12 @@ class FrameTransformer(nn.Module):
         save_pretrained(self, self.config, directory)
 
     @classmethod
-    def from_pretrained(cls: type[M], directory: str | Path) -> M:
+    def from_pretrained(cls: type[F], directory: str | Path) -> F:
         """The model that ``save_pretrained`` wrote.
 
         Raises ``FileNotFoundError`` or ``ValueError`` when a file is missing or does not fit.
         """
-        return load_pretrained(cls, FrameTransformerConfig, directory)
+        return load_pretrained(cls, cls.config_type, directory)
 
 
 def _count(of: Tensor, padding: Tensor | None) -> Int[Tensor, "batch token"]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from ..training.conditions import CONDITIONS, LONG
+from ..training.conditions import CONDITIONS, LONG, REAL
 from ..training.statistics import paired_difference
 from .grid import Grid
 from .results import ArmResult, Results
 
 BOUNDARY = "boundary_error"
-COMPARED = ("0.6", "1", "1.6", LONG)
+COMPARED = ("0.6", "1", "1.6", LONG, REAL)
 DETAILS = (
     ("correct", "right symbol"),
     ("within", "within 1 frame"),
@@ -39,16 +39,32 @@ def aligned(results: Results) -> list[ArmResult]:
     return [arm for arm in results.arms if f"{BOUNDARY}@1" in arm.runs[0]["metrics"]]
 
 
+def frame_ms(arms: Sequence[ArmResult]) -> float | None:
+    """How long a frame is; None where frames are no time."""
+    return arms[0].runs[0].get("frame_ms")
+
+
+def tested(arms: Sequence[ArmResult], metric: str) -> list[str]:
+    """The conditions under which every arm has ``metric``."""
+    names = (*(condition.name for condition in CONDITIONS), REAL)
+    return [n for n in names if all(f"{metric}@{n}" in a.runs[0]["metrics"] for a in arms)]
+
+
 def alignment_tables(results: Results) -> dict[str, Grid]:
     """Tables by heading; none where nothing was aligned."""
     arms, also = aligned(results), results.compared
     if not arms:
         return {}
+    length = frame_ms(arms)
+    unit, scale = ("frames", 1.0) if length is None else ("ms", length)
+    digits = 2 if length is None else 1
     tables = {
-        "Boundary error by tempo, in frames": _by_tempo(arms, BOUNDARY, digits=2),
-        f"{results.unit[:1].upper()}{results.unit[1:]} by tempo": _by_tempo(arms, "loss", digits=3),
-        "Differences of boundary error, in frames": _differences(arms, also, BOUNDARY),
-        f"Differences of {results.unit}": _differences(arms, also, "loss"),
+        f"Boundary error by tempo, in {unit}": boundaries(arms, digits=digits, scale=scale),
+        f"{results.unit[:1].upper()}{results.unit[1:]} by tempo": by_tempo(arms, "loss", digits=3),
+        f"Differences of boundary error, in {unit}": differences(
+            arms, also, BOUNDARY, digits=digits, scale=scale
+        ),
+        f"Differences of {results.unit}": differences(arms, also, "loss"),
         "Alignment at the tempo of training": _details(arms),
     }
     decoded = [arm for arm in arms if "free_length" in arm.runs[0]["metrics"]]
@@ -57,49 +73,85 @@ def alignment_tables(results: Results) -> dict[str, Grid]:
     return tables
 
 
-def _by_tempo(arms: list[ArmResult], metric: str, *, digits: int) -> Grid:
-    rows = [
-        [arm.name, *(_mean(arm, f"{metric}@{c.name}", digits) for c in CONDITIONS)] for arm in arms
-    ]
-    says = "Mean over seeds. Tempo 0.6 means frames / 0.6; training is at 1. Long: twice as many "
-    says += "symbols as the longest utterance of training."
-    if metric == BOUNDARY:
-        known = [_mean(arms[0], f"stretched_{BOUNDARY}@{c.name}", digits) for c in CONDITIONS]
-        rows.append(["stretched durations", *known])
-        says += (
-            " A boundary lies after as many frames as point at symbols before it. The head looked "
-            "at has the smallest error on the validation split, at tempo 1. Stretched durations, "
-            "for reference: the true ones before jitter, stretched to the true length; arms that "
-            "go frame by frame see the jitter of the frames before."
+def by_tempo(
+    arms: Sequence[ArmResult],
+    metric: str,
+    *,
+    digits: int,
+    scale: float = 1.0,
+    says: str = "",
+) -> Grid:
+    """Means over seeds, times ``scale``: an arm a row, a condition a column."""
+    names = tested(arms, metric)
+    rows = [[arm.name, *_cells(arm, metric, names, digits=digits, scale=scale)] for arm in arms]
+    legend = "Mean over seeds. Tempo 0.6 means frames / 0.6; training is at 1."
+    if LONG in names:
+        legend += " Long: twice as many symbols as the longest utterance of training."
+    if frame_ms(arms) is not None:
+        legend = (
+            "Mean over seeds. Tempo 0.6: spoken at 0.6 times the rate; training is at 1. Long: two "
+            "phrases in one breath, where training has one."
         )
-    return Grid(("arm", *(c.name for c in CONDITIONS)), rows, says)
+    return Grid(("arm", *names), rows, f"{legend} {says}".strip())
 
 
-def _differences(arms: list[ArmResult], also: Sequence[tuple[str, str]], metric: str) -> Grid:
+def boundaries(arms: Sequence[ArmResult], *, digits: int, scale: float) -> Grid:
+    """Boundary errors by tempo, and what can be known without looking at the frames."""
+    says = (
+        "A boundary lies after as many frames as point at symbols before it. The head looked "
+        "at has the smallest error on the validation split, at tempo 1. Stretched durations, "
+        "for reference: the true ones before jitter, stretched to the true length; arms that "
+        "go frame by frame see the jitter of the frames before."
+    )
+    if frame_ms(arms) is not None:
+        says = (
+            "A boundary lies after as many frames as point at phonemes before it; a frame is "
+            f"{scale:.1f} ms. The head looked at has the smallest error on the validation split, "
+            "at tempo 1. Stretched durations, for reference: each phoneme's mean over the training "
+            "split, stretched to the true length."
+        )
+        if REAL in tested(arms, BOUNDARY):
+            says += " Real: pieces of recordings, against their alignments."
+    grid = by_tempo(arms, BOUNDARY, digits=digits, scale=scale, says=says)
+    cells = _cells(arms[0], f"stretched_{BOUNDARY}", grid.columns[1:], digits=digits, scale=scale)
+    grid.rows.append(["stretched durations", *cells])
+    return grid
+
+
+def differences(
+    arms: Sequence[ArmResult],
+    also: Sequence[tuple[str, str]],
+    metric: str,
+    *,
+    digits: int = 2,
+    scale: float = 1.0,
+) -> Grid:
     """Arm minus control, paired by seed, and the ratio of the means."""
     by_name = {arm.name: arm for arm in arms}
     pairs = [(arm.name, arm.control) for arm in arms if arm.control in by_name] + list(also)
+    names = [name for name in COMPARED if name in tested(arms, metric)]
     rows = []
     for name, control in pairs:
         cells = []
-        for condition in COMPARED:
+        for condition in names:
             ours, theirs = (
-                by_name[each or ""].losses(f"{metric}@{condition}") for each in (name, control)
+                [scale * x for x in by_name[each or ""].losses(f"{metric}@{condition}")]
+                for each in (name, control)
             )
             found = paired_difference(ours, theirs)
-            half = "" if found.half_width is None else f" ± {found.half_width:.2f}"
+            half = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
             base = statistics.fmean(theirs)
             ratio = "" if base == 0 else f" ({statistics.fmean(ours) / base:.2f})"
-            cells.append(f"{found.mean:+.2f}{half}{ratio}")
+            cells.append(f"{found.mean:+.{digits}f}{half}{ratio}")
         rows.append([name, control or "", *cells])
     return Grid(
-        ("arm", "control", *COMPARED),
+        ("arm", "control", *names),
         rows,
         "Paired by seed, with 95 % intervals; in brackets the arm's error over its control's.",
     )
 
 
-def _details(arms: list[ArmResult]) -> Grid:
+def _details(arms: Sequence[ArmResult]) -> Grid:
     rows = [[arm.name, *(_mean(arm, f"{name}@1", 3) for name, _ in DETAILS)] for arm in arms]
     return Grid(
         ("arm", *(says for _, says in DETAILS)),
@@ -112,7 +164,7 @@ def _details(arms: list[ArmResult]) -> Grid:
     )
 
 
-def _decoded(arms: list[ArmResult]) -> Grid:
+def _decoded(arms: Sequence[ArmResult]) -> Grid:
     rows = [[arm.name, *(_mean(arm, name, 3) for name, _ in FREE)] for arm in arms]
     return Grid(
         ("arm", *(says for _, says in FREE)),
@@ -122,6 +174,12 @@ def _decoded(arms: list[ArmResult]) -> Grid:
         "last layer passes the last symbol, softmax when its stop unit says so. Length off by: "
         "mean of |frames made / true frames - 1|.",
     )
+
+
+def _cells(
+    arm: ArmResult, metric: str, names: Sequence[str], *, digits: int, scale: float
+) -> list[str]:
+    return [f"{scale * arm.mean(f'{metric}@{name}'):.{digits}f}" for name in names]
 
 
 def _mean(arm: ArmResult, metric: str, digits: int) -> str:

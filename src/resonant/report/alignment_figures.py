@@ -11,7 +11,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..training.conditions import SHOWN, TEMPI
+from ..training.conditions import REAL, SHOWN, TEMPI
 from .alignment import BOUNDARY, aligned
 from .figures import INK, PALETTE, STYLE, as_svg, line_style
 from .results import ArmResult, Results
@@ -70,18 +70,19 @@ def _family(axes: Any, arms: list[ArmResult]) -> None:
 
 def matrices(results: Results, directory: Path) -> str:
     """Weights of one utterance, a row an arm, a column a tempo, the true alignment drawn over."""
-    pictures = _pictures(results, directory)
+    pictures = kept_pictures(results, directory)
     if not pictures:
         return ""
+    shown = shown_conditions(pictures)
     with mpl.rc_context(STYLE):
-        size = (3.2 * len(SHOWN), 1.75 * len(pictures) + 0.4)
-        figure, grid = plt.subplots(len(pictures), len(SHOWN), figsize=size, squeeze=False)
+        size = (3.2 * len(shown), 1.75 * len(pictures) + 0.4)
+        figure, grid = plt.subplots(len(pictures), len(shown), figsize=size, squeeze=False)
         for row, (arm, kept) in zip(grid, pictures.items(), strict=True):
-            for axes, tempo in zip(row, SHOWN, strict=True):
-                _matrix(axes, kept[f"weights@{tempo:g}"], kept[f"durations@{tempo:g}"])
+            for axes, name in zip(row, shown, strict=True):
+                _matrix(axes, kept[f"weights@{name}"], kept[f"durations@{name}"])
             row[0].set_ylabel(f"{arm}\nsymbol", fontsize=9)
-        for axes, tempo in zip(grid[0], SHOWN, strict=True):
-            axes.set_title(f"tempo {tempo:g}", fontsize=10)
+        for axes, name in zip(grid[0], shown, strict=True):
+            axes.set_title(condition_title(name), fontsize=10)
         for axes in grid[-1]:
             axes.set_xlabel("frame", fontsize=9)
         return as_svg(figure)
@@ -104,8 +105,8 @@ def clock_curves(results: Results, directory: Path) -> str:
     """The target's clock over frames, and the source's at the true ends of its symbols."""
     clocks = {
         arm: kept
-        for arm, kept in _pictures(results, directory).items()
-        if f"target@{SHOWN[0]:g}" in kept
+        for arm, kept in kept_pictures(results, directory).items()
+        if f"target@{SHOWN[0]}" in kept
     }
     if not clocks:
         return ""
@@ -129,14 +130,25 @@ def clock_curves(results: Results, directory: Path) -> str:
 
 
 def _one_clock(axes: Any, kept: Mapping[str, np.ndarray]) -> None:
-    for tempo, colour in zip(SHOWN, PALETTE, strict=False):
-        target, source = kept[f"target@{tempo:g}"], kept[f"source@{tempo:g}"]
-        ends = kept[f"durations@{tempo:g}"].cumsum()
-        axes.plot(np.arange(1, len(target) + 1), target, color=colour, label=f"tempo {tempo:g}")
+    for name, colour in zip(shown_conditions({"": kept}), PALETTE, strict=False):
+        target, source = kept[f"target@{name}"], kept[f"source@{name}"]
+        ends = kept[f"durations@{name}"].cumsum()
+        label = condition_title(name)
+        axes.plot(np.arange(1, len(target) + 1), target, color=colour, label=label)
         axes.plot(ends, source, ".", color=colour, markersize=5)
 
 
-def _pictures(results: Results, directory: Path) -> dict[str, dict[str, np.ndarray]]:
+def shown_conditions(pictures: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+    """Those of which every arm kept a picture."""
+    return [s for s in SHOWN if all(f"weights@{s}" in kept for kept in pictures.values())]
+
+
+def condition_title(name: str) -> str:
+    """What stands over a picture."""
+    return "a recording" if name == REAL else f"tempo {name}"
+
+
+def kept_pictures(results: Results, directory: Path) -> dict[str, dict[str, np.ndarray]]:
     """What the first seed of each arm kept for pictures, by arm."""
     found = {}
     for arm in aligned(results):

@@ -28,6 +28,9 @@ from .grid import LEFT
 from .learned import learned_tables, morlet_figure
 from .positions import position_curves
 from .results import Results, first_folder, missed_ceilings
+from .sound import players
+from .speech import speech_tables
+from .speech_figures import spectrograms
 from .table import contrasts, cost, quality, sweep, title, without_future
 
 
@@ -53,6 +56,7 @@ def draw(results: Results, directory: Path) -> dict[str, str]:
         "tempi": tempo_curves(results),
         "matrices": matrices(results, directory),
         "clocks": clock_curves(results, directory),
+        "spectrograms": spectrograms(results, directory),
         "rates": rates(results),
         "curves": learning_curves(results),
         "budget": budget_curves(results),
@@ -108,10 +112,11 @@ def write_report(results: Results, directory: Path) -> Path:
         missed=missed_ceilings(results),
         sweep=sweep(results),
         learned=learned_tables(results),
-        alignment=alignment_tables(results),
+        alignment=alignment_tables(results) | speech_tables(results),
         depths={arm: depth_table(each) for arm, each in diagnoses.items()},
         gates=gate_texts(diagnoses),
         figures=figures,
+        players=players(results, directory),
         directory=str(directory),
     )
     path = directory / "report.html"

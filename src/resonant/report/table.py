@@ -12,6 +12,7 @@ from .alignment import alignment_tables
 from .grid import Grid, as_rich
 from .learned import learned_tables
 from .results import ArmResult, Results
+from .speech import speech_tables
 
 
 def quality(results: Results) -> Grid:
@@ -198,6 +199,6 @@ def all_tables(results: Results) -> list[tuple[str | None, Grid]]:
         *ability_tables(results).items(),
     ]
     grids += [(None, cost(results)), (None, sweep(results))]
-    tables = learned_tables(results) | alignment_tables(results)
+    tables = learned_tables(results) | alignment_tables(results) | speech_tables(results)
     grids += [(heading, grid) for heading, grid in tables.items()]
     return [(heading, grid) for heading, grid in grids if grid is not None]

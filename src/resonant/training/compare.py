@@ -19,7 +19,7 @@ import filelock
 import yaml
 from rich.console import Console
 
-from ..data.configs import Data, DataConfig, SymbolsConfig
+from ..data.configs import Data, DataConfig, SpeechConfig, SymbolsConfig, trained_on
 from ..data.sources import inspect
 from ..errors import UserError, nearest
 from ..experiments.experiment import MECHANISM, Arm, Experiment
@@ -102,7 +102,7 @@ def _check_device(device: str, data: Data) -> None:
         return
     if not re.fullmatch(r"cuda(:\d+)?", device):
         raise UserError(f"--device is cpu, cuda or cuda:N with a number N; it is {device!r}")
-    if isinstance(data, SymbolsConfig):
+    if isinstance(data, SymbolsConfig | SpeechConfig):
         raise UserError(f"alignment is measured on the CPU; leave out --device {device}")
     import torch  # only where a GPU is asked for: it takes seconds
 
@@ -125,7 +125,7 @@ def _check_gate(name: str | None) -> None:
 
 def _check_frames(by_arm: dict[str, dict[str, Any]], overrides: dict[str, Any]) -> None:
     """Options of models of frames that no arm reads, or that make arms belie their names."""
-    if all(flat["model.architecture"] != "frames" for flat in by_arm.values()):
+    if all("model.decoding" not in flat for flat in by_arm.values()):
         return
     if MECHANISM in overrides and len(by_arm) > 1:
         raise UserError(f"--{MECHANISM} is what these arms are about; choose arms with --arms")
@@ -280,7 +280,7 @@ def prepare(plan: Plan) -> None:
 
 def _says(plan: Plan) -> str:
     """The experiment's own words, which are about its own data."""
-    if plan.runs[0].data == plan.experiment.base.data or plan.experiment.scores:
+    if trained_on(plan.runs[0].data) == plan.experiment.base.data or plan.experiment.scores:
         return plan.experiment.says
     return f"the arms of {plan.experiment.name} on other data"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TEMPI = (0.6, 0.8, 1.0, 1.25, 1.6)
-LONG = "long"  # twice as many symbols as the longest utterance of training
-SHOWN = (1.0, 0.6, 1.6)  # tempi at which a picture is kept
+LONG = "long"  # twice as long as the utterances of training
+REAL = "real"  # recordings, by models of synthetic speech
+SHOWN = ("1", "0.6", "1.6", REAL)  # of which a picture is kept
 
 
 @dataclass(frozen=True)
@@ -20,3 +21,4 @@ class Condition:
 
 AS_TRAINED = Condition("1")
 CONDITIONS = (*(Condition(f"{tempo:g}", tempo) for tempo in TEMPI), Condition(LONG, long=True))
+ON_RECORDINGS = Condition(REAL)

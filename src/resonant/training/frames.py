@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +12,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.configs import SymbolsConfig
-from ..data.symbols import Utterances, utterances
+from ..data.utterances import Utterances
 from ..diagnostics import along_path, measure_alignment, record_clocks
-from ..errors import UserError
 from ..files import write_atomically
 from ..functional import guided_attention_loss, monotonic_alignment_search
 from ..models.frame_configs import FrameTransformerConfig
 from ..models.frames import FrameTransformer
-from .conditions import AS_TRAINED, CONDITIONS, SHOWN, Condition
+from .conditions import AS_TRAINED, SHOWN, Condition
 from .configs import RunConfig
 
-EVALUATION_BATCH = 32
 STOP_SHARE = 0.1  # of the stop unit's loss beside that of frames
 CAP = 3.0  # times the true length: who has not stopped by then is said not to stop
-DECODED = 64  # utterances decoded without the truth; frames come one by one
 
 
-class FrameTask:
-    """Squared errors per number of a frame; autoregressive models are given the true past."""
+class FrameTask(ABC):
+    """Squared errors per number of a frame; autoregressive models are given the true past.
 
-    def __init__(self, config: RunConfig) -> None:
-        assert isinstance(config.data, SymbolsConfig)
+    What the utterances are is left to the tasks made of this one: ``conditions`` are what they are
+    tested under.
+    """
+
+    conditions: tuple[Condition, ...]
+
+    def __init__(self, config: RunConfig, model: type[FrameTransformer]) -> None:
         assert isinstance(config.model, FrameTransformerConfig)
-        self.config, self.data, self.shape = config, config.data, config.model
-        for field in ("vocabulary", "features"):
-            ours, theirs = getattr(self.shape, field), getattr(self.data, field)
-            if ours != theirs:
-                raise UserError(
-                    f"the data have {field} = {theirs}, the model {ours}; pass --model.{field} "
-                    f"{theirs}"
-                )
+        self.config, self.shape = config, config.model
         torch.manual_seed(config.seed)
-        self.model = FrameTransformer(self.shape)
+        self.model = model(self.shape)
         self.head = (0, 0)  # layer and head that measure() looks at
+
+    @abstractmethod
+    def _batch(self, step: int) -> Utterances:
+        """What a step learns from, the same for every arm of a seed."""
+
+    @abstractmethod
+    def _test(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
+        """A test set in batches, the same for every seed and arm."""
+
+    @abstractmethod
+    def _heard(self) -> Utterances:
+        """A batch of tests that models decode hearing only themselves."""
 
     @property
     def tokens_per_step(self) -> int:
@@ -52,13 +59,12 @@ class FrameTask:
         batches = (self._batch(step) for step in range(10))
         return round(sum(int(batch.durations.sum()) for batch in batches) / 10)
 
-    def _batch(self, step: int) -> Utterances:
-        count = self.config.training.batch_size
-        return utterances(self.data, "train", key=(self.config.seed, step), count=count)
-
     def loss(self, step: int) -> Tensor:
         """Mean squared error of the batch of ``step``, with what guides attention or stops it."""
-        batch, guide = self._batch(step), self.shape.attention.guide
+        return self._loss(self._batch(step))
+
+    def _loss(self, batch: Utterances) -> Tensor:
+        guide = self.shape.attention.guide
         output = self._run(batch, need_weights=guide > 0)
         real = ~batch.frame_padding
         total = (output.frames - batch.frames).square()[real].mean()
@@ -79,27 +85,10 @@ class FrameTask:
             batch.symbols,
             batch.frame_padding,
             symbol_padding=batch.symbol_padding,
+            voice=batch.voices,
             frames=frames,
             need_weights=need_weights,
         )
-
-    def _test(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
-        """A test set in batches, the same for every seed and arm."""
-        count = self.config.training.evaluation_windows * (4 if split == "test" else 1)
-        most = 2 * self.data.longest
-        symbols = (most, most) if condition.long else None
-        sizes = [min(EVALUATION_BATCH, count - i) for i in range(0, count, EVALUATION_BATCH)]
-        return [
-            utterances(
-                self.data,
-                split,
-                key=(0, index),
-                count=size,
-                tempo=condition.tempo,
-                symbols=symbols,
-            )
-            for index, size in enumerate(sizes)
-        ]
 
     @torch.no_grad()
     def evaluate(self, split: str) -> float:
@@ -126,17 +115,22 @@ class FrameTask:
         self.model.eval()
         self.head = self._best_head()
         found: dict[str, float] = {}
-        for condition in CONDITIONS:
-            batches = self._test("test", condition)
-            scores = self._scores(batches, *self.head)
-            found |= {f"{name}@{condition.name}": value for name, value in scores.items()}
-            found[f"loss@{condition.name}"] = self._error(batches)
-            found[f"search_boundary_error@{condition.name}"] = self._searched(batches)
-            found[f"stretched_boundary_error@{condition.name}"] = self._stretched(batches)
-        if not self.model.parallel:
-            found |= self._decoded()
+        for condition in self.conditions:
+            measured = self._measured(condition)
+            found |= {f"{name}@{condition.name}": value for name, value in measured.items()}
+        found |= self._free()
         self.model.train()
         return found
+
+    def _measured(self, condition: Condition) -> dict[str, float]:
+        """Everything that is measured under one condition."""
+        batches = self._test("test", condition)
+        return {
+            **self._scores(batches, *self.head),
+            "loss": self._error(batches),
+            "search_boundary_error": self._searched(batches),
+            "stretched_boundary_error": self._stretched(batches),
+        }
 
     def _weights(self, batch: Utterances) -> Tensor:
         """(layer, batch, head, frame, symbol)."""
@@ -190,13 +184,16 @@ class FrameTask:
             errors.append(measure_alignment(found, batch.durations).boundary_error)
         return torch.cat(errors).mean().item()
 
-    def _decoded(self) -> dict[str, float]:
+    def _free(self) -> dict[str, float]:
         """What becomes of utterances when the model hears only itself."""
+        if self.model.parallel:
+            return {}
         layer, head = self.head
-        batch = utterances(self.data, "test", key=(0, 0), count=DECODED)
+        batch = self._heard()
         true = batch.durations.sum(-1)
         most = int(CAP * true.max())
-        made = self.model.decode(batch.symbols, symbol_padding=batch.symbol_padding, most=most)
+        options = {"symbol_padding": batch.symbol_padding, "voice": batch.voices}
+        made = self.model.decode(batch.symbols, most=most, **options)
         # The cap is each row's own.
         stopped = made.stopped & (made.lengths <= CAP * true)
         lengths = torch.minimum(made.lengths, (CAP * true).long())
@@ -225,19 +222,27 @@ class FrameTask:
 
     @torch.no_grad()
     def _pictures(self) -> dict[str, np.ndarray]:
-        """Weights, true durations and clocks of the first test utterance, by tempo."""
+        """What is kept of the first test utterance, by condition."""
         self.model.eval()
-        layer, head = self.head
         kept: dict[str, np.ndarray] = {}
-        for tempo in SHOWN:
-            batch = self._test("test", Condition(f"{tempo:g}", tempo))[0]
-            with record_clocks(self.model.blocks[layer].cross) as clocks:  # type: ignore[arg-type]
-                weights = self._weights(batch)[layer, 0, head]
-            symbols, frames = int((~batch.symbol_padding[0]).sum()), int(batch.durations[0].sum())
-            kept[f"weights@{tempo:g}"] = weights[:frames, :symbols].half().numpy()
-            kept[f"durations@{tempo:g}"] = batch.durations[0, :symbols].numpy()
-            for target, source in clocks:
-                kept[f"target@{tempo:g}"] = target.end[0, head, :frames].float().numpy()
-                kept[f"source@{tempo:g}"] = source.end[0, head, :symbols].float().numpy()
+        for condition in self.conditions:
+            if condition.name in SHOWN:
+                found = self._picture(self._test("test", condition)[0])
+                kept |= {f"{name}@{condition.name}": each for name, each in found.items()}
         self.model.train()
+        return kept
+
+    def _picture(self, batch: Utterances) -> dict[str, np.ndarray]:
+        """Weights, true durations and clocks of the first utterance."""
+        layer, head = self.head
+        with record_clocks(self.model.blocks[layer].cross) as clocks:  # type: ignore[arg-type]
+            weights = self._weights(batch)[layer, 0, head]
+        symbols, frames = int((~batch.symbol_padding[0]).sum()), int(batch.durations[0].sum())
+        kept = {
+            "weights": weights[:frames, :symbols].half().numpy(),
+            "durations": batch.durations[0, :symbols].numpy(),
+        }
+        for target, source in clocks:
+            kept["target"] = target.end[0, head, :frames].float().numpy()
+            kept["source"] = source.end[0, head, :symbols].float().numpy()
         return kept

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.configs import ProbeConfig, SymbolsConfig
+from ..data.configs import ProbeConfig, SpeechConfig, SymbolsConfig
 from ..errors import UserError
-from ..models.frame_configs import FrameTransformerConfig
+from ..models.frame_configs import FrameTransformerConfig, SpeechTransformerConfig
 from .configs import RunConfig
-from .frames import FrameTask
 from .language import LanguageTask
 from .probes import ProbeTask
+from .symbols import SymbolsTask
 from .task import Task
+
+# What data and models are about; all others are about tokens.
+ABOUT = {
+    SymbolsConfig: "symbols",
+    FrameTransformerConfig: "symbols",
+    SpeechConfig: "speech",
+    SpeechTransformerConfig: "speech",
+}
 
 
 def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") -> Task:
@@ -19,12 +27,19 @@ def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") ->
 
     Raises ``UserError`` for a model that is not for these data.
     """
-    made_up = isinstance(config.data, SymbolsConfig)
-    if made_up != isinstance(config.model, FrameTransformerConfig):
+    if ABOUT.get(type(config.data), "tokens") != ABOUT.get(type(config.model), "tokens"):
         raise UserError(
             f"a model of architecture {config.model.architecture} cannot be trained on "
             f"{config.data.name!r}"
         )
-    if isinstance(config.data, ProbeConfig):
-        return ProbeTask(config, device)
-    return FrameTask(config) if made_up else LanguageTask(config, data_dir, device)
+    match config.data:
+        case SpeechConfig():
+            from .speech import SpeechTask  # scipy, and packages of an extra
+
+            return SpeechTask(config, data_dir)
+        case SymbolsConfig():
+            return SymbolsTask(config)
+        case ProbeConfig():
+            return ProbeTask(config, device)
+        case _:
+            return LanguageTask(config, data_dir, device)
