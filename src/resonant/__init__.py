@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .models.generation import generate
     from .models.language import LanguageModel, language_model
     from .models.phase import PhaseLanguageModel, phase_language_model
+    from .models.speech import SpeechTransformer, speech_transformer
     from .nn.swap import swap, unswap
 
 _HOME = {
@@ -45,6 +46,7 @@ _HOME = {
     "Lift": "functional",
     "PhaseLanguageModel": "models.phase",
     "Scalar": "functional",
+    "SpeechTransformer": "models.speech",
     "attend": "functional",
     "attention_weights": "functional",
     "clock": "functional",
@@ -64,6 +66,7 @@ _HOME = {
     "rotate": "functional",
     "sinusoidal_encoding": "functional",
     "softmax_attention": "functional",
+    "speech_transformer": "models.speech",
     "swap": "nn",
     "testing": "",
     "unswap": "nn",
@@ -77,6 +80,7 @@ __all__ = [
     "Lift",
     "PhaseLanguageModel",
     "Scalar",
+    "SpeechTransformer",
     "attend",
     "attention_weights",
     "clock",
@@ -96,6 +100,7 @@ __all__ = [
     "rotate",
     "sinusoidal_encoding",
     "softmax_attention",
+    "speech_transformer",
     "swap",
     "testing",
     "unswap",
