@@ -141,6 +141,8 @@ def test_what_is_missing_or_broken(
 
 
 def test_without_a_folder() -> None:
+    with pytest.raises(UserError, match=r"recordings is read .* --data-dir FOLDER$"):
+        clips("recordings", None)
     with pytest.raises(UserError, match=r"pass --data-dir FOLDER with LJSpeech-1\.1 unpacked"):
         clips("ljspeech", None)
     with pytest.raises(UserError, match=r"read from a folder: pass --data-dir FOLDER$"):
@@ -152,8 +154,16 @@ def test_phones_as_espeak_writes_them() -> None:
     assert [to_ipa(each) for each in given] == [
         "ˈaɪ", "ə", "ˈʌ", "ɚ", "ˈɜː", "i", "ˌiː", "ŋ", "ˌoʊ", "h",
     ]  # fmt: skip
-    with pytest.raises(UserError, match="'QQ1' is no phone of the ARPAbet; known: AA, AE"):
-        to_ipa("QQ1")
+    assert to_ipa("øː") == "øː"  # of another language's aligner
+
+
+def test_recordings_of_your_own(tmp_path: Path) -> None:
+    folder = write(tmp_path) / "LJSpeech-1.1"
+    (folder / "metadata.csv").unlink()
+    (clip,) = clips("recordings", folder)
+    assert [len(each.phonemes) for each in clip.pieces(2.0)] == [8, 4]
+    with pytest.raises(UserError, match=r"holds no wavs/NAME\.wav; recordings are such files"):
+        clips("recordings", tmp_path)
 
 
 def test_every_phone_is_one_that_espeak_writes() -> None:

@@ -18,6 +18,7 @@ from resonant.data.speech import SpeechCorpus, frame_durations, load_speech, pho
 from resonant.errors import UserError
 
 from ..speaking import corpus, speech_cache, spoken_text, tiny_config
+from .test_recordings import FILES
 
 __all__ = ["corpus", "speech_cache", "spoken_text"]
 
@@ -178,7 +179,7 @@ def test_comments_of_the_standard_library() -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"name": "festival"}, "data.name is one of espeak, ljspeech, ljspeech-sample"),
+        ({"name": "festival"}, "data.name is one of espeak, ljspeech, ljspeech-sample, rec"),
         ({"text": "enwik8"}, "data.text is one of shakespeare, stdlib, file"),
         ({"real": "yes"}, "data.real is one of none, ljspeech, ljspeech-sample"),
         ({"hop": 2048}, "data.hop must be at most the window"),
@@ -202,6 +203,33 @@ def test_unknown_voices_are_refused_before_anything_is_spoken(
     config = tiny_config(spoken_text, voices=("en-us", "en-uz"))
     with pytest.raises(UserError, match="no voice 'en-uz'"):
         load_speech(config, None)
+
+
+def test_models_learn_from_recordings_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoken_text: Path, speech_cache: Path
+) -> None:
+    """16 clips of your own: split by clip, no other tempi; and as a test of a synthetic voice."""
+    for number in range(16):
+        for kind in ("wavs", "TextGrid"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / "wavs" / f"{number:02}.wav").write_bytes(FILES["wavs/A1.wav"])
+        grid = tmp_path / "TextGrid" / f"{number:02}.TextGrid"
+        grid.write_bytes(FILES["TextGrid/A1.TextGrid"])
+    own = SpeechConfig(name="recordings", utterances=50, held_out=3)
+    found = load_speech(own, tmp_path)
+    assert {name: len(each) for name, each in found.sets.items()} == {
+        "train": 24,
+        "valid": 3,
+        "test@1": 3,
+        "test@long": 0,
+    }
+    assert "recordings: 24 utterances" in speech.describe(found)
+    (tmp_path / "wavs" / "00.wav").touch()
+    load_speech.cache_clear()
+    assert load_speech(own, tmp_path).digest == found.digest
+    real = load_speech(tiny_config(spoken_text, real="recordings"), tmp_path)
+    assert len(real.sets["real"]) == 6
+    assert {each.text for each in real.sets["real"]} >= {"00 1", "00 2", "01 1"}
 
 
 def test_what_is_only_tested_on_trains_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..experiments import EXPERIMENTS
 from ..models.configs import PRESETS
+from ..models.frame_configs import SPEECH_PRESETS
 
 
 def main(arguments: list[str]) -> int:
@@ -21,6 +22,10 @@ def main(arguments: list[str]) -> int:
     for name, build in PRESETS.items():
         says = (build.__doc__ or "").strip().splitlines()[0]
         print(f"  {name:8} {says}")
+    for name, speech in SPEECH_PRESETS.items():
+        says = (speech.__doc__ or "").strip().splitlines()[0]
+        print(f"  {name:8} {says} (resonant.speech_transformer(NAME))")
     print("\ndata (--data.name NAME): stdlib, shakespeare, file (with --data.path TEXT)")
     print("symbols, made up, are the data of align (--data.longest N and so on)")
+    print("espeak, ljspeech, ljspeech-sample, recordings are those of speech")
     return 0

@@ -9,8 +9,7 @@ from typing import Any
 from ..errors import UserError
 from ..files import read_json, write_atomically
 
-RECORDINGS = "ljspeech"  # the name of a voice that is no voice of eSpeak NG begins so
-ACCENT = "en-us"  # in which texts are pronounced for it
+ACCENT = "en-us"  # in which texts are pronounced for voices that are not eSpeak NG's
 
 
 def main(arguments: list[str]) -> int:
@@ -54,8 +53,9 @@ def _symbols(text: str, voice: str, said: dict[str, Any]) -> Any:
     """Ids of the phonemes that eSpeak NG gives the text; its sound is thrown away."""
     from ..data.espeak import PAUSE, Job, speak
     from ..data.speech import UNKNOWN, phoneme_ids
+    from ..data.speech_configs import RECORDED
 
-    accent = ACCENT if voice.startswith(RECORDINGS) else voice
+    accent = ACCENT if voice in RECORDED else voice
     spoken = speak(Job(text, accent)).phonemes
     ids = phoneme_ids(spoken, said["symbols"])
     unknown = [phoneme for phoneme, i in zip(spoken, ids, strict=True) if i == UNKNOWN]

@@ -1,4 +1,4 @@
-"""Recorded speech with aligned phonemes: LJ Speech, whole or in part, from a folder.
+"""Recorded speech with aligned phonemes: LJ Speech, whole or in part, or yours, from a folder.
 
 LJ Speech 1.1 (K. Ito, 2017; public domain) comes without alignments. Those looked for here are
 Praat TextGrids with tiers "words" and "phones" (ARPAbet with stress), as the Montreal Forced
@@ -85,18 +85,18 @@ class Clip:
 
 
 def clips(name: str, data_dir: Path | None) -> list[Clip]:
-    """The clips of "ljspeech" or "ljspeech-sample", in order.
+    """The clips of "ljspeech", "ljspeech-sample" or, yours, "recordings", in order.
 
     Raises ``UserError`` when the folder lacks them or they are others.
     """
     if data_dir is None:
         raise UserError(
             f"{name} is read from a folder: pass --data-dir FOLDER"
-            + ("" if name == SAMPLE.name else f" with {OFFICIAL} unpacked in it, from {URL}")
+            + (f" with {OFFICIAL} unpacked in it, from {URL}" if name == "ljspeech" else "")
         )
     if name == SAMPLE.name:
         return _sample(from_folder(SAMPLE, data_dir))
-    return _official(data_dir)
+    return _official(data_dir) if name == "ljspeech" else _yours(data_dir)
 
 
 def _sample(content: bytes) -> list[Clip]:
@@ -125,14 +125,28 @@ def _official(data_dir: Path) -> list[Clip]:
             "there, TextGrid/LJ001-0001.TextGrid and so on, as the Montreal Forced Aligner writes "
             "them or as github.com/ming024/FastSpeech2 hands them out"
         )
+    return _listed(metadata, _reader(root))
 
+
+def _yours(data_dir: Path) -> list[Clip]:
+    """Whatever lies in wavs, with the TextGrid of the same name."""
+    names = sorted(path.stem for path in (data_dir / "wavs").glob("*.wav"))
+    if not names:
+        raise UserError(
+            f"{data_dir} holds no wavs/NAME.wav; recordings are such files (22,050 Hz, 1 channel, "
+            "16 bit), each with a TextGrid/NAME.TextGrid"
+        )
+    return [Clip(name, _reader(data_dir)) for name in names]
+
+
+def _reader(root: Path) -> Callable[[str], bytes]:
     def read(path: str) -> bytes:
         try:
             return (root / path).read_bytes()
         except OSError as error:
             raise UserError(f"cannot read {root / path} ({error.strerror})") from error
 
-    return _listed(metadata, read)
+    return read
 
 
 def _listed(metadata: bytes, read: Callable[[str], bytes]) -> list[Clip]:
@@ -157,13 +171,10 @@ def read_textgrid(text: str, name: str) -> tuple[list[Interval], list[Interval]]
 
 
 def to_ipa(phone: str) -> str:
-    """A phone in ARPAbet as eSpeak NG writes it: AY1 is ˈaɪ.
-
-    Raises ``UserError`` for an unknown one.
-    """
+    """A phone in ARPAbet as eSpeak NG writes it: AY1 is ˈaɪ. Others (IPA) stay as they are."""
     base, stress = phone.rstrip("012"), phone[-1:]
     if base not in IPA:
-        raise UserError(f"{phone!r} is no phone of the ARPAbet; known: {', '.join(IPA)}")
+        return phone
     return UNSTRESSED.get(phone) or STRESS.get(stress, "") + IPA[base]
 
 

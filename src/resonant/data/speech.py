@@ -144,9 +144,16 @@ def _key(config: SpeechConfig, data_dir: Path | None) -> str:
     made: list[object] = [SPEECH_RECIPE, dataclasses.asdict(config)]
     if config.name == "espeak":
         made += [phrases_digest(phrases(config, data_dir)), version()]
-    if data_dir is not None and "ljspeech" in (config.name, config.real):
-        made.append(str(data_dir.resolve()))  # whose TextGrids have no hash known in advance
+    if data_dir is not None and {"ljspeech", "recordings"} & {config.name, config.real}:
+        made.append(_folder_key(data_dir))
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+
+
+def _folder_key(data_dir: Path) -> list[object]:
+    """Recordings whose hash is not known in advance, by name, size and time."""
+    files = [p for kind in ("wav", "TextGrid") for p in data_dir.rglob(f"*.{kind}")]
+    stats = [(str(path.resolve()), path.stat()) for path in sorted(files)]
+    return [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
 
 
 def _spoken(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoken]]:

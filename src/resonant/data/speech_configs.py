@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 TEXTS = ("shakespeare", "stdlib", "file")
-REAL = ("none", "ljspeech", "ljspeech-sample")
+RECORDED = ("ljspeech", "ljspeech-sample", "recordings")
+REAL = ("none", *RECORDED)
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class SpeechConfig:
     """Speech whose phonemes have known ends: eSpeak NG, which says where they are, or recordings.
 
     Args:
-        name: espeak (needs resonant[speech]), ljspeech or ljspeech-sample (recordings, aligned)
+        name: espeak, or aligned recordings: ljspeech, ljspeech-sample, recordings (yours)
         text: what is spoken, shakespeare, stdlib (its comments) or file (yours; needs path; espeak)
         path: the text file, for text file
         voices: of eSpeak NG, as in en-us, en-us+f3; each utterance has one of them
@@ -24,10 +25,10 @@ class SpeechConfig:
         longest: seconds of an utterance, at most (one test set has up to twice that)
         bands: numbers per frame, the bands of the mel spectrogram
         hop: samples from frame to frame, at 22,050 a second
-        real: recordings that boundaries are also tested on, none, ljspeech or ljspeech-sample
+        real: recordings that boundaries are also tested on, none or a name of such
     """
 
-    NAMES: ClassVar[tuple[str, ...]] = ("espeak", "ljspeech", "ljspeech-sample")
+    NAMES: ClassVar[tuple[str, ...]] = ("espeak", *RECORDED)
     name: str = "espeak"
     text: str = "shakespeare"
     path: str | None = None

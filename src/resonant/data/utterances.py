@@ -32,4 +32,14 @@ class Utterances:
     def frame_padding(self) -> Tensor:
         """(batch, frame) True = padding."""
         lengths = self.durations.sum(-1, keepdim=True)
-        return torch.arange(self.frames.shape[1]) >= lengths
+        return torch.arange(self.frames.shape[1], device=lengths.device) >= lengths
+
+    def to(self, device: torch.device) -> Utterances:
+        """The same on ``device``."""
+        return Utterances(
+            self.symbols.to(device),
+            self.durations.to(device),
+            self.expected.to(device),
+            self.frames.to(device),
+            None if self.voices is None else self.voices.to(device),
+        )

@@ -151,12 +151,12 @@ class SpeechTransformerConfig(FrameTransformerConfig):
 
 
 def speech_small() -> SpeechTransformerConfig:
-    """0.4M parameters, 40 bands; four minutes of one core for 1,500 steps of 16 short phrases."""
+    """0.46M parameters, 40 bands; two minutes of one core for 1,500 steps of 16 short phrases."""
     return SpeechTransformerConfig()
 
 
 def speech_full() -> SpeechTransformerConfig:
-    """13M parameters, 80 bands, for hop 256; one GPU. Not run here."""
+    """12M parameters, 80 bands, for hop 256; one GPU. Not run here."""
     sizes = {"layers": 6, "encoder_layers": 4, "width": 256, "hidden": 1024}
     return replace(SpeechTransformerConfig(), features=80, encoder_hidden=1024, **sizes)
 

@@ -19,7 +19,7 @@ import filelock
 import yaml
 from rich.console import Console
 
-from ..data.configs import Data, DataConfig, SpeechConfig, SymbolsConfig, trained_on
+from ..data.configs import DataConfig, trained_on
 from ..data.sources import inspect
 from ..errors import UserError, nearest
 from ..experiments.experiment import MECHANISM, Arm, Experiment
@@ -82,7 +82,7 @@ def make_plan(
     Raises ``UserError`` for an unknown arm, data that cannot be had, and options that change no
     arm, make one the same as its control, or ask for more learned positions than there are.
     """
-    _check_device(device, base.data)
+    _check_device(device)
     named = experiment.arms if arms is None else [experiment.arm(name) for name in arms]
     chosen = tuple(arm for arm in experiment.arms if arm in named)
     runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
@@ -97,13 +97,11 @@ def make_plan(
     return Plan(experiment, chosen, runs, out, data_dir, described, ceilings, device)
 
 
-def _check_device(device: str, data: Data) -> None:
+def _check_device(device: str) -> None:
     if device == "cpu":
         return
     if not re.fullmatch(r"cuda(:\d+)?", device):
         raise UserError(f"--device is cpu, cuda or cuda:N with a number N; it is {device!r}")
-    if isinstance(data, SymbolsConfig | SpeechConfig):
-        raise UserError(f"alignment is measured on the CPU; leave out --device {device}")
     import torch  # only where a GPU is asked for: it takes seconds
 
     index = int(device.partition(":")[2] or 0)

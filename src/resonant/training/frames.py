@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +36,12 @@ class FrameTask(ABC):
 
     conditions: tuple[Condition, ...]
 
-    def __init__(self, config: RunConfig, model: type[FrameTransformer]) -> None:
+    def __init__(self, config: RunConfig, model: type[FrameTransformer], device: str) -> None:
         assert isinstance(config.model, FrameTransformerConfig)
         self.config, self.shape = config, config.model
         torch.manual_seed(config.seed)
-        self.model = model(self.shape)
+        self.device = torch.device(device)
+        self.model = model(self.shape).to(self.device)
         self.head = (0, 0)  # layer and head that measure() looks at
 
     @abstractmethod
@@ -61,7 +64,7 @@ class FrameTask(ABC):
 
     def loss(self, step: int) -> Tensor:
         """Mean squared error of the batch of ``step``, with what guides attention or stops it."""
-        return self._loss(self._batch(step))
+        return self._loss(self._batch(step).to(self.device))
 
     def _loss(self, batch: Utterances) -> Tensor:
         guide = self.shape.attention.guide
@@ -93,10 +96,17 @@ class FrameTask(ABC):
     @torch.no_grad()
     def evaluate(self, split: str) -> float:
         """Mean squared error per number of a frame, over fixed utterances of ``split``."""
-        self.model.eval()
-        loss = self._error(self._test(split))
-        self.model.train()
-        return loss
+        with self._measuring():
+            return self._error(self._test(split))
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """The model in evaluation, on the CPU, where alignments are searched."""
+        self.model.cpu().eval()
+        try:
+            yield
+        finally:
+            self.model.to(self.device).train()
 
     def _error(self, batches: list[Utterances]) -> float:
         total, count = 0.0, 0
@@ -112,15 +122,13 @@ class FrameTask(ABC):
 
         The head is the one with the smallest boundary error on the validation split.
         """
-        self.model.eval()
-        self.head = self._best_head()
-        found: dict[str, float] = {}
-        for condition in self.conditions:
-            measured = self._measured(condition)
-            found |= {f"{name}@{condition.name}": value for name, value in measured.items()}
-        found |= self._free()
-        self.model.train()
-        return found
+        with self._measuring():
+            self.head = self._best_head()
+            found: dict[str, float] = {}
+            for condition in self.conditions:
+                measured = self._measured(condition)
+                found |= {f"{name}@{condition.name}": value for name, value in measured.items()}
+            return found | self._free()
 
     def _measured(self, condition: Condition) -> dict[str, float]:
         """Everything that is measured under one condition."""
@@ -223,13 +231,12 @@ class FrameTask(ABC):
     @torch.no_grad()
     def _pictures(self) -> dict[str, np.ndarray]:
         """What is kept of the first test utterance, by condition."""
-        self.model.eval()
         kept: dict[str, np.ndarray] = {}
-        for condition in self.conditions:
-            if condition.name in SHOWN:
-                found = self._picture(self._test("test", condition)[0])
-                kept |= {f"{name}@{condition.name}": each for name, each in found.items()}
-        self.model.train()
+        with self._measuring():
+            for condition in self.conditions:
+                if condition.name in SHOWN:
+                    found = self._picture(self._test("test", condition)[0])
+                    kept |= {f"{name}@{condition.name}": each for name, each in found.items()}
         return kept
 
     def _picture(self, batch: Utterances) -> dict[str, np.ndarray]:

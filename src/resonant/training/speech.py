@@ -36,7 +36,7 @@ class SpeechTask(FrameTask):
 
     model: SpeechTransformer
 
-    def __init__(self, config: RunConfig, data_dir: Path | None) -> None:
+    def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
         assert isinstance(config.data, SpeechConfig)
         assert isinstance(config.model, SpeechTransformerConfig)
         self.corpus = load_speech(config.data, data_dir)
@@ -48,7 +48,7 @@ class SpeechTask(FrameTask):
         self.conditions = (*here, *([ON_RECORDINGS] if "real" in sets else []))
         self.frame_ms = 1000 * config.data.hop / SAMPLE_RATE
         self._recognizer: Recognizer | None = None
-        super().__init__(config, SpeechTransformer)
+        super().__init__(config, SpeechTransformer, device)
 
     def _batch(self, step: int) -> Utterances:
         train = self.corpus.sets["train"]

@@ -20,7 +20,7 @@ class SymbolsTask(FrameTask):
 
     conditions = CONDITIONS
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, device: str = "cpu") -> None:
         assert isinstance(config.data, SymbolsConfig)
         self.data = config.data
         for field in ("vocabulary", "features"):
@@ -30,7 +30,7 @@ class SymbolsTask(FrameTask):
                     f"the data have {field} = {theirs}, the model {ours}; pass --model.{field} "
                     f"{theirs}"
                 )
-        super().__init__(config, FrameTransformer)
+        super().__init__(config, FrameTransformer, device)
 
     def _batch(self, step: int) -> Utterances:
         count = self.config.training.batch_size

@@ -36,9 +36,9 @@ def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") ->
         case SpeechConfig():
             from .speech import SpeechTask  # scipy, and packages of an extra
 
-            return SpeechTask(config, data_dir)
+            return SpeechTask(config, data_dir, device)
         case SymbolsConfig():
-            return SymbolsTask(config)
+            return SymbolsTask(config, device)
         case ProbeConfig():
             return ProbeTask(config, device)
         case _:
