@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from resonant.cli.main import main
+from resonant.data.mel import read_wav
 from resonant.experiments import EXPERIMENTS
 from resonant.report.abilities import ability_tables
 from resonant.report.alignment import alignment_tables
@@ -17,7 +18,8 @@ from resonant.report.learned import learned_tables
 from resonant.report.page import write_figures
 from resonant.report.positions import losses_by_position
 from resonant.report.results import gather
-from resonant.report.table import contrasts, quality, sweep, without_future
+from resonant.report.speech import speech_tables
+from resonant.report.table import contrasts, cost, quality, sweep, without_future
 from resonant.training.configs import config_hash, run_config
 from resonant.training.statistics import paired_difference
 
@@ -27,6 +29,7 @@ ALIGNMENT = ROOT / "docs" / "results" / "alignment"
 GATE = ROOT / "docs" / "results" / "energy-gate"
 RATES, SMALL, ENWIK8 = (GATE.with_name(f"energy-gate-{x}") for x in ("rates", "small", "enwik8"))
 RANDOM = GATE.with_name("random-characters")
+SPEECH = GATE.with_name("speech")
 PROBES = GATE.with_name("probes")
 PROBES_LONG = GATE.with_name("probes-long")
 SMALLER = {"model.layers": 2, "model.width": 64, "model.hidden": 160}
@@ -90,6 +93,37 @@ def test_what_clocks_had_to_show() -> None:
             for tempo in ("0.6", "1.6"):
                 assert error(clock, tempo) <= 0.5 * error(control, tempo)
         assert max(arms[clock].losses("falls@1")) == 0.0
+
+
+def test_the_tables_of_speech_are_those_of_its_runs() -> None:
+    results = gather(SPEECH)
+    document = (SPEECH.parent / "speech.md").read_text()
+    swept = sweep(results)
+    assert swept is not None
+    tables = alignment_tables(results) | speech_tables(results)
+    assert len(tables) == 14
+    for grid in (quality(results), cost(results), swept, *tables.values()):
+        assert as_markdown(grid).strip() in document, grid.columns
+    assert results.seeds == 3
+    for sound in re.findall(r"\]\((speech-sound/\S+)\)", document):
+        samples = read_wav((SPEECH.parent / sound).read_bytes(), sound)
+        assert 0.4 * 22_050 < len(samples) < 2 * 22_050
+
+
+def test_what_clocks_had_to_show_on_speech() -> None:
+    """No worse than softmax at the rate of training, at most half of it away from that."""
+    arms = {arm.name: arm for arm in gather(SPEECH).arms}
+
+    def error(arm: str, tempo: str) -> float:
+        return arms[arm].mean(f"boundary_error@{tempo}")
+
+    for clock in ("clock", "clock-measure", "clock-interval"):
+        for control in ("softmax", "softmax-guided", "softmax-guided-10"):
+            assert error(clock, "1") <= error(control, "1")
+        for tempo in ("0.6", "1.6"):
+            assert error(clock, tempo) <= 0.5 * error("softmax", tempo)
+        for condition in ("1", "0.6", "1.6", "long", "real"):
+            assert max(arms[clock].losses(f"falls@{condition}")) == 0.0
 
 
 def test_the_readme_quotes_alignment() -> None:
@@ -193,6 +227,7 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
     [
         (PHASES, "shakespeare", {"training.steps": 2000}, 9 + 12),
         (ALIGNMENT, "align", {}, 45 + 45),
+        (SPEECH, "speech", {"data.real": "ljspeech-sample"}, 30 + 30),
         (GATE, "energy-gate", {}, 45),
         (RATES, "energy-gate", {"training.steps": 500}, 9 + 27),
         (SMALL, "energy-gate", SMALLER, 15),

@@ -3,14 +3,14 @@
 import pytest
 from rich.console import Console
 
-from resonant.data import progress
-from resonant.data.progress import Progress
+from resonant.data import progress as preparing
+from resonant.data.progress import progress
 
 
 def run() -> None:
-    with Progress("speaking") as shown:
+    with progress("speaking") as part:
         for what, count in (("train", 3), ("test", 2)):
-            report = shown.part(what, count)
+            report = part(what, count)
             for done in range(count):
                 report(done + 1)
 
@@ -28,7 +28,7 @@ def test_a_bar_in_a_terminal(
     def terminal(**options: bool) -> Console:
         return Console(force_terminal=True, width=80, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(progress, "Console", terminal)
+    monkeypatch.setattr(preparing, "Console", terminal)
     run()
     said = capsys.readouterr().err
     assert "speaking: train" in said

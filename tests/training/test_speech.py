@@ -313,6 +313,8 @@ def test_sounds_are_made_again_only_where_a_run_is_newer(
     (tmp_path / "clock-seed0" / "alignment.npz").touch()
     write_report(gather(tmp_path), tmp_path)
     assert len(made) == 3  # its own; what was spoken goes by the first arm
+    (tmp_path / "next-clock-seed0" / "alignment.npz").unlink()
+    assert write_report(gather(tmp_path), tmp_path).read_text().count("<audio") == 3 * 3
 
     def refuse(mel: np.ndarray, *, hop: int) -> np.ndarray:
         raise UserError("no librosa")

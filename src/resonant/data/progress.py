@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+Part = Callable[[str, int], Callable[[int], None]]
 
 
-class Progress:
-    """``with Progress("speaking") as progress: report = progress.part("train", 100)``."""
+@contextmanager
+def progress(says: str) -> Iterator[Part]:
+    """``with progress("speaking") as part: report = part("train", 100)``; ``report(n)``: n done."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
 
-    def __init__(self, says: str) -> None:
-        self.says, self._console = says, Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self._bar = Bar(*columns, TimeRemainingColumn(), console=self._console, transient=True)
+    def drawn(what: str, count: int) -> Callable[[int], None]:
+        task = bar.add_task(f"{says}: {what}", total=count)
+        return lambda done: bar.update(task, completed=done)
 
-    def part(self, what: str, count: int) -> Callable[[int], None]:
-        """Begin a part of ``count`` steps; call what is returned with the number done."""
-        if not self._console.is_terminal:
-            self._console.print(f"{self.says}: {what}, {count}", highlight=False)
-            return lambda done: None
-        task = self._bar.add_task(f"{self.says}: {what}", total=count)
-        return lambda done: self._bar.update(task, completed=done)
+    def told(what: str, count: int) -> Callable[[int], None]:
+        console.print(f"{says}: {what}, {count}", highlight=False)
+        return lambda done: None
 
-    def __enter__(self) -> Progress:
-        if self._console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
+    if console.is_terminal:
+        with bar:
+            yield drawn
+    else:
+        yield told

@@ -23,7 +23,7 @@ from .espeak import SAMPLE_RATE, Job, Speech, check_voice, speak_all, version
 from .mel import log_mel
 from .phrases import digest as phrases_digest
 from .phrases import phrases
-from .progress import Progress
+from .progress import Part, progress
 from .recordings import Clip, clips
 from .speech_configs import SpeechConfig
 from .utterances import Utterances
@@ -160,8 +160,8 @@ def _spoken(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoke
     for voice in config.voices:
         check_voice(voice)
     found = phrases(config, data_dir)
-    with Progress("speaking (once; then kept)") as progress:
-        speaker = _Speaker(config, progress)
+    with progress("speaking (once; then kept)") as part:
+        speaker = _Speaker(config, part)
         return {
             "train": speaker.fitting(found["train"], config.utterances, "train"),
             "valid": speaker.fitting(found["valid"], config.held_out, "valid"),
@@ -172,8 +172,8 @@ def _spoken(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoke
 class _Speaker:
     """Draws voices and rates, speaks, and keeps what fits."""
 
-    def __init__(self, config: SpeechConfig, progress: Progress) -> None:
-        self.config, self.progress = config, progress
+    def __init__(self, config: SpeechConfig, part: Part) -> None:
+        self.config, self.part = config, part
 
     def fitting(self, texts: list[str], wanted: int, split: str) -> list[Spoken]:
         """The first ``wanted`` that are not too long."""
@@ -210,7 +210,7 @@ class _Speaker:
         return [Job(text, str(voice), int(rate)) for text, voice, rate in drawn]
 
     def _speak(self, jobs: Sequence[Job], what: str) -> list[Spoken | None]:
-        report = self.progress.part(what, len(jobs))
+        report = self.part(what, len(jobs))
         spoken = zip(jobs, speak_all(jobs, os.cpu_count() or 1, report), strict=True)
         voices = self.config.voices
         return [_of(self.config, s, voice=voices.index(j.voice), text=j.text) for j, s in spoken]
@@ -231,8 +231,8 @@ def _read(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoken]
     wanted = {"train": config.utterances, "valid": config.held_out, "test@1": config.held_out}
     sets: dict[str, list[Spoken]] = {name: [] for name in (*wanted, "test@long")}
     listed = clips(config.name, data_dir)
-    with Progress("reading (once; then kept)") as progress:
-        report = progress.part("clips", len(listed))
+    with progress("reading (once; then kept)") as part:
+        report = part("clips", len(listed))
         for index, clip in enumerate(listed):
             split = {HELD - 1: "test@1", HELD - 2: "valid"}.get(index % HELD, "train")
             if len(sets[split]) < wanted[split]:

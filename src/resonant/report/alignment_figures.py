@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ..training.conditions import REAL, SHOWN, TEMPI
-from .alignment import BOUNDARY, aligned
+from .alignment import BOUNDARY, aligned, frame_ms, tested
 from .figures import INK, PALETTE, STYLE, as_svg, line_style
 from .results import ArmResult, Results
 
@@ -25,16 +25,19 @@ def tempo_curves(results: Results) -> str:
     A panel for each arm without a control, with those compared with it.
     """
     arms = aligned(results)
-    if not arms:
+    if not arms or not {f"{tempo:g}" for tempo in TEMPI} <= set(tested(arms, BOUNDARY)):
         return ""
     families: dict[str, list[ArmResult]] = {}
     for arm in arms:
         families.setdefault(_root(arm, arms), []).append(arm)
     with mpl.rc_context(STYLE):
+        length = frame_ms(arms)
+        unit, scale = ("frames", 1.0) if length is None else ("ms", length)
         size = (8.6, 3.9 * len(families))
         figure, grid = plt.subplots(len(families), 1, figsize=size, sharey=True, squeeze=False)
         for axes, family in zip(grid[:, 0], families.values(), strict=True):
-            _family(axes, family)
+            _family(axes, family, scale)
+            axes.set_ylabel(f"boundary error ({unit})")
         grid[-1, 0].set_xlabel("tempo (training: 1)")
         return as_svg(figure)
 
@@ -45,15 +48,15 @@ def _root(arm: ArmResult, arms: list[ArmResult]) -> str:
     return arm.name if arm.control not in by_name else _root(by_name[arm.control], arms)
 
 
-def _family(axes: Any, arms: list[ArmResult]) -> None:
+def _family(axes: Any, arms: list[ArmResult], scale: float) -> None:
     for index, arm in enumerate(arms):
-        losses = [arm.losses(f"{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
+        losses = [[scale * x for x in arm.losses(f"{BOUNDARY}@{tempo:g}")] for tempo in TEMPI]
         line = line_style(index)
         means = [statistics.fmean(each) for each in losses]
         axes.plot(TEMPI, means, label=arm.name, marker=".", **line)
         ends = [min(x) for x in losses], [max(x) for x in losses]
         axes.fill_between(TEMPI, *ends, color=line["color"], alpha=0.18, linewidth=0)
-    known = [arms[0].mean(f"stretched_{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
+    known = [scale * arms[0].mean(f"stretched_{BOUNDARY}@{tempo:g}") for tempo in TEMPI]
     dotted: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": ":"}
     axes.plot(TEMPI, known, label="stretched durations", **dotted)
     axes.set_xscale("log")
@@ -61,10 +64,9 @@ def _family(axes: Any, arms: list[ArmResult]) -> None:
     if min(known) > 0:
         axes.set_yscale("log", nonpositive="clip")
         low, high = axes.get_ylim()
-        ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50) if low <= tick <= high]
+        ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if low <= tick <= high]
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylabel("boundary error (frames)")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
 
 
@@ -113,7 +115,7 @@ def clock_curves(results: Results, directory: Path) -> str:
     columns = min(3, len(clocks))
     lines = -(-len(clocks) // columns)
     with mpl.rc_context(STYLE):
-        size = (3.2 * columns, 2.5 * lines + 0.5)
+        size = (max(6.4, 3.2 * columns), 2.5 * lines + 0.5)
         figure, grid = plt.subplots(lines, columns, figsize=size, squeeze=False)
         for axes in grid.flat:
             axes.set_visible(False)

@@ -41,8 +41,9 @@ def players(results: Results, directory: Path) -> Players | None:
     Written into ``sound`` within the folder, and read from there until a run is newer.
     """
     pictures = spoken_pictures(results, directory)
-    length = frame_ms(arms) if (arms := spoken(results)) else None
-    if not pictures or length is None:
+    arms = [arm for arm in spoken(results) if arm.name in pictures]
+    length = frame_ms(arms) if arms else None
+    if length is None:
         return None
     hop = round(length * SAMPLE_RATE / 1000)
     shown = [name for name in shown_conditions(pictures) if name != REAL]
