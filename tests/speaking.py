@@ -1,5 +1,6 @@
 """A little speech for tests, spoken once and shared by all of them."""
 
+import os
 import random
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def write_text(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def spoken_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The text, at one path for all workers: the cache goes by what was asked for."""
-    folder = tmp_path_factory.getbasetemp().parent / "speech"
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "speech"
     folder.mkdir(exist_ok=True)
     path = folder / "phrases.txt"
     return path if path.is_file() else write_text(folder)

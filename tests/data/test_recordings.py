@@ -11,7 +11,7 @@ import pytest
 from resonant.data import recordings
 from resonant.data.espeak import SAMPLE_RATE
 from resonant.data.mel import wav_bytes
-from resonant.data.recordings import Clip, Interval, clips, read_textgrid, to_ipa
+from resonant.data.recordings import Clip, Interval, clips, plainer, read_textgrid, to_ipa
 from resonant.errors import UserError
 
 WORDS = [
@@ -73,6 +73,19 @@ def write(folder: Path, **instead: bytes | None) -> Path:
     return folder
 
 
+def write_clips(folder: Path, count: int, *, seed: int = 0) -> Path:
+    """Recordings of one's own: the same words, other sounds."""
+    draw = np.random.default_rng(seed)
+    for kind in ("wavs", "TextGrid"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        noise = draw.normal(0.0, 0.1, round(2.9 * SAMPLE_RATE))
+        (folder / "wavs" / f"{number:02}.wav").write_bytes(wav_bytes(noise))
+        grid = folder / "TextGrid" / f"{number:02}.TextGrid"
+        grid.write_bytes(FILES["TextGrid/A1.TextGrid"])
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def official(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the official metadata were ours."""
@@ -98,6 +111,12 @@ def test_pieces_are_whole_words_without_silence_or_strangers(tmp_path: Path) -> 
     short = list(clip.pieces(0.8))  # "modern" is left alone, and so left out
     assert [each.phonemes[0] for each in short] == ["ˈɪ", "ˈoʊ"]
     assert all(each.seconds <= 0.8 for each in short)
+
+
+def test_praat_writes_utf_16(tmp_path: Path) -> None:
+    grid = FILES["TextGrid/A1.TextGrid"].decode().encode("utf-16")
+    (clip,) = clips("ljspeech", write(tmp_path, TextGrid=grid))
+    assert [len(each.phonemes) for each in clip.pieces(2.0)] == [8, 4]
 
 
 def test_a_sample_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +148,8 @@ def test_a_sample_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ({"TextGrid": None}, "LJ Speech comes without alignments. Put TextGrids there"),
         ({"wavs": None}, "cannot read .*A1.wav"),
         ({"wavs": b"no sound"}, "wavs/A1.wav is no WAV file"),
+        ({"wavs": wav_bytes(np.ones(SAMPLE_RATE))}, "ends at 2.90 s, .* do not belong together"),
+        ({"TextGrid": b"\xff\x00 broken \xe9"}, "is neither UTF-8 nor UTF-16"),
         ({"TextGrid": b"nothing"}, 'A1.TextGrid is no TextGrid with tiers "words" and "phones"'),
     ],
 )
@@ -155,6 +176,13 @@ def test_phones_as_espeak_writes_them() -> None:
         "ˈaɪ", "ə", "ˈʌ", "ɚ", "ˈɜː", "i", "ˌiː", "ŋ", "ˌoʊ", "h",
     ]  # fmt: skip
     assert to_ipa("øː") == "øː"  # of another language's aligner
+
+
+def test_what_espeak_writes_in_plainer_phonemes() -> None:
+    given = ("ɾ", "ᵻ", "ˈɔːɹ", "əl", "ˈaɪ", "ɹ", "ˈaɪə")
+    assert [plainer(each) for each in given] == [
+        ("t",), ("ɪ",), ("ˈɔː", "ɹ"), ("ə", "l"), ("ˈaɪ",), ("ɹ",), ("ˈaɪ", "ə"),
+    ]  # fmt: skip
 
 
 def test_recordings_of_your_own(tmp_path: Path) -> None:

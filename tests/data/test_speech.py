@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from resonant.data import speech
 from resonant.data.configs import SpeechConfig, trained_on
 from resonant.data.espeak import PAUSE
-from resonant.data.phrases import phrases
+from resonant.data.phrases import _clauses, phrases
 from resonant.data.sources import inspect
 from resonant.data.speech import SpeechCorpus, frame_durations, load_speech, phoneme_ids
 from resonant.errors import UserError
 
 from ..speaking import corpus, speech_cache, spoken_text, tiny_config
-from .test_recordings import FILES
+from .test_recordings import write_clips
 
 __all__ = ["corpus", "speech_cache", "spoken_text"]
 
@@ -167,8 +167,31 @@ def test_phrases_are_short_clauses(spoken_text: Path) -> None:
     assert set(found) == {"train", "valid", "test"}
     assert all(2 <= len(each.split()) <= 5 for split in found.values() for each in split)
     assert found == phrases(tiny_config(spoken_text), None)
-    with pytest.raises(UserError, match="fewer than 50000; use a longer text"):
+    with pytest.raises(UserError, match=r"fewer than 50000 .a phrase: .* use a longer text"):
         phrases(tiny_config(spoken_text, utterances=50_000), None)
+
+
+def test_phrases_of_other_languages(tmp_path: Path) -> None:
+    path = tmp_path / "other.txt"
+    phrase = (
+        "der \N{LATIN SMALL LETTER A WITH DIAERESIS}ltere B\N{LATIN SMALL LETTER A WITH DIAERESIS}r"
+    )
+    path.write_text(
+        f"{phrase}, it\N{RIGHT SINGLE QUOTATION MARK}s mine, NO SHOUTING, 3 bears.\n" * 800
+    )
+    config = tiny_config(path, utterances=1, held_out=1)
+    with pytest.raises(UserError, match=r"has 0 phrases for the train split, .* 4|fewer than"):
+        phrases(config, None)
+    clauses = _clauses(path.read_text(), config)
+    assert set(clauses) == {phrase.lower(), "it's mine"}
+
+
+def test_too_few_that_are_short_enough(spoken_text: Path, speech_cache: Path) -> None:
+    config = tiny_config(spoken_text, utterances=4, held_out=1, longest=0.5, rates=(134,))
+    with pytest.raises(
+        UserError, match=r"at most 0\.5 s for .* raise --data\.longest or --data\.rates"
+    ):
+        load_speech(config, None)
 
 
 def test_comments_of_the_standard_library() -> None:
@@ -209,12 +232,7 @@ def test_models_learn_from_recordings_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoken_text: Path, speech_cache: Path
 ) -> None:
     """16 clips of your own: split by clip, no other tempi; and as a test of a synthetic voice."""
-    for number in range(16):
-        for kind in ("wavs", "TextGrid"):
-            (tmp_path / kind).mkdir(exist_ok=True)
-        (tmp_path / "wavs" / f"{number:02}.wav").write_bytes(FILES["wavs/A1.wav"])
-        grid = tmp_path / "TextGrid" / f"{number:02}.TextGrid"
-        grid.write_bytes(FILES["TextGrid/A1.TextGrid"])
+    write_clips(tmp_path, 16)
     own = SpeechConfig(name="recordings", utterances=50, held_out=3)
     found = load_speech(own, tmp_path)
     assert {name: len(each) for name, each in found.sets.items()} == {
@@ -227,6 +245,12 @@ def test_models_learn_from_recordings_too(
     (tmp_path / "wavs" / "00.wav").touch()
     load_speech.cache_clear()
     assert load_speech(own, tmp_path).digest == found.digest
+    other = load_speech(own, write_clips(tmp_path / "other", 16, seed=1))
+    assert other.digest != found.digest  # the same words, other sounds
+    for count, says in ((1, "0 utterances .* for valid, and 1 are needed"), (7, "for test, and 1")):
+        folder = write_clips(tmp_path / f"few-{count}", count)
+        with pytest.raises(UserError, match=f"{says}.* or add clips .of 8, one is for valid"):
+            load_speech(own, folder)
     real = load_speech(tiny_config(spoken_text, real="recordings"), tmp_path)
     assert len(real.sets["real"]) == 6
     assert {each.text for each in real.sets["real"]} >= {"00 1", "00 2", "01 1"}

@@ -92,13 +92,18 @@ def test_tempo_divides_the_length() -> None:
     _, usual = model.speak(SYMBOLS, VOICE, symbol_padding=PADDING)
     _, slow = model.speak(SYMBOLS, VOICE, symbol_padding=PADDING, tempo=0.5)
     assert ((slow - 2 * usual).abs() <= 1).all()
-    with pytest.raises(ValueError, match="tempo must be above 0; it is 0"):
+    with pytest.raises(ValueError, match=r"tempo is 0\.2 to 5; it is 0"):
         model.speak(SYMBOLS, VOICE, tempo=0.0)
     running = build(decoding="autoregressive")
     with pytest.raises(ValueError, match=r"tempo is the model's own: leave it out; it is 2\.0"):
         running.speak(SYMBOLS, VOICE, tempo=2.0)
+    cross: Any = running.blocks[-1].cross
+    nn.init.constant_(cross.q_rate.bias, -20.0)  # a clock that stands still
     frames, lengths = running.speak(SYMBOLS, VOICE, symbol_padding=PADDING)
+    guess = running.lengths(SYMBOLS, VOICE, symbol_padding=PADDING).round().long()
+    assert lengths.tolist() == (3 * guess).tolist()  # each row's own, whatever its neighbour does
     assert frames.shape[:2] == (2, int(lengths.max()))
+    assert (frames[1, int(lengths[1]) :] == 0).all()
 
 
 def test_voices_are_needed_where_there_are_any_and_refused_elsewhere() -> None:

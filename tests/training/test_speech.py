@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from resonant.cli.main import main
-from resonant.data.configs import SymbolsConfig
+from resonant.data.configs import SpeechConfig, SymbolsConfig
 from resonant.data.mel import read_wav
 from resonant.data.speech import SpeechCorpus
 from resonant.data.utterances import Utterances
@@ -23,10 +23,13 @@ from resonant.report.page import write_report
 from resonant.report.results import gather
 from resonant.training import recognizer as recognizers
 from resonant.training.configs import RunConfig
+from resonant.training.loop import finish
+from resonant.training.metrics import Metrics
 from resonant.training.recognizer import Recognizer, edit_distance, likeliest_paths, load_recognizer
 from resonant.training.speech import SpeechTask
 from resonant.training.tasks import build_task
 
+from ..data.test_recordings import write_clips
 from ..speaking import TINY, corpus, speech_cache, spoken_text, tiny_config
 from .running import quality, resonant
 
@@ -217,7 +220,9 @@ def test_likeliest_paths_are_the_best_of_all(penalty: float) -> None:
         assert found[row].tolist() == list(best)
 
 
-def test_the_recognizer_hears_true_frames(corpus: SpeechCorpus) -> None:
+def test_the_recognizer_hears_true_frames(
+    corpus: SpeechCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """24 utterances are few, but what it was trained on it hears; and it is kept, and repeats."""
     heard = load_recognizer(corpus)
     train = corpus.batch("train", range(24))
@@ -227,6 +232,15 @@ def test_the_recognizer_hears_true_frames(corpus: SpeechCorpus) -> None:
     again = load_recognizer(corpus)
     assert again.penalty == heard.penalty in recognizers.PENALTIES
     assert all(map(torch.equal, heard.parameters(), again.parameters()))
+    (kept,) = corpus.path.parent.glob(f"{corpus.path.stem}-recognizer-*.pt")
+    whole = kept.read_bytes()
+    for damage in (b"", whole[:1000], b"no weights"):
+        kept.write_bytes(damage)
+        with monkeypatch.context() as patch:
+            patch.setattr(recognizers, "STEPS", 1)
+            load_recognizer(corpus)
+        assert kept.read_bytes() not in (damage, whole)
+    kept.write_bytes(whole)
 
 
 def test_stress_and_pauses_do_not_count() -> None:
@@ -234,6 +248,40 @@ def test_stress_and_pauses_do_not_count() -> None:
     assert recognizer.phonemes == ["_", "a", "b"]
     assert recognizer.of_symbol == [0, 1, 2, 2, 3]
     assert recognizer._said([1, 2, 2, 1, 2, 3, 3, 1]) == [2, 2, 3]
+
+
+def test_speech_that_changed_since_it_was_planned(spoken_text: Path, speech_cache: Path) -> None:
+    config = dataclasses.replace(config_of(spoken_text), corpus="0" * 64)
+    with pytest.raises(UserError, match="the speech behind 'espeak' changed since this run"):
+        build_task(config, None)
+
+
+def test_the_report_of_recordings(
+    tmp_path: Path, speech_cache: Path, few_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No other tempi, one arm: nothing over tempi, nothing to compare, and it is written."""
+    clips = write_clips(tmp_path / "data", 16)
+    data = SpeechConfig(name="recordings", utterances=30, held_out=4)
+    config = dataclasses.replace(config_of(tmp_path / "none", "next-clock"), data=data)
+    task = build_task(config, clips)
+    assert isinstance(task, SpeechTask)
+    out = tmp_path / "out"
+    folder = out / "next-clock-seed0"
+    folder.mkdir(parents=True)
+    finish(task, config, folder, seconds=1.0)
+    row = {"step": 1.0, "train_loss": 1.0, "valid_loss": 1.0, "learning_rate": 0.1, "seconds": 1.0}
+    Metrics(folder / "metrics.csv", keep_until=0).write(row)
+    arms = [{"name": "next-clock", "says": "x", "control": "next-softmax", "changes": ""}]
+    described = {"experiment": "speech", "says": "x", "data": "own", "runs": [folder.name]}
+    described |= {"arms": arms, "ceilings": {}}
+    (out / "comparison.json").write_text(json.dumps(described))
+    assert main(["report", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "Differences of" not in said
+    assert "Tempo 0.6" not in said
+    page = (out / "report.html").read_text()
+    assert page.count("<audio") == 2
+    assert "Boundaries over spectrograms" in page
 
 
 def compare(out: Path, text: Path, *more: str, fault: str | None = None) -> str:
@@ -287,7 +335,7 @@ def test_a_whole_comparison(
     assert len(read_wav(target.read_bytes(), "said.wav")) > 1000
     for arguments, says in (
         (["--voice", "fr"], "the model has no voice 'fr'; it has en-us, en-us+f3, en+m3"),
-        (["--tempo", "0"], "tempo must be above 0"),
+        (["--tempo", "0.00001"], "tempo is 0.2 to 5; it is 1e-05"),
     ):
         assert main(["speak", str(folder), "old dog", *arguments]) == 2
         assert says in capsys.readouterr().err

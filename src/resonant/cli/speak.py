@@ -52,17 +52,22 @@ def main(arguments: list[str]) -> int:
 def _symbols(text: str, voice: str, said: dict[str, Any]) -> Any:
     """Ids of the phonemes that eSpeak NG gives the text; its sound is thrown away."""
     from ..data.espeak import PAUSE, Job, speak
+    from ..data.recordings import plainer
     from ..data.speech import UNKNOWN, phoneme_ids
     from ..data.speech_configs import RECORDED
 
     accent = ACCENT if voice in RECORDED else voice
-    spoken = speak(Job(text, accent)).phonemes
-    ids = phoneme_ids(spoken, said["symbols"])
+    known, spoken = said["symbols"], []
+    for phoneme in speak(Job(text, accent)).phonemes:
+        heard = phoneme_ids([phoneme], known)[0] != UNKNOWN
+        spoken += [phoneme] if heard else plainer(phoneme)
+    ids = phoneme_ids(spoken, known)
     unknown = [phoneme for phoneme, i in zip(spoken, ids, strict=True) if i == UNKNOWN]
     unheard = [phoneme for phoneme in unknown if phoneme != PAUSE]
     if unheard:
         raise UserError(
-            f"the model never heard the phoneme {unheard[0]!r} of this text; use other words"
+            f"the model never heard the phoneme {unheard[0]!r} of {' '.join(spoken)}; use other "
+            f"words, with phonemes among {' '.join(known)}"
         )
     return ids[ids != UNKNOWN]
 

@@ -25,6 +25,7 @@ SAMPLE_RATE = 22_050
 PAUSE = "_"
 SHORTEST_PAUSE = 0.025  # seconds; what is shorter belongs to the phoneme before
 SECONDS = 60.0  # after which a process is said to hang
+STRESS_MARKS = "ˈˌ"
 _LANGUAGE = re.compile(r"\(.*\)")  # eSpeak NG says that it changes the language
 
 
@@ -56,17 +57,28 @@ def speak(job: Job) -> Speech:
 
     Raises ``UserError`` without the library, for an unknown voice, and for a text without phonemes.
     """
+    if not any(character.isalnum() for character in job.text):
+        raise _silent(job)  # it would read out the names of the signs
     answer, samples = _ask({"voice": job.voice, "rate": job.rate, "text": job.text})
     if answer.get("error") == "voice":
         raise _unknown(job.voice)
     spoken = np.frombuffer(samples, dtype=np.int16)
     phonemes, ends = _spans(answer["events"], len(spoken))
     if not set(phonemes) - {PAUSE}:
-        raise UserError(
-            f"the text {job.text[:60]!r} has no phonemes that the voice {job.voice!r} could speak; "
-            "give words"
-        )
+        raise _silent(job)
     return Speech(spoken, tuple(phonemes), np.array(ends, dtype=np.int64))
+
+
+def _silent(job: Job) -> UserError:
+    return UserError(
+        f"the text {job.text[:60]!r} has no phonemes that the voice {job.voice!r} could speak; "
+        "give words"
+    )
+
+
+def unstressed(phoneme: str) -> str:
+    """The phoneme without stress marks."""
+    return phoneme.lstrip(STRESS_MARKS)
 
 
 def speak_all(

@@ -16,6 +16,7 @@ from .espeak import SAMPLE_RATE
 
 WINDOW = 1024  # samples of a Hann window and of its Fourier transform
 HIGHEST = 8000.0  # Hz
+CONVERT = "fetch it again, or convert it: ffmpeg -i IN -ar 22050 -ac 1 -sample_fmt s16 OUT.wav"
 FLOOR = 1e-3  # of a band's power, samples being in [-1, 1]: some 70 dB below a loud vowel
 
 
@@ -78,11 +79,11 @@ def read_wav(content: bytes, name: str) -> np.ndarray:
             samples = file.readframes(file.getnframes())
             promised = 2 * file.getnframes()
     except (wave.Error, EOFError) as error:
-        raise UserError(f"{name} is no WAV file ({error}); fetch it again") from error
+        raise UserError(f"{name} is no WAV file of whole numbers ({error}); {CONVERT}") from error
     if found != (SAMPLE_RATE, 1, 16):
         raise UserError(
             f"{name} has {found[0]} Hz, {found[1]} channels and {found[2]} bit, but {SAMPLE_RATE} "
-            "Hz, 1 channel and 16 bit are needed; convert it"
+            f"Hz, 1 channel and 16 bit are needed; {CONVERT}"
         )
     if len(samples) != promised or not samples:
         raise UserError(f"{name} is cut short ({len(samples)} bytes); fetch it again")

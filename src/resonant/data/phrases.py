@@ -13,7 +13,9 @@ from .speech_configs import SpeechConfig
 from .text import SPLITS, load_corpus
 
 # Two to five words, a comma or a full stop before and after: what is said in one breath.
-CLAUSE = re.compile(r"(?:^|[.,;:!?\n])[ ]*([A-Za-z][a-z']*(?: [A-Za-z][a-z']*){1,4})(?=[.,;:!?\n])")
+WORD = r"[^\W\d_](?:[^\W\d_]|')*"
+CLAUSE = re.compile(rf"(?:^|[.,;:!?\n])[ ]*({WORD}(?: {WORD}){{1,4}})(?=[.,;:!?\n])")
+CURLY = str.maketrans("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 LETTERS_A_SECOND = 17  # at 175 words per minute; what turns out too long is left out
 
 
@@ -32,12 +34,14 @@ def phrases(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[str]]
         seen.update(ordered)
         random.Random(split).shuffle(ordered)
         found[split] = ordered
-    for split, wanted in (("train", config.utterances), ("valid", config.held_out)):
+    needed = {"train": config.utterances, "valid": config.held_out, "test": 4 * config.held_out}
+    for split, wanted in needed.items():
         if len(found[split]) < wanted:
             raise UserError(
-                f"the text {config.path or config.text!r} has {len(found[split])} short phrases "
-                f"between punctuation for the {split} split, fewer than {wanted}; use a longer "
-                "text, or lower --data.utterances and --data.held_out"
+                f"the text {config.path or config.text!r} has {len(found[split])} phrases for the "
+                f"{split} split, fewer than {wanted} (a phrase: two to five words between commas, "
+                "full stops or line ends, no numbers, no capitals inside); use a longer text, or "
+                "lower --data.utterances and --data.held_out"
             )
     return found
 
@@ -64,4 +68,10 @@ def _comments(source: str) -> str:
 
 def _clauses(text: str, config: SpeechConfig) -> list[str]:
     most = int(config.longest * LETTERS_A_SECOND)
-    return [each.lower() for each in CLAUSE.findall(text) if len(each) <= most]
+    found = (each for each in CLAUSE.findall(text.translate(CURLY)) if len(each) <= most)
+    return [each.lower() for each in found if _plain(each)]
+
+
+def _plain(phrase: str) -> bool:
+    """Whether no word has capitals but for its first letter."""
+    return all(word[1:] == word[1:].lower() for word in phrase.split())

@@ -7,6 +7,7 @@ Aligner writes them and as the authors of FastSpeech2 (ming024/FastSpeech2) hand
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import re
@@ -19,7 +20,7 @@ import numpy as np
 
 from ..errors import UserError
 from .download import Remote, from_folder
-from .espeak import SAMPLE_RATE, Speech
+from .espeak import SAMPLE_RATE, Speech, unstressed
 from .mel import read_wav
 
 SAMPLE = Remote(
@@ -32,7 +33,8 @@ OFFICIAL = "LJSpeech-1.1"
 METADATA = "852bce5c79e5184ba5bf2ea98aad4bcf49a5d787def5fd1f04fa2ab8aa6dc535"  # metadata.csv
 URL = "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2"
 SILENCES = ("", "sil", "sp")
-UNKNOWN = "spn"  # the aligner did not know the word
+SPOKEN_NOISE = "spn"  # the aligner did not know the word
+OFF = 0.1  # seconds that a TextGrid may end before or after its WAV
 # ARPAbet to the IPA that eSpeak NG writes for en-us; stress marks come from the digit.
 IPA = {
     "AA": "ɑː", "AE": "æ", "AH": "ʌ", "AO": "ɔː", "AW": "aʊ", "AY": "aɪ", "B": "b", "CH": "tʃ",
@@ -43,6 +45,20 @@ IPA = {
 }  # fmt: skip
 UNSTRESSED = {"AH0": "ə", "ER0": "ɚ", "IY0": "i"}  # vowels that eSpeak NG writes otherwise
 STRESS = {"1": "ˈ", "2": "ˌ"}
+# What eSpeak NG writes for en-us beyond the ARPAbet, in what the ARPAbet has.
+PLAINER = {
+    "ɾ": ("t",),
+    "ʔ": ("t",),
+    "ᵻ": ("ɪ",),
+    "ɐ": ("ə",),
+    "əl": ("ə", "l"),
+    "n̩": ("ə", "n"),
+    "aɪə": ("aɪ", "ə"),
+    "aɪɚ": ("aɪ", "ɚ"),
+    "iə": ("iː", "ə"),
+    "oː": ("ɔː",),
+    "ɜ": ("ɜː",),
+}
 _INTERVAL = re.compile(r'xmin = (\S+)\s+xmax = (\S+)\s+text = "([^"]*)"')
 _TIER = re.compile(r'name = "(words|phones)"(.*?)(?=item \[|\Z)', re.DOTALL)
 
@@ -68,20 +84,36 @@ class Clip:
 
         Silences and words that the aligner did not know are left out.
 
-        Raises ``UserError`` for a broken WAV, or a TextGrid without words and phones.
+        Raises ``UserError`` for a broken WAV, a TextGrid without words and phones, or one that is
+        not as long as the WAV.
         """
         wav = f"wavs/{self.name}.wav"
         samples = read_wav(self.read(wav), wav)
         grid = f"TextGrid/{self.name}.TextGrid"
-        words, phones = read_textgrid(self.read(grid).decode(), grid)
+        words, phones = read_textgrid(_decoded(self.read(grid), grid), grid)
+        seconds, last = len(samples) / SAMPLE_RATE, phones[-1].end
+        if abs(seconds - last) > OFF:
+            raise UserError(
+                f"{grid} ends at {last:.2f} s, {wav} at {seconds:.2f} s: they do not belong "
+                "together; align it again"
+            )
         for first, last in _runs(words, longest):
             inside = [p for p in phones if p.start >= first - 1e-6 and p.end <= last + 1e-6]
-            if not inside or any(p.text in (*SILENCES, UNKNOWN) for p in inside):
+            if not inside or any(p.text in (*SILENCES, SPOKEN_NOISE) for p in inside):
                 continue
             start, end = round(first * SAMPLE_RATE), round(last * SAMPLE_RATE)
             ends = [round(p.end * SAMPLE_RATE) - start for p in inside]
             phonemes = tuple(to_ipa(phone.text) for phone in inside)
             yield Speech(samples[start:end], phonemes, np.array(ends, dtype=np.int64))
+
+
+def _decoded(content: bytes, name: str) -> str:
+    """The text of a TextGrid; Praat writes UTF-16 where it needs more than ASCII."""
+    wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is neither UTF-8 nor UTF-16 ({error}); save it anew") from error
 
 
 def clips(name: str, data_dir: Path | None) -> list[Clip]:
@@ -176,6 +208,16 @@ def to_ipa(phone: str) -> str:
     if base not in IPA:
         return phone
     return UNSTRESSED.get(phone) or STRESS.get(stress, "") + IPA[base]
+
+
+def plainer(phoneme: str) -> tuple[str, ...]:
+    """A phoneme of eSpeak NG in those of the ARPAbet, stress kept: ˈɔːɹ is ˈɔː, ɹ."""
+    base = unstressed(phoneme)
+    mark = phoneme[: len(phoneme) - len(base)]
+    if len(base) > 1 and base.endswith("ɹ"):
+        return (mark + base[:-1], "ɹ")
+    first, *rest = PLAINER.get(base, (base,))
+    return (mark + first, *rest)
 
 
 def _runs(words: list[Interval], longest: float) -> Iterator[tuple[float, float]]:

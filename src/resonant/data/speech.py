@@ -18,31 +18,36 @@ import filelock
 import numpy as np
 import torch
 
+from ..errors import UserError
 from ..files import damaged, write_atomically
-from .espeak import SAMPLE_RATE, Job, Speech, check_voice, speak_all, version
+from .espeak import SAMPLE_RATE, Job, Speech, check_voice, speak_all, unstressed, version
 from .mel import log_mel
 from .phrases import digest as phrases_digest
 from .phrases import phrases
 from .progress import Part, progress
-from .recordings import Clip, clips
-from .speech_configs import SpeechConfig
+from .recordings import OFFICIAL, Clip, clips
+from .speech_configs import TEMPI, SpeechConfig
 from .utterances import Utterances
 
+LAYOUT = 2  # of files in the cache: raise it when they look otherwise
 SPEECH_RECIPE = 1  # raise it when what is made of the same configuration changes
-TEMPI = (0.6, 0.8, 1.0, 1.25, 1.6)  # at which the test split is spoken
 UNKNOWN = 0  # the id of a phoneme that the training split does not have
 HELD = 8  # recordings: of so many clips one is for validation, one for testing
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """One utterance: what was said, its phonemes, their durations in frames, log-mel frames."""
+    """One utterance: what was said, its phonemes, their durations in frames, log-mel frames.
+
+    ``sound`` is a hash of its samples.
+    """
 
     text: str
     voice: int
     phonemes: tuple[str, ...]
     durations: np.ndarray
     mel: np.ndarray
+    sound: str
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class SpeechCorpus:
     """Sets by name ("train", "valid", "test@0.6", ..., "test@long", "real"), and their scales.
 
     Symbol i is ``symbols[i - 1]``; ``mean`` and ``spread`` of each band and ``usual``, the mean
-    duration of each symbol in frames, are those of the training split.
+    duration of each symbol in frames, are those of the training split. ``path`` is where the cache
+    has it.
     """
 
     config: SpeechConfig
@@ -60,6 +66,7 @@ class SpeechCorpus:
     spread: np.ndarray
     usual: np.ndarray
     digest: str
+    path: Path
 
     def batch(self, name: str, rows: Iterable[int]) -> Utterances:
         """Some utterances of a set."""
@@ -85,8 +92,14 @@ class SpeechCorpus:
 def phoneme_ids(phonemes: Sequence[str], symbols: Sequence[str]) -> np.ndarray:
     """Ids of phonemes; one that is unknown with its stress is tried without, then ``UNKNOWN``."""
     known = {symbol: index for index, symbol in enumerate(symbols, start=1)}
-    plain = (known.get(each, known.get(each.strip("ˈˌ"), UNKNOWN)) for each in phonemes)
+    plain = (known.get(each, known.get(unstressed(each), UNKNOWN)) for each in phonemes)
     return np.array(list(plain), dtype=np.int64)
+
+
+def unknown_share(spoken: Sequence[Spoken], symbols: Sequence[str]) -> float:
+    """The share of their phonemes that ``symbols`` do not have."""
+    ids = np.concatenate([phoneme_ids(each.phonemes, symbols) for each in spoken])
+    return float((ids == UNKNOWN).mean())
 
 
 @lru_cache(maxsize=2)
@@ -105,8 +118,28 @@ def load_speech(config: SpeechConfig, data_dir: Path | None) -> SpeechCorpus:
             sets = _spoken(config, data_dir) if config.name == "espeak" else _read(config, data_dir)
             if config.real != "none":
                 sets["real"] = _real(config, data_dir)
+            _check_sets(config, sets)
             write_atomically(path, _packed(sets), "speech")
-        return _corpus(config, _unpacked(path))
+        return _corpus(config, _unpacked(path), path)
+
+
+def _check_sets(config: SpeechConfig, sets: dict[str, list[Spoken]]) -> None:
+    """Raise ``UserError`` where a split has nothing, or less than was to be spoken."""
+    wanted = {"train": config.utterances, "valid": config.held_out, "test@1": config.held_out}
+    short = config.name != "espeak"  # recordings are as many as they are
+    wanted = {name: min(1, count) if short else count for name, count in wanted.items()}
+    for name, count in (wanted | ({"real": 1} if config.real != "none" else {})).items():
+        if len(sets[name]) < count:
+            source = config.real if name == "real" else config.name
+            raise UserError(
+                f"{source} gives {len(sets[name])} utterances of at most {config.longest:g} s for "
+                f"{name.partition('@')[0]}, and {count} are needed; raise --data.longest"
+                + (
+                    f", or add clips (of {HELD}, one is for validation and one for testing)"
+                    if short or name == "real"
+                    else " or --data.rates, or lower --data.utterances and --data.held_out"
+                )
+            )
 
 
 def describe(corpus: SpeechCorpus) -> str:
@@ -116,10 +149,14 @@ def describe(corpus: SpeechCorpus) -> str:
     source = config.name
     if config.name == "espeak":
         source = f"eSpeak NG {version()} speaking {config.text} in {len(config.voices)} voices"
-    real = "" if config.real == "none" else f", boundaries also on {config.real}"
+    real, sets = "", corpus.sets
+    if config.real != "none":
+        share = 100 * unknown_share(sets["real"], corpus.symbols)
+        real = f", boundaries also on {config.real} ({share:.1f} % of its phonemes unknown)"
     return (
         f"{source}: {len(train)} utterances ({seconds / 60:.0f} min) of up to {config.longest:g} "
-        f"s, {config.bands} bands, hop {config.hop}{real}, sha256 {corpus.digest[:12]}"
+        f"s, {len(sets['valid'])} to validate, {len(sets['test@1'])} to test, {config.bands} "
+        f"bands, hop {config.hop}{real}, sha256 {corpus.digest[:12]}"
     )
 
 
@@ -141,19 +178,25 @@ def frame_durations(ends: np.ndarray, frames: int, hop: int) -> np.ndarray | Non
 
 def _key(config: SpeechConfig, data_dir: Path | None) -> str:
     """What the speech is made of."""
-    made: list[object] = [SPEECH_RECIPE, dataclasses.asdict(config)]
+    made: list[object] = [LAYOUT, SPEECH_RECIPE, dataclasses.asdict(config)]
     if config.name == "espeak":
         made += [phrases_digest(phrases(config, data_dir)), version()]
-    if data_dir is not None and {"ljspeech", "recordings"} & {config.name, config.real}:
+    if data_dir is not None and _own_sounds(config):
         made.append(_folder_key(data_dir))
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
 def _folder_key(data_dir: Path) -> list[object]:
     """Recordings whose hash is not known in advance, by name, size and time."""
-    files = [p for kind in ("wav", "TextGrid") for p in data_dir.rglob(f"*.{kind}")]
-    stats = [(str(path.resolve()), path.stat()) for path in sorted(files)]
+    kinds = ("wavs/*.wav", "TextGrid/*.TextGrid")
+    files = [p for kind in kinds for at in (".", OFFICIAL) for p in data_dir.glob(f"{at}/{kind}")]
+    stats = [(path.name, path.stat()) for path in sorted(files)]
     return [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
+
+
+def _own_sounds(config: SpeechConfig) -> bool:
+    """Whether there are recordings whose content is not known in advance."""
+    return bool({"ljspeech", "recordings"} & {config.name, config.real})
 
 
 def _spoken(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoken]]:
@@ -196,7 +239,7 @@ class _Speaker:
             faster = [dataclasses.replace(job, rate=round(job.rate * tempo)) for job in jobs]
             by_tempo[f"test@{tempo:g}"] = self._speak(faster, f"test, tempo {tempo:g}")
         whole = [row for row in zip(*by_tempo.values(), strict=True) if None not in row][:count]
-        sets = dict(zip(by_tempo, map(list, zip(*whole, strict=True)), strict=True))
+        sets = {name: [row[i] for row in whole] for i, name in enumerate(by_tempo)}
         rest = texts[2 * count : 4 * count]
         pairs = [" ".join(pair) for pair in zip(rest[::2], rest[1::2], strict=False)]
         double = self._speak(self._jobs(pairs, "long"), "test, twice as long")
@@ -223,7 +266,10 @@ def _of(config: SpeechConfig, speech: Speech, *, voice: int, text: str) -> Spoke
     """None where there are more phonemes than frames."""
     mel = log_mel(speech.samples, bands=config.bands, hop=config.hop)
     durations = frame_durations(speech.ends, len(mel), config.hop)
-    return None if durations is None else Spoken(text, voice, speech.phonemes, durations, mel)
+    if durations is None:
+        return None
+    sound = hashlib.sha256(speech.samples.tobytes()).hexdigest()[:16]
+    return Spoken(text, voice, speech.phonemes, durations, mel, sound)
 
 
 def _read(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoken]]:
@@ -271,7 +317,7 @@ def _packed(sets: dict[str, list[Spoken]]) -> bytes:
     """As an .npz: flat arrays, and as JSON what divides them."""
     every = [each for group in sets.values() for each in group]
     said = {
-        name: [[each.text, each.voice, each.phonemes, len(each.mel)] for each in group]
+        name: [[e.text, e.voice, e.phonemes, len(e.mel), e.sound] for e in group]
         for name, group in sets.items()
     }
     buffer = io.BytesIO()
@@ -289,19 +335,19 @@ def _unpacked(path: Path) -> dict[str, list[Spoken]]:
         with path.open("rb") as file, np.load(file) as kept:
             said = json.loads(str(kept["said"]))
             durations, mels = kept["durations"], kept["mels"]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise damaged(path) from error
     sets: dict[str, list[Spoken]] = {name: [] for name in said}
     symbol = frame = 0
     for name, group in said.items():
-        for text, voice, phonemes, frames in group:
+        for text, voice, phonemes, frames, sound in group:
             of = durations[symbol : symbol + len(phonemes)], mels[frame : frame + frames]
-            sets[name].append(Spoken(text, voice, tuple(phonemes), *of))
+            sets[name].append(Spoken(text, voice, tuple(phonemes), *of, sound))
             symbol, frame = symbol + len(phonemes), frame + frames
     return sets
 
 
-def _corpus(config: SpeechConfig, sets: dict[str, list[Spoken]]) -> SpeechCorpus:
+def _corpus(config: SpeechConfig, sets: dict[str, list[Spoken]], path: Path) -> SpeechCorpus:
     train = sets["train"]
     symbols = tuple(sorted({phoneme for each in train for phoneme in each.phonemes}))
     mels = np.concatenate([each.mel for each in train]).astype(np.float64)
@@ -319,17 +365,23 @@ def _corpus(config: SpeechConfig, sets: dict[str, list[Spoken]]) -> SpeechCorpus
         mels.mean(0),
         np.maximum(mels.std(0), 1e-3),
         usual,
-        _content(sets),
+        _content(sets, sounds=_own_sounds(config)),
+        path,
     )
 
 
-def _content(sets: dict[str, list[Spoken]]) -> str:
-    """A hash of what was said, by whom, and how long each phoneme took."""
+def _content(sets: dict[str, list[Spoken]], *, sounds: bool) -> str:
+    """A hash of what was said, by whom, and how long each phoneme took.
+
+    With ``sounds`` of the samples too: eSpeak NG's follow from the configuration and its version,
+    those of an archive from its own hash.
+    """
     found = hashlib.sha256()
     for name, group in sets.items():
         for each in group:
             found.update(json.dumps([name, each.text, each.voice, each.phonemes]).encode())
             found.update(each.durations.astype("<i4").tobytes())
+            found.update(each.sound.encode() if sounds else b"")
     return found.hexdigest()
 
 

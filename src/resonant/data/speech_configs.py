@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+TEMPI = (0.6, 0.8, 1.0, 1.25, 1.6)  # at which tests are spoken
 TEXTS = ("shakespeare", "stdlib", "file")
 RECORDED = ("ljspeech", "ljspeech-sample", "recordings")
 REAL = ("none", *RECORDED)
@@ -22,7 +23,7 @@ class SpeechConfig:
         rates: words per minute; each utterance has one of them
         utterances: of the training split
         held_out: utterances of the validation split, and of the test split
-        longest: seconds of an utterance, at most (one test set has up to twice that)
+        longest: seconds of an utterance, at most (one test set has two phrases in a breath)
         bands: numbers per frame, the bands of the mel spectrogram
         hop: samples from frame to frame, at 22,050 a second
         real: recordings that boundaries are also tested on, none or a name of such
@@ -53,6 +54,11 @@ class SpeechConfig:
                 raise ValueError(
                     f"data.{field} must be at least {least}; it is {getattr(self, field)}"
                 )
+        if self.bands > 120:
+            raise ValueError(
+                f"data.bands must be at most 120 (more have no frequency of their own); it is "
+                f"{self.bands}"
+            )
         if self.hop > 1024:
             raise ValueError(f"data.hop must be at most the window, 1024 samples; it is {self.hop}")
         if not 0.5 <= self.longest <= 20:

@@ -61,13 +61,13 @@ class SpeechTransformer(FrameTransformer):
         """Frames and their number, nothing given but phonemes and voices.
 
         Parallel decoding makes as many frames as ``lengths`` guesses, divided by ``tempo``;
-        autoregressive decoding stops by itself, at three times the guess at the latest.
+        autoregressive decoding stops by itself, each row at three times its guess at the latest.
 
-        Raises ``ValueError`` for a ``tempo`` that is not above 0, and for one other than 1 in
+        Raises ``ValueError`` for a ``tempo`` that is not 0.2 to 5, and for one other than 1 in
         autoregressive decoding, which keeps its own.
         """
-        if not tempo > 0 or (tempo != 1.0 and not self.parallel):
-            rule = "must be above 0" if self.parallel else "is the model's own: leave it out"
+        if not 0.2 <= tempo <= 5 or (tempo != 1.0 and not self.parallel):
+            rule = "is 0.2 to 5" if self.parallel else "is the model's own: leave it out"
             raise ValueError(f"tempo {rule}; it is {tempo}")
         masks: dict[str, Any] = {"symbol_padding": symbol_padding}
         with evaluating(self):
@@ -75,7 +75,9 @@ class SpeechTransformer(FrameTransformer):
             if not self.parallel:
                 most = int(3 * guess.max())
                 made = self.decode(symbols, voice=voice, most=most, **masks)
-                return made.frames, made.lengths
+                lengths = torch.minimum(made.lengths, 3 * guess)
+                beyond = torch.arange(made.frames.shape[1]) >= lengths.unsqueeze(1)
+                return made.frames.masked_fill(beyond.unsqueeze(-1), 0.0), lengths
             padding = torch.arange(int(guess.max()), device=guess.device) >= guess.unsqueeze(1)
             frames = self(symbols, padding, voice=voice, **masks).frames
             return frames.masked_fill(padding.unsqueeze(-1), 0.0), guess

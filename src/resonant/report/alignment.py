@@ -64,13 +64,15 @@ def alignment_tables(results: Results) -> dict[str, Grid]:
         f"Differences of boundary error, in {unit}": differences(
             arms, also, BOUNDARY, digits=digits, scale=scale
         ),
-        f"Differences of {results.unit}": differences(arms, also, "loss"),
+        f"Differences of {results.unit}": differences(
+            arms, also, "loss", digits=2 if length is None else 3
+        ),
         "Alignment at the tempo of training": _details(arms),
     }
     decoded = [arm for arm in arms if "free_length" in arm.runs[0]["metrics"]]
     if decoded:
         tables["Decoding that hears only itself"] = _decoded(decoded)
-    return tables
+    return {heading: grid for heading, grid in tables.items() if grid.rows}
 
 
 def by_tempo(
@@ -88,10 +90,14 @@ def by_tempo(
     if LONG in names:
         legend += " Long: twice as many symbols as the longest utterance of training."
     if frame_ms(arms) is not None:
-        legend = (
-            "Mean over seeds. Tempo 0.6: spoken at 0.6 times the rate; training is at 1. Long: two "
-            "phrases in one breath, where training has one."
-        )
+        legend = "Mean over seeds. "
+        if "0.6" in names:
+            legend += (
+                "Tempo 0.6: spoken at 0.6 times the rate; training is at 1. Long: two phrases in "
+                "one breath, where training has one."
+            )
+        elif LONG in names:
+            legend += "Long: pieces of up to twice the length of those of training."
     return Grid(("arm", *names), rows, f"{legend} {says}".strip())
 
 

@@ -17,10 +17,11 @@ def spoken(results: Results) -> list[ArmResult]:
 def speech_tables(results: Results) -> dict[str, Grid]:
     """Tables by heading; none where nothing speaks."""
     arms = spoken(results)
-    if not arms or frame_ms(arms) is None:
+    length = frame_ms(arms) if arms else None
+    if length is None:
         return {}
     options = {"digits": 1, "scale": 100.0}
-    return {
+    tables = {
         "Phoneme error rate by tempo, in %": _heard(arms),
         "Differences of phoneme error rate, in %": differences(
             arms, results.compared, HEARD, **options
@@ -32,14 +33,23 @@ def speech_tables(results: Results) -> dict[str, Grid]:
             says="Of cepstral coefficients 1 to 13 (loudness left out), frame by frame, unwarped: "
             "frames made in the right voice at the wrong time count as wrong.",
         ),
-        "Boundaries within 20 ms of the truth, in %": by_tempo(arms, "within_20", **options),
-        "Boundaries within 50 ms of the truth, in %": by_tempo(arms, "within_50", **options),
+        "Boundaries within 20 ms of the truth, in %": _within(arms, 20, length),
+        "Boundaries within 50 ms of the truth, in %": _within(arms, 50, length),
         "Phonemes that no frame points at, in %": by_tempo(arms, "skips", **options),
         "Phonemes pointed at again after others, in %": by_tempo(
             arms, "repeats", **options, says="Times that a phoneme is entered again, per phoneme."
         ),
         "Length guessed from phonemes alone": _guessed(arms),
     }
+    return {heading: grid for heading, grid in tables.items() if grid.rows}
+
+
+def _within(arms: list[ArmResult], tolerance: int, length: float) -> Grid:
+    frames = int(tolerance / length)
+    exact = "the very frame" if frames == 0 else f"{frames} frame{'s' if frames > 1 else ''} off"
+    says = f"Both boundaries are whole frames of {length:.1f} ms: {tolerance} ms means {exact}."
+    name = f"within_{tolerance}"
+    return by_tempo(arms, name, digits=1, scale=100.0, says=says)
 
 
 def _heard(arms: list[ArmResult]) -> Grid:
@@ -69,7 +79,7 @@ def _guessed(arms: list[ArmResult]) -> Grid:
     return Grid(
         ("arm", "length off by %", "phoneme error rate, %"),
         rows,
-        "Mean of |guessed / true number of frames - 1| on 64 test utterances (models are not told "
-        "the rate of speaking), and what is heard in frames of the guessed number; models that go "
-        "frame by frame stop by themselves.",
+        "Mean of |guessed / true number of frames - 1| on test utterances, 64 at most (models are "
+        "not told the rate of speaking), and what is heard in frames of the guessed number; models "
+        "that go frame by frame stop by themselves.",
     )

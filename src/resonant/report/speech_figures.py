@@ -63,10 +63,11 @@ def _truth(axes: Any, kept: Kept, name: str) -> None:
     _picture(axes, kept[f"true@{name}"])
     _lines(axes, durations.cumsum()[:-1], (0.0, 1.0), TRUTH)
     middles = durations.cumsum() - durations / 2 - 0.5
-    look: dict[str, Any] = {"fontsize": 6.5, "ha": "center"}
-    for middle, phoneme in zip(middles, kept[f"phonemes@{name}"], strict=True):
-        axes.text(middle, 1.02, phoneme, transform=axes.get_xaxis_transform(), **look)
-    axes.set_title(condition_title(name), fontsize=10, pad=14)
+    look: dict[str, Any] = {"fontsize": 7, "ha": "center"}
+    for index, (middle, phoneme) in enumerate(zip(middles, kept[f"phonemes@{name}"], strict=True)):
+        height = 1.03 + 0.12 * (index % 2)  # neighbours would touch
+        axes.text(middle, height, phoneme, transform=axes.get_xaxis_transform(), **look)
+    axes.set_title(condition_title(name), fontsize=10, pad=22)
 
 
 def _made(axes: Any, kept: Kept, name: str) -> None:

@@ -27,6 +27,7 @@ from ..files import damaged, read_json, write_atomically
 from .configs import RunConfig, config_hash, differences, flatten, plain
 from .display import Display
 from .pool import Pool, RunState
+from .preparation import keep_recognizers
 from .process import Child
 
 PROBE_ROUNDS = 7
@@ -330,6 +331,7 @@ def train_states(states: Sequence[RunState], plan: Plan, *, workers: int, consol
     for state in states:
         if is_done(state.directory, state.config):
             state.status, state.step = "kept", state.steps
+    keep_recognizers([s.config.data for s in states if s.status != "kept"], plan.data_dir)
     pool = Pool(states, workers, plan.data_dir, plan.device)
     with Display(pool, console) as display:
         pool.run(display.show)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TEMPI = (0.6, 0.8, 1.0, 1.25, 1.6)
+from ..data.speech_configs import TEMPI as TEMPI
+
 LONG = "long"  # twice as long as the utterances of training
 REAL = "real"  # recordings, by models of synthetic speech
 SHOWN = ("1", "0.6", "1.6", REAL)  # of which a picture is kept

@@ -23,6 +23,8 @@ from ..models.frames import FrameTransformer
 from .conditions import AS_TRAINED, SHOWN, Condition
 from .configs import RunConfig
 
+EVALUATION_BATCH = 32
+DECODED = 64  # utterances, at most, that models decode hearing only themselves
 STOP_SHARE = 0.1  # of the stop unit's loss beside that of frames
 CAP = 3.0  # times the true length: who has not stopped by then is said not to stop
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.espeak import PAUSE
+from ..data.espeak import PAUSE, unstressed
+from ..data.progress import progress
 from ..data.speech import SpeechCorpus
 from ..data.utterances import Utterances
 from ..files import write_atomically
@@ -35,8 +37,8 @@ class Recognizer(nn.Module):
 
     def __init__(self, bands: int, phonemes: Sequence[str]) -> None:
         super().__init__()
-        self.phonemes = sorted({_plain(phoneme) for phoneme in phonemes})
-        self.of_symbol = [0, *(1 + self.phonemes.index(_plain(p)) for p in phonemes)]
+        self.phonemes = sorted({unstressed(phoneme) for phoneme in phonemes})
+        self.of_symbol = [0, *(1 + self.phonemes.index(unstressed(p)) for p in phonemes)]
         sizes = itertools.pairwise([bands, WIDTH, WIDTH, WIDTH])
         self.layers = nn.ModuleList(nn.Conv1d(a, b, 5, padding="same") for a, b in sizes)
         self.readout = nn.Linear(WIDTH, 1 + len(self.phonemes))
@@ -111,22 +113,32 @@ def edit_distance(ours: Sequence[int], theirs: Sequence[int]) -> int:
 
 def load_recognizer(corpus: SpeechCorpus) -> Recognizer:
     """The recognizer of a corpus: from the cache folder, or trained and kept there."""
-    import platformdirs
-
-    folder = Path(platformdirs.user_cache_dir("resonant")) / "speech"
-    data = corpus.config
-    name = f"recognizer-{RECIPE}-{corpus.digest[:24]}-{data.bands}-{data.hop}.pt"
-    recognizer = Recognizer(data.bands, corpus.symbols)
-    folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / f"{name}.lock"):
-        if not (folder / name).is_file():
-            _train(recognizer, corpus)
+    path = corpus.path.with_name(f"{corpus.path.stem}-recognizer-{RECIPE}.pt")
+    recognizer = Recognizer(corpus.config.bands, corpus.symbols)
+    with filelock.FileLock(path.with_suffix(".lock")):
+        if not _read(recognizer, path):
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # as in workers: the same sums in the same order
+            try:
+                _train(recognizer, corpus)
+            finally:
+                torch.set_num_threads(threads)
             buffer = io.BytesIO()
             torch.save([recognizer.state_dict(), recognizer.penalty], buffer)
-            write_atomically(folder / name, buffer.getvalue(), "recognizer")
-        weights, recognizer.penalty = torch.load(folder / name, weights_only=True)
-    recognizer.load_state_dict(weights)
+            write_atomically(path, buffer.getvalue(), "recognizer")
     return recognizer.eval()
+
+
+def _read(recognizer: Recognizer, path: Path) -> bool:
+    """Fill the recognizer from its file; False where there is none, or a damaged one."""
+    if not path.is_file():
+        return False
+    try:
+        weights, recognizer.penalty = torch.load(path, weights_only=True)
+        recognizer.load_state_dict(weights)
+    except (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError):
+        return False
+    return True
 
 
 def _train(recognizer: Recognizer, corpus: SpeechCorpus) -> None:
@@ -141,8 +153,9 @@ def _train(recognizer: Recognizer, corpus: SpeechCorpus) -> None:
     optimizer = torch.optim.AdamW(recognizer.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     of_symbol = torch.tensor(recognizer.of_symbol)
-    with torch.enable_grad():
-        for _ in range(STEPS):
+    with torch.enable_grad(), progress("teaching a recognizer (once; then kept)") as part:
+        report = part("steps", STEPS)
+        for step in range(STEPS):
             rows = generator.choice(len(corpus.sets["train"]), BATCH).tolist()
             batch = corpus.batch("train", rows)
             frames = batch.frames + NOISE * torch.randn(batch.frames.shape, generator=noise)
@@ -152,6 +165,7 @@ def _train(recognizer: Recognizer, corpus: SpeechCorpus) -> None:
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
+            report(step + 1)
     valid = corpus.batch("valid", range(len(corpus.sets["valid"])))
     errors = {}
     for recognizer.penalty in PENALTIES:
@@ -165,8 +179,3 @@ def _by_frame(phonemes: Tensor, batch: Utterances) -> Tensor:
     index = (frames.unsqueeze(-1) >= batch.durations.cumsum(1).unsqueeze(1)).sum(-1)
     found = phonemes.gather(1, index.clamp(max=phonemes.shape[1] - 1))
     return found.masked_fill(batch.frame_padding, -1)
-
-
-def _plain(phoneme: str) -> str:
-    """Without stress marks."""
-    return phoneme.lstrip("\N{MODIFIER LETTER VERTICAL LINE}\N{MODIFIER LETTER LOW VERTICAL LINE}")

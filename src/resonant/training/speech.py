@@ -21,11 +21,9 @@ from ..models.frame_configs import SpeechTransformerConfig
 from ..models.speech import SpeechTransformer
 from .conditions import AS_TRAINED, CONDITIONS, ON_RECORDINGS, Condition
 from .configs import RunConfig
-from .frames import FrameTask
+from .frames import DECODED, EVALUATION_BATCH, FrameTask
 from .recognizer import Recognizer, load_recognizer
 
-EVALUATION_BATCH = 32
-DECODED = 64  # utterances decoded frame by frame
 LENGTH_SHARE = 0.1  # of the loss of the guessed length beside that of frames
 TOLERANCES = (20, 50)  # ms
 CEPSTRA = 13  # without the first, which is loudness
@@ -40,6 +38,11 @@ class SpeechTask(FrameTask):
         assert isinstance(config.data, SpeechConfig)
         assert isinstance(config.model, SpeechTransformerConfig)
         self.corpus = load_speech(config.data, data_dir)
+        if config.corpus not in ("", self.corpus.digest):
+            raise UserError(
+                f"the speech behind {config.data.name!r} changed since this run was planned (hash "
+                f"{self.corpus.digest[:12]}, planned {config.corpus[:12]}); run the comparison anew"
+            )
         _check(config.model, "features", config.data.bands, exactly=True)
         _check(config.model, "vocabulary", 1 + len(self.corpus.symbols))
         _check(config.model, "voices", len(config.data.voices))
@@ -71,7 +74,10 @@ class SpeechTask(FrameTask):
         return self.corpus.batch("test@1", range(count))
 
     def _loss(self, batch: Utterances) -> Tensor:
-        """With the logarithm of the guessed length, which moves nothing else."""
+        """With the logarithm of the guessed length, which has gradients for its layer alone.
+
+        (They count in the norm that is clipped.)
+        """
         guess = self._guess(batch)
         off = guess.log() - batch.durations.sum(-1).log()
         return super()._loss(batch) + LENGTH_SHARE * off.square().mean()

@@ -9,10 +9,7 @@ from ..errors import UserError
 from ..models.frames import FrameTransformer
 from .conditions import AS_TRAINED, CONDITIONS, Condition
 from .configs import RunConfig
-from .frames import FrameTask
-
-EVALUATION_BATCH = 32
-DECODED = 64  # utterances decoded without the truth; frames come one by one
+from .frames import DECODED, EVALUATION_BATCH, FrameTask
 
 
 class SymbolsTask(FrameTask):
