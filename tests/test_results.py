@@ -126,6 +126,16 @@ def test_what_clocks_had_to_show_on_speech() -> None:
             assert max(arms[clock].losses(f"falls@{condition}")) == 0.0
 
 
+def test_the_readme_quotes_speech() -> None:
+    arms = {arm.name: arm for arm in gather(SPEECH).arms}
+    readme = cells((ROOT / "README.md").read_text())
+    length = arms["clock"].runs[0]["frame_ms"]
+    for arm in ("clock", "softmax", "softmax-guided-10"):
+        for condition in ("0.6", "1", "1.6", "real"):
+            error = length * arms[arm].mean(f"boundary_error@{condition}")
+            assert f"{error:.1f}" in readme, (arm, condition)
+
+
 def test_the_readme_quotes_alignment() -> None:
     arms = {arm.name: arm for arm in gather(ALIGNMENT).arms}
     readme = cells((ROOT / "README.md").read_text().replace("+-\n", "+- "))

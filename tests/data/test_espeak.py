@@ -1,6 +1,7 @@
 """Speech repeats itself bit by bit, says where its phonemes end, and refuses in plain words."""
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,14 @@ def test_the_same_job_is_the_same_bytes_whatever_came_before() -> None:
     assert first.samples.tobytes() == again.samples.tobytes()
     assert first.phonemes == again.phonemes
     assert np.array_equal(first.ends, again.ends)
+
+
+def test_breath_does_not_depend_on_the_time_of_day() -> None:
+    """Left alone, eSpeak NG seeds its noise with the second it is asked in."""
+    job = Job("in the deep nook", "en-us+f3", 96)
+    first = speak(job)
+    time.sleep(1.1)
+    assert speak(job).samples.tobytes() == first.samples.tobytes()
 
 
 def test_phonemes_tile_the_samples() -> None:

@@ -29,7 +29,7 @@ from .recordings import OFFICIAL, Clip, clips
 from .speech_configs import TEMPI, SpeechConfig
 from .utterances import Utterances
 
-LAYOUT = 2  # of files in the cache: raise it when they look otherwise
+LAYOUT = 3  # of files in the cache: raise it when they look otherwise
 SPEECH_RECIPE = 1  # raise it when what is made of the same configuration changes
 UNKNOWN = 0  # the id of a phoneme that the training split does not have
 HELD = 8  # recordings: of so many clips one is for validation, one for testing
@@ -181,22 +181,17 @@ def _key(config: SpeechConfig, data_dir: Path | None) -> str:
     made: list[object] = [LAYOUT, SPEECH_RECIPE, dataclasses.asdict(config)]
     if config.name == "espeak":
         made += [phrases_digest(phrases(config, data_dir)), version()]
-    if data_dir is not None and _own_sounds(config):
+    if data_dir is not None and {"ljspeech", "recordings"} & {config.name, config.real}:
         made.append(_folder_key(data_dir))
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
 def _folder_key(data_dir: Path) -> list[object]:
-    """Recordings whose hash is not known in advance, by name, size and time."""
+    """Recordings, whose hash is not known in advance, by name, size and time."""
     kinds = ("wavs/*.wav", "TextGrid/*.TextGrid")
     files = [p for kind in kinds for at in (".", OFFICIAL) for p in data_dir.glob(f"{at}/{kind}")]
     stats = [(path.name, path.stat()) for path in sorted(files)]
     return [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
-
-
-def _own_sounds(config: SpeechConfig) -> bool:
-    """Whether there are recordings whose content is not known in advance."""
-    return bool({"ljspeech", "recordings"} & {config.name, config.real})
 
 
 def _spoken(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoken]]:
@@ -365,23 +360,19 @@ def _corpus(config: SpeechConfig, sets: dict[str, list[Spoken]], path: Path) -> 
         mels.mean(0),
         np.maximum(mels.std(0), 1e-3),
         usual,
-        _content(sets, sounds=_own_sounds(config)),
+        _content(sets),
         path,
     )
 
 
-def _content(sets: dict[str, list[Spoken]], *, sounds: bool) -> str:
-    """A hash of what was said, by whom, and how long each phoneme took.
-
-    With ``sounds`` of the samples too: eSpeak NG's follow from the configuration and its version,
-    those of an archive from its own hash.
-    """
+def _content(sets: dict[str, list[Spoken]]) -> str:
+    """A hash of what was said, by whom, how it sounded, and how long each phoneme took."""
     found = hashlib.sha256()
     for name, group in sets.items():
         for each in group:
             found.update(json.dumps([name, each.text, each.voice, each.phonemes]).encode())
             found.update(each.durations.astype("<i4").tobytes())
-            found.update(each.sound.encode() if sounds else b"")
+            found.update(each.sound.encode())
     return found.hexdigest()
 
 

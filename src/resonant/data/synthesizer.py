@@ -1,7 +1,8 @@
 """One utterance by eSpeak NG, in a process of its own: ``python -I -S synthesizer.py``.
 
-eSpeak NG carries state from one utterance to the next; only a fresh process repeats itself to the
-last bit. The library is GPL-3.0-or-later: it is loaded here, at run time, and nowhere else.
+eSpeak NG carries state from one utterance to the next, and the noise of breathy voices starts from
+the time of day: only a fresh process with a seed repeats itself to the last bit. The library is
+GPL-3.0-or-later: it is loaded here, at run time, and nowhere else.
 
 Reads a job as JSON (library, data, voice, rate, text) and answers with a line of JSON (version,
 rate of samples, events: phoneme and first sample, or an error), then samples as 16-bit integers.
@@ -21,6 +22,7 @@ PHONEMES_AS_IPA = 0x0001 | 0x0002
 DO_NOT_EXIT = 0x8000
 RATE = 1  # espeakRATE, words per minute
 UTF8 = 1
+SEED = 1
 PHONEME = 7  # espeakEVENT_PHONEME
 
 
@@ -71,6 +73,7 @@ def main() -> None:
     elif library.espeak_SetVoiceByName(job["voice"].encode()) != 0:
         answer["error"] = "voice"  # unknown: the voice before it would go on speaking
     else:
+        library.espeak_ng_SetRandSeed(ctypes.c_long(SEED))  # it starts from the time of day
         library.espeak_SetParameter(RATE, job["rate"], 0)
         samples, answer["events"] = _speak(library, job["text"])
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + samples)
