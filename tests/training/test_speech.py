@@ -302,6 +302,7 @@ def finished(
         yield out, compare(out, spoken_text)
 
 
+@pytest.mark.slow
 def test_a_whole_comparison(
     finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -345,6 +346,7 @@ def test_a_whole_comparison(
     assert "holds no model.safetensors" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sounds_are_made_again_only_where_a_run_is_newer(
     finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
