@@ -10,7 +10,16 @@ from resonant.files import FAULT_POINTS
 from .running import compare, quality, write_text
 
 # See test_sweep and test_align.
-LIKE_OTHERS = {"run-started", "config-half", "checkpoint-half", "metrics-written", "report-half"}
+LIKE_OTHERS = {
+    "run-started",
+    "config-half",
+    "step",
+    "metrics-written",
+    "checkpoint-half",
+    "checkpoint-written",
+    "model-written",
+    "report-half",
+}
 ELSEWHERE = {"sweep-half", "run-adopted", "alignment-half"}
 
 

@@ -24,7 +24,14 @@ def text(tmp_path: Path) -> Path:
     return write_text(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["last.ckpt", "done.json", "config.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "last.ckpt",
+        pytest.param("done.json", marks=pytest.mark.slow),
+        pytest.param("config.yaml", marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_file_is_named_and_deleting_it_is_enough(
     name: str, text: Path, tmp_path: Path
 ) -> None:

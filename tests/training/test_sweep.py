@@ -94,6 +94,7 @@ def test_killed_and_started_again(
     assert not list(tmp_path.glob(".*.partial"))
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_refused_leaves_the_folder_s_report_as_it_was(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +148,7 @@ def test_rates() -> None:
             parse_rates(wrong, 0.004)
 
 
+@pytest.mark.slow
 def test_a_rate_and_a_sweep_of_it_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
