@@ -180,7 +180,7 @@ def test_phrases_of_other_languages(tmp_path: Path) -> None:
         f"{phrase}, it\N{RIGHT SINGLE QUOTATION MARK}s mine, NO SHOUTING, 3 bears.\n" * 800
     )
     config = tiny_config(path, utterances=1, held_out=1)
-    with pytest.raises(UserError, match=r"has 0 phrases for the train split, .* 4|fewer than"):
+    with pytest.raises(UserError, match="has 0 phrases for the train split, fewer than 1 "):
         phrases(config, None)
     clauses = _clauses(path.read_text(), config)
     assert set(clauses) == {phrase.lower(), "it's mine"}

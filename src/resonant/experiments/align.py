@@ -5,7 +5,9 @@ Made-up utterances whose true alignment is known; nothing to download.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from ..data.configs import SymbolsConfig
 from ..models.configs import CrossAttentionConfig, FrameTransformerConfig
@@ -16,48 +18,52 @@ PARALLEL = FrameTransformerConfig()
 AUTOREGRESSIVE = replace(PARALLEL, decoding="autoregressive")
 # Clocks and mixtures have no queries and keys: the decoder's feed-forward layers get what they
 # save.
-CLOCK_HIDDEN = 165
-MIXTURE_HIDDEN = 160
+HIDDEN = {"clock": 165, "gaussian-mixture": 160}
+GUIDES = {
+    1.0: "the guided-attention loss, as published, draws weights to the diagonal",
+    10.0: "the guide ten times as strong as published",
+}
+M = TypeVar("M", bound=FrameTransformerConfig)
 
 
-def _timed(model: FrameTransformerConfig, mechanism: str) -> FrameTransformerConfig:
-    hidden = CLOCK_HIDDEN if mechanism == "clock" else MIXTURE_HIDDEN
-    return replace(model, attention=CrossAttentionConfig(mechanism=mechanism), hidden=hidden)
+def timed(model: M, mechanism: str, hidden: dict[str, int]) -> M:
+    """``model`` with another cross-attention, of the same size."""
+    chosen = CrossAttentionConfig(mechanism=mechanism)
+    return replace(model, attention=chosen, hidden=hidden[mechanism])
+
+
+def softmax_arms(symbols: str, guides: Mapping[float, str]) -> tuple[Arm, ...]:
+    """Softmax, told the tempo, and drawn to the diagonal by a guide of each weight."""
+    guided = (
+        Arm(
+            "softmax-guided" if weight == 1 else f"softmax-guided-{weight:g}",
+            says,
+            control="softmax",
+            changes={"model.attention.guide": weight},
+        )
+        for weight, says in guides.items()
+    )
+    return (
+        Arm("softmax", "softmax with sinusoidal positions, all frames at once"),
+        Arm(
+            "softmax-scaled",
+            f"frames count their positions in {symbols}: the tempo is told",
+            control="softmax",
+            changes={"model.position": "scaled"},
+        ),
+        *guided,
+    )
 
 
 def baseline_arms() -> tuple[Arm, ...]:
     """All frames at once, their number given: what clocks are compared with."""
     return (
-        Arm("softmax", "softmax with sinusoidal positions, all frames at once"),
-        Arm(
-            "softmax-scaled",
-            "frames count their positions in symbols: the tempo is told",
-            control="softmax",
-            changes={"model.position": "scaled"},
-        ),
-        Arm(
-            "softmax-guided",
-            "the guided-attention loss, as published, draws weights to the diagonal",
-            control="softmax",
-            changes={"model.attention.guide": 1.0},
-        ),
-        Arm(
-            "softmax-guided-10",
-            "the guide ten times as strong as published",
-            control="softmax",
-            changes={"model.attention.guide": 10.0},
-        ),
-        Arm(
-            "softmax-guided-50",
-            "the guide fifty times as strong",
-            control="softmax",
-            changes={"model.attention.guide": 50.0},
-        ),
+        *softmax_arms("symbols", GUIDES | {50.0: "the guide fifty times as strong"}),
         Arm(
             "mixture",
             "Gaussian mixtures that move along the symbols",
             control="softmax",
-            model=_timed(PARALLEL, "gaussian-mixture"),
+            model=timed(PARALLEL, "gaussian-mixture", HIDDEN),
         ),
     )
 
@@ -69,7 +75,7 @@ def clock_arms() -> tuple[Arm, ...]:
             "clock",
             "normalized clocks, score frozen",
             control="softmax",
-            model=_timed(PARALLEL, "clock"),
+            model=timed(PARALLEL, "clock", HIDDEN),
         ),
         Arm(
             "clock-measure",
@@ -110,13 +116,13 @@ def autoregressive_arms() -> tuple[Arm, ...]:
             "next-mixture",
             "Gaussian mixtures, frame by frame",
             control="next-softmax",
-            model=_timed(AUTOREGRESSIVE, "gaussian-mixture"),
+            model=timed(AUTOREGRESSIVE, "gaussian-mixture", HIDDEN),
         ),
         Arm(
             "next-clock",
             "clocks that run on, score frozen",
             control="next-softmax",
-            model=_timed(AUTOREGRESSIVE, "clock"),
+            model=timed(AUTOREGRESSIVE, "clock", HIDDEN),
         ),
         Arm(
             "next-clock-interval",

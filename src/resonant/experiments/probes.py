@@ -20,7 +20,7 @@ from ..models.configs import (
     PhaseLanguageModelConfig,
 )
 from ..training.configs import RunConfig, TrainingConfig
-from .align import CLOCK_HIDDEN, MIXTURE_HIDDEN
+from .align import HIDDEN
 from .experiment import Arm, Experiment
 
 TRANSFORMER = LanguageModelConfig(vocabulary=96)
@@ -68,8 +68,8 @@ def _alignment_arms() -> list[Arm]:
     hidden = {
         "krause": 128,
         "kuramoto-adapter": 170,
-        "mixture": MIXTURE_HIDDEN,
-        "clock": CLOCK_HIDDEN,
+        "mixture": HIDDEN["gaussian-mixture"],
+        "clock": HIDDEN["clock"],
     }
     first = "softmax-alignment"
     fewer = replace(TRAINING, batch_size=8)  # utterances of some 100 frames

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from ..data.configs import SpeechConfig
 from ..models.configs import (
-    CrossAttentionConfig,
     SpeechTransformerConfig,
     speech_full,
     speech_small,
 )
 from ..training.configs import RunConfig, TrainingConfig
+from .align import GUIDES, softmax_arms, timed
 from .experiment import Arm, Experiment
 
 # Clocks and mixtures have no queries and keys: the decoder's feed-forward layers get what they
@@ -25,37 +25,10 @@ HIDDEN = {
 }
 
 
-def timed(
-    model: SpeechTransformerConfig, mechanism: str, hidden: dict[str, int]
-) -> SpeechTransformerConfig:
-    """``model`` with another cross-attention, of the same size."""
-    chosen = CrossAttentionConfig(mechanism=mechanism)
-    return replace(model, attention=chosen, hidden=hidden[mechanism])
-
-
 def baseline_arms(model: SpeechTransformerConfig, hidden: dict[str, int]) -> tuple[Arm, ...]:
     """All frames at once, their number given: what clocks are compared with."""
-    guide = "model.attention.guide"
     return (
-        Arm("softmax", "softmax with sinusoidal positions, all frames at once"),
-        Arm(
-            "softmax-scaled",
-            "frames count their positions in phonemes: the tempo is told",
-            control="softmax",
-            changes={"model.position": "scaled"},
-        ),
-        Arm(
-            "softmax-guided",
-            "the guided-attention loss, as published, draws weights to the diagonal",
-            control="softmax",
-            changes={guide: 1.0},
-        ),
-        Arm(
-            "softmax-guided-10",
-            "the guide ten times as strong as published",
-            control="softmax",
-            changes={guide: 10.0},
-        ),
+        *softmax_arms("phonemes", GUIDES),
         Arm(
             "mixture",
             "Gaussian mixtures that move along the phonemes",
