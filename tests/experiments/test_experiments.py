@@ -11,13 +11,19 @@ from resonant.errors import UserError
 from resonant.experiments import EXPERIMENTS, Experiment
 from resonant.functional import mechanism, mechanisms
 from resonant.models.architectures import build_model
-from resonant.models.configs import SCALARS, AttentionConfig, PhaseLanguageModelConfig
+from resonant.models.configs import (
+    SCALARS,
+    AttentionConfig,
+    LanguageModelConfig,
+    PhaseLanguageModelConfig,
+)
 from resonant.training.compare import make_plan
 from resonant.training.configs import (
     RunConfig,
     config_hash,
     differences,
     import_plugins,
+    plain,
     replaced,
     run_config,
 )
@@ -181,6 +187,7 @@ def test_the_demo_is_the_size_it_claims_and_can_fail() -> None:
         "kuramoto": 2.1,
     }
     assert demo.seeds == 3
+    assert isinstance(demo.base.model, LanguageModelConfig)
     assert (demo.base.model.layers, demo.base.model.width) == (2, 64)
     assert (demo.base.training.batch_size, demo.base.training.context) == (16, 128)
 
@@ -259,7 +266,7 @@ def test_fields_of_the_phase_model_reach_the_arms_that_have_it() -> None:
     runs = {
         run.arm: run for run in planned(["softmax", "kuramoto", "kuramoto-static"], **overrides)
     }
-    assert {run.model.layers for run in runs.values()} == {3}
+    assert {plain(run)["model.layers"] for run in runs.values()} == {3}
     for name in ("kuramoto", "kuramoto-static"):
         model = runs[name].model
         assert isinstance(model, PhaseLanguageModelConfig)

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .image_configs import ImagesConfig
 from .speech_configs import SpeechConfig
 
 RECIPE = 1  # of made-up utterances (symbols.py): raise it when they change
@@ -120,7 +121,7 @@ def _digest(recipe: int, config: SymbolsConfig | ProbeConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-Data = DataConfig | SymbolsConfig | ProbeConfig | SpeechConfig
+Data = DataConfig | SymbolsConfig | ProbeConfig | SpeechConfig | ImagesConfig
 
 
 def trained_on(data: Data) -> Data:

@@ -19,7 +19,8 @@ from ..files import write_atomically
 class Remote:
     """A public file: where it is, what it is called, and the SHA-256 of its unpacked content.
 
-    With ``member`` it is the first ``length`` bytes of that file in the ZIP archive at ``url``.
+    With ``member`` it is the first ``length`` bytes of that file in the ZIP archive at ``url``;
+    with ``packed`` the file is taken, and hashed, as it is.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Remote:
     sha256: str
     member: str | None = None
     length: int | None = None
+    packed: bool = False
 
 
 def fetch(remote: Remote, data_dir: Path | None) -> bytes:
@@ -66,7 +68,7 @@ def from_folder(remote: Remote, data_dir: Path) -> bytes:
 
 def _checked(remote: Remote, path: Path) -> bytes:
     content = path.read_bytes()
-    if path.suffix == ".gz":
+    if path.suffix == ".gz" and not remote.packed:
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
@@ -75,8 +77,8 @@ def _checked(remote: Remote, path: Path) -> bytes:
     if found != remote.sha256:
         raise UserError(
             f"{path} is not {remote.name}: its SHA-256 is {found[:16]}..., not "
-            f"{remote.sha256[:16]}.... Delete the file and fetch it again, or use --data.name file "
-            "--data.path for a text of your own"
+            f"{remote.sha256[:16]}.... Delete the file and fetch it again, or give data of your "
+            "own their own name (--data.name file or recordings)"
         )
     return content
 

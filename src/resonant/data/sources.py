@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .configs import Data, DataConfig, SpeechConfig
+from .configs import Data, DataConfig, ImagesConfig, SpeechConfig
 from .text import describe, load_corpus
 
 
@@ -13,13 +13,18 @@ def inspect(data: Data, data_dir: Path | None) -> tuple[str, str]:
 
     Speech is made here where the cache does not have it.
 
-    Raises ``UserError`` for a text, voice or recording that cannot be had.
+    Raises ``UserError`` for a text, voice, recording or picture that cannot be had.
     """
     if isinstance(data, SpeechConfig):
         from . import speech  # packages of an extra
 
         made = speech.load_speech(data, data_dir)
         return made.digest, speech.describe(made)
+    if isinstance(data, ImagesConfig):
+        from . import images
+
+        found = images.load_images(data, data_dir)
+        return found.digest, images.describe(found, data)
     if not isinstance(data, DataConfig):
         return data.digest(), data.describe()
     corpus = load_corpus(data, data_dir)

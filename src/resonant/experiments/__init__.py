@@ -4,12 +4,20 @@ from .align import EXPERIMENT as _ALIGN
 from .energy_gate import EXPERIMENT as _ENERGY_GATE
 from .energy_gate import PUBLISHED as _ENERGY_GATE_PUBLISHED
 from .experiment import Arm, Experiment
+from .pixels import CIFAR10_PUBLISHED as _CIFAR10_PIXELS_PUBLISHED
+from .pixels import MNIST as _MNIST_PIXELS
+from .pixels import MNIST_PUBLISHED as _MNIST_PIXELS_PUBLISHED
 from .probes import EXPERIMENT as _PROBES
 from .random_characters import EXPERIMENT as _RANDOM_CHARACTERS
 from .shakespeare import EXPERIMENT as _SHAKESPEARE
 from .speech import EXPERIMENT as _SPEECH
 from .speech import FULL as _SPEECH_FULL
 from .stdlib import EXPERIMENT as _STDLIB
+from .vision import CIFAR10_PUBLISHED as _CIFAR10_PUBLISHED
+from .vision import CIFAR10_SUBSET as _CIFAR10_SUBSET
+from .vision import DIGITS as _DIGITS
+from .vision import IMAGENET_PUBLISHED as _IMAGENET_PUBLISHED
+from .vision import SWIN_PUBLISHED as _SWIN_PUBLISHED
 
 _ALL = (
     _STDLIB,
@@ -21,6 +29,14 @@ _ALL = (
     _ENERGY_GATE,
     _ENERGY_GATE_PUBLISHED,
     _RANDOM_CHARACTERS,
+    _DIGITS,
+    _CIFAR10_SUBSET,
+    _MNIST_PIXELS,
+    _CIFAR10_PUBLISHED,
+    _IMAGENET_PUBLISHED,
+    _SWIN_PUBLISHED,
+    _MNIST_PIXELS_PUBLISHED,
+    _CIFAR10_PIXELS_PUBLISHED,
 )
 EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in _ALL}
 

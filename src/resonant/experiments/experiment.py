@@ -14,6 +14,7 @@ from ..training.configs import RunConfig, TrainingConfig, plain, replaced
 SCALAR_STARTS = "model.attention.scalars"
 Pair = tuple[str, str]  # an arm, and what it is compared with
 MECHANISM = "model.attention.mechanism"
+CHOOSES_MECHANISM = ("transformer", "pixels", "vision", "swin")  # architectures
 PARTS = ("model", "data", "training")  # of a run, which an arm may have of its own
 
 
@@ -116,7 +117,7 @@ class Experiment:
         changed = {name for each in self.arms for name in each.changes}
         everywhere = {n: v for n, v in overrides.items() if n not in changed and n in has}
         own = {name: overrides.get(name, v) for name, v in self.changes(arm).items()}
-        if start.model.architecture == "transformer":
+        if start.model.architecture in CHOOSES_MECHANISM:
             given = everywhere.get(MECHANISM, start.model.attention.mechanism)
             own = {MECHANISM: given} | own
         else:

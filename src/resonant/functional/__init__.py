@@ -7,9 +7,10 @@ from .energy import PrefixSums, energy_gate, energy_log_gate, standardize_prefix
 from .krause import krause_attention, krause_lift
 from .kuramoto import coupling_lift, kuramoto_coupling, kuramoto_lift
 from .lift import Documents, Lift
+from .linear import linear_attention
 from .manifold import Circle, Manifold, SpecialOrthogonal, Sphere, Unitary, manifold
 from .mechanism import Mechanism, Scalar, mechanism, mechanisms, register
-from .neighborhood import Band, Causal, Full, Neighborhood
+from .neighborhood import Band, Causal, Full, Grid, Neighborhood
 from .pair import Gaussian, Interval, Meeting, Pair
 from .position import (
     gaussian_locality,
@@ -29,6 +30,7 @@ __all__ = [
     "Documents",
     "Full",
     "Gaussian",
+    "Grid",
     "Interval",
     "Lift",
     "Manifold",
@@ -55,6 +57,7 @@ __all__ = [
     "krause_lift",
     "kuramoto_coupling",
     "kuramoto_lift",
+    "linear_attention",
     "manifold",
     "mechanism",
     "mechanisms",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -51,26 +51,116 @@ class Band:
             )
 
 
-Neighborhood: TypeAlias = Full | Causal | Band
+Metric = Literal["manhattan", "chebyshev"]
+METRICS: tuple[Metric, ...] = ("manhattan", "chebyshev")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A picture's patches, row by row after ``global_tokens`` others: each sees those near it.
+
+    Patch (r, c) sees patch (r', c') iff ``|r - r'| + |c - c'| <= radius`` (manhattan) or
+    ``max(|r - r'|, |c - c'|) <= radius`` (chebyshev), itself included. Global tokens, such as class
+    and register tokens, come first, see everything and are seen by all. There are as many queries
+    as keys, ``global_tokens + height * width``.
+
+    Raises ``ValueError`` for an empty grid, a negative number, or an unknown metric.
+
+    Source: arXiv 2602.11534, vision: radius 1 manhattan (4 neighbours) on CIFAR-10, radius 2
+    chebyshev (24) on ImageNet.
+    """
+
+    height: int
+    width: int
+    radius: int = 1
+    metric: Metric = "manhattan"
+    global_tokens: int = 1
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(
+                f"a grid has at least one row and one column of patches, not {self.height} x "
+                f"{self.width}; divide the picture's sides by the patch's"
+            )
+        for name in ("radius", "global_tokens"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} counts, so it is at least 0; it is {getattr(self, name)}")
+        if self.metric not in METRICS:
+            raise ValueError(f"metric is manhattan or chebyshev; it is {self.metric!r}")
+
+    @property
+    def tokens(self) -> int:
+        """Global tokens and patches together."""
+        return self.global_tokens + self.height * self.width
+
+    @property
+    def neighbors(self) -> int:
+        """Patches that a patch far from the edge sees, itself included."""
+        if self.metric == "manhattan":
+            return 2 * self.radius * (self.radius + 1) + 1
+        return (2 * self.radius + 1) ** 2
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether every patch sees every other."""
+        rows, columns = self.height - 1, self.width - 1
+        return self.radius >= (rows + columns if self.metric == "manhattan" else max(rows, columns))
+
+    def near(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Whether patches so many rows and columns away are seen."""
+        rows, columns = rows.abs(), columns.abs()
+        away = rows + columns if self.metric == "manhattan" else torch.maximum(rows, columns)
+        return away <= self.radius
+
+    def visible(self, query_position: Tensor, key_position: Tensor) -> Tensor:
+        """Boolean (..., query, key), of positions counted from the first global token."""
+        query = (query_position - self.global_tokens).unsqueeze(-1)
+        key = (key_position - self.global_tokens).unsqueeze(-2)
+        near = self.near(
+            query // self.width - key // self.width, query % self.width - key % self.width
+        )
+        return near | (query < 0) | (key < 0)
+
+
+Neighborhood: TypeAlias = Full | Causal | Band | Grid
+
+
+def check_sizes(neighborhood: Neighborhood, queries: int, keys: int) -> None:
+    """Raise ``ValueError`` if a grid has another number of tokens than there are."""
+    if isinstance(neighborhood, Grid) and (queries, keys) != (neighborhood.tokens,) * 2:
+        raise ValueError(
+            f"{neighborhood} has {neighborhood.tokens} tokens ({neighborhood.global_tokens} global "
+            f"ones, {neighborhood.height} x {neighborhood.width} patches), but there are {queries} "
+            f"queries and {keys} keys; give the grid the picture's number of patches"
+        )
 
 
 def reach(neighborhood: Neighborhood) -> tuple[int | None, int | None]:
-    """How many positions back and ahead a query sees, None where there is no limit."""
+    """How many positions back and ahead a query sees, None where there is no such limit."""
     match neighborhood:
-        case Full():
+        case Full() | Grid():
             return None, None
         case Causal(window):
             return (None if window is None else window - 1), 0
         case Band(radius):
             return radius, radius
     raise TypeError(
-        f"a neighborhood is Full(), Causal(window) or Band(radius), not {neighborhood!r}"
+        "a neighborhood is Full(), Causal(window), Band(radius) or Grid(height, width), not "
+        f"{neighborhood!r}"
     )
 
 
 def causal_part(neighborhood: Neighborhood) -> Neighborhood:
-    """The neighbourhood intersected with "not ahead of the query"."""
+    """The neighbourhood intersected with "not ahead of the query".
+
+    Raises ``ValueError`` for a grid.
+    """
     match neighborhood:
+        case Grid():
+            raise ValueError(
+                "a picture's patches have no past: is_causal does not go with Grid; use "
+                "Causal(window) for pixels in raster order"
+            )
         case Full():
             return Causal()
         case Band(radius):
@@ -85,6 +175,8 @@ def visible(
 
     Positions are integers on one axis; queries already carry the offset ``S - L``.
     """
+    if isinstance(neighborhood, Grid):
+        return neighborhood.visible(query_position, key_position)
     back, ahead = reach(neighborhood)
     distance = query_position.unsqueeze(-1) - key_position.unsqueeze(-2)
     allowed = None

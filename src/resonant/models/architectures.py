@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from .base import CausalModel
 from .configs import ModelConfig
 from .language import LanguageModel
 from .phase import PhaseLanguageModel
+from .pixels import PixelModel
+from .vision import VisionTransformer
 
 ARCHITECTURES: dict[str, type[CausalModel]] = {
     "transformer": LanguageModel,
     "phase": PhaseLanguageModel,
+}
+PICTURES: dict[str, Any] = {
+    "vision": VisionTransformer,
+    "pixels": PixelModel,
 }
 
 
 def build_model(config: ModelConfig) -> CausalModel:
     """The model that ``config`` describes."""
     return ARCHITECTURES[config.architecture](config)  # type: ignore[call-arg]
+
+
+def build_picture_model(config: ModelConfig) -> Any:
+    """The model of pictures that ``config`` describes."""
+    return PICTURES[config.architecture](config)
 
 
 def load_model(directory: str | Path) -> CausalModel:
@@ -36,6 +48,13 @@ def load_model(directory: str | Path) -> CausalModel:
         raise ValueError(
             f"{directory} holds a model of speech, which takes phonemes; hear it with `resonant "
             "speak`, load it with SpeechTransformer.from_pretrained"
+        )
+    if architecture in PICTURES:
+        kind = PICTURES[architecture].__name__
+        raise ValueError(
+            f"{directory} holds a model of pictures, which takes and makes no text; load it with "
+            f"{kind}.from_pretrained, see what it does with `resonant report` on the comparison's "
+            "folder"
         )
     if architecture == "frames":
         raise ValueError(

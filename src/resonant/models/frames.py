@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from ..functional.mask import real_keys
 from ..functional.position import sinusoidal_encoding
 from ..nn import (
-    Attention,
     Block,
     ClockAttention,
     CrossBlock,
     MixtureAttention,
-    PhaseAdapter,
     RotaryPosition,
     SoftmaxAttention,
     attention,
 )
 from ..nn.block import BlockCache
+from ..nn.factory import AnyAttention
 from ..nn.modes import evaluating
 from ..nn.timed import TimedAttention
 from .frame_configs import FrameTransformerConfig
@@ -269,7 +268,7 @@ def _own(config: FrameTransformerConfig) -> SoftmaxAttention:
     return SoftmaxAttention(config.width, config.heads, bias=False, position=position)
 
 
-def _cross(config: FrameTransformerConfig) -> Attention | PhaseAdapter | TimedAttention:
+def _cross(config: FrameTransformerConfig) -> AnyAttention | TimedAttention:
     """Cross-attention by the configuration's mechanism."""
     chosen, sizes = config.attention, (config.width, config.heads)
     options = {"bias": False, "dropout": chosen.dropout, **chosen.scalars}

@@ -20,6 +20,7 @@ from ..nn import (
     LearnedPosition,
     ModelCache,
     MorletPosition,
+    RasterPosition,
     SinusoidalPosition,
     attention,
     build_gate,
@@ -37,15 +38,28 @@ class LanguageModel(CausalModel):
     """
 
     config_type = LanguageModelConfig
+    further_tokens = 0  # ids beyond the vocabulary that are read and never predicted
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocabulary, config.width)
-        self.position = _added_position(config)
+        self.embedding = nn.Embedding(config.vocabulary + self.further_tokens, config.width)
+        self.position = self._added_position()
         self.blocks = nn.ModuleList(_block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width)
         self.reset_parameters()
+
+    def _added_position(self) -> nn.Module | None:
+        """What knows where a token stands and is added to its embedding."""
+        position = self.config.position
+        match position.kind:
+            case "sinusoidal":
+                return SinusoidalPosition(self.config.width, position.base)
+            case "learned":
+                return LearnedPosition(self.config.width, position.max_length)
+            case "morlet":
+                return MorletPosition(self.config.width)
+        return None
 
     def reset_parameters(self) -> None:
         """A start near the uniform guess; residual branches shrunk by depth.
@@ -78,7 +92,7 @@ class LanguageModel(CausalModel):
         x = self._through_blocks(x, cache, **masks)
         if cache is not None and count is not None:
             cache.advance(count, documents)
-        return F.linear(self.norm(x), self.embedding.weight)
+        return F.linear(self.norm(x), self.embedding.weight[: self.config.vocabulary])
 
     def _encoding(
         self,
@@ -101,16 +115,20 @@ class LanguageModel(CausalModel):
         else:
             position, count = token_positions(real, documents=documents)
         length = tokens.shape[1] + (0 if cache is None else cache.length)
-        if isinstance(self.position, LearnedPosition) and length > self.position.max_length:
+        place = self.position
+        if isinstance(place, (LearnedPosition, RasterPosition)) and length > place.max_length:
             # Padding and other documents are not counted: only now look at the numbers.
             longest = int(position.max()) + 1
-            if longest > self.position.max_length:
-                raise ValueError(
-                    "learned positions end at model.position.max_length = "
-                    f"{self.position.max_length}, but the sequence has {longest} tokens; shorten "
-                    "it or train with a larger one"
-                )
+            if longest > place.max_length:
+                raise ValueError(self._too_long(longest))
         return self.position(position), count
+
+    def _too_long(self, longest: int) -> str:
+        return (
+            f"learned positions end at model.position.max_length = "
+            f"{self.config.position.max_length}, but the sequence has {longest} tokens; shorten it "
+            "or train with a larger one"
+        )
 
 
 def language_model(
@@ -131,18 +149,6 @@ def language_model(
         )
         changes["attention"] = chosen
     return LanguageModel(dataclasses.replace(config, **changes))
-
-
-def _added_position(config: LanguageModelConfig) -> nn.Module | None:
-    position = config.position
-    match position.kind:
-        case "sinusoidal":
-            return SinusoidalPosition(config.width, position.base)
-        case "learned":
-            return LearnedPosition(config.width, position.max_length)
-        case "morlet":
-            return MorletPosition(config.width)
-    return None
 
 
 def _gate(config: LanguageModelConfig) -> EnergyGate | None:

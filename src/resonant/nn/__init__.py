@@ -11,12 +11,14 @@ from .energy import EnergyGate, build_gate, register_gate
 from .factory import attention
 from .krause import KrauseAttention
 from .kuramoto import KuramotoAttention, PhaseAdapter
+from .linear import LinearAttention, LinearCache
 from .mixture import MixtureAttention
 from .parameter import HeadScalar
 from .position import (
     HeadPosition,
     LearnedPosition,
     MorletPosition,
+    RasterPosition,
     RelativeMorletPosition,
     RotaryPosition,
     SinusoidalPosition,
@@ -24,6 +26,7 @@ from .position import (
 from .softmax import SoftmaxAttention
 from .swap import swap, unswap
 from .timed import padded_queries
+from .vision import DropPath, VisionBlock
 
 __all__ = [
     "Attention",
@@ -33,22 +36,27 @@ __all__ = [
     "CouplingCache",
     "CrossBlock",
     "CrossCache",
+    "DropPath",
     "EnergyGate",
     "HeadPosition",
     "HeadScalar",
     "KrauseAttention",
     "KuramotoAttention",
     "LearnedPosition",
+    "LinearAttention",
+    "LinearCache",
     "MixtureAttention",
     "ModelCache",
     "MorletPosition",
     "PhaseAdapter",
     "PhaseBlock",
+    "RasterPosition",
     "RelativeMorletPosition",
     "RotaryPosition",
     "SinusoidalPosition",
     "SoftmaxAttention",
     "SwiGLU",
+    "VisionBlock",
     "attention",
     "build_gate",
     "padded_queries",

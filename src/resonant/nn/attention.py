@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -25,8 +26,9 @@ class Attention(AttentionCore):
     lift by ``gate``, attends over ``neighborhood`` and projects back. Words and defaults are those
     of ``torch.nn.MultiheadAttention`` with ``batch_first=True``; beyond them:
     ``num_key_value_heads`` (grouped queries), ``neighborhood``, ``top_k``, ``position`` (a
-    ``HeadPosition``), ``gate`` (an ``EnergyGate``), and the start of each learned scalar of the
-    mechanism (``sigma=2.5``).
+    ``HeadPosition``), ``gate`` (an ``EnergyGate``), the start of each learned scalar of the
+    mechanism (``sigma=2.5``), and ``scalars_per``: whether each "head" learns its own or the
+    "layer" one for all heads.
 
     **Masks have MultiheadAttention's polarity: boolean True = blocked, and in
     ``key_padding_mask`` True = padding** (``resonant.functional`` has SDPA's, the opposite). Float
@@ -58,6 +60,7 @@ class Attention(AttentionCore):
         top_k: int | None = None,
         position: HeadPosition | None = None,
         gate: EnergyGate | None = None,
+        scalars_per: Literal["head", "layer"] = "head",
         **scalar_starts: float,
     ) -> None:
         super().__init__(
@@ -84,9 +87,12 @@ class Attention(AttentionCore):
         self.v_proj = nn.Linear(embed_dim if vdim is None else vdim, narrow, bias=bias)
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         scalars = _with_starts(self.mechanism, scalar_starts)
+        if scalars_per not in ("head", "layer"):
+            raise ValueError(f"scalars_per is head or layer; it is {scalars_per!r}")
+        count = num_heads if scalars_per == "head" else 1
         self.scalars = nn.ModuleDict(
             {
-                name: HeadScalar(num_heads, scalar.start, positive=scalar.positive)
+                name: HeadScalar(count, scalar.start, positive=scalar.positive)
                 for name, scalar in scalars.items()
             }
         )
@@ -101,8 +107,11 @@ class Attention(AttentionCore):
 
     def lift(self, query: Tensor, key: Tensor, value: Tensor) -> Lift:
         """The mechanism's lift of projected heads with this module's learned scalars."""
-        scalars = {name: module() for name, module in self.scalars.items()}
-        return self.mechanism.lift(query, key, value, **scalars)
+        return self.mechanism.lift(query, key, value, **self.learned_scalars())
+
+    def learned_scalars(self) -> dict[str, Float[Tensor, "head"]]:
+        """The mechanism's learned scalars by name, one a head."""
+        return {name: module().expand(self.num_heads) for name, module in self.scalars.items()}
 
     def observe(self, key: Tensor, blocked: Tensor | None) -> None:
         """Hook for statistics of training: sees the keys after they were used."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .attention import Attention
 from .cache import AttentionCache, CrossCache
 from .kuramoto import KuramotoAttention, PhaseAdapter
+from .linear import LinearAttention
 from .timed import TimedAttention
 
 
@@ -39,7 +40,11 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, attention: Attention | PhaseAdapter, hidden_dim: int, *, causal: bool = True
+        self,
+        attention: Attention | PhaseAdapter | LinearAttention,
+        hidden_dim: int,
+        *,
+        causal: bool = True,
     ) -> None:
         super().__init__()
         self.causal = causal
@@ -65,7 +70,7 @@ class CrossBlock(Block):
     def __init__(
         self,
         attention: Attention,
-        cross: Attention | PhaseAdapter | TimedAttention,
+        cross: Attention | PhaseAdapter | LinearAttention | TimedAttention,
         hidden_dim: int,
         *,
         causal: bool = True,

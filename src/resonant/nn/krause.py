@@ -41,7 +41,7 @@ class KrauseAttention(Attention):
         self.register_buffer("origin", origin)
 
     def lift(self, query: Tensor, key: Tensor, value: Tensor) -> Lift:
-        return krause_lift(query, key, value, self.scalars["sigma"](), origin=self.origin)
+        return krause_lift(query, key, value, **self.learned_scalars(), origin=self.origin)
 
     @torch.no_grad()
     def observe(self, key: Tensor, blocked: Tensor | None) -> None:

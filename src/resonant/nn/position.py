@@ -176,6 +176,38 @@ class LearnedPosition(nn.Module):
         return self.table(position)
 
 
+class RasterPosition(nn.Module):
+    """Learned vectors of row, column and channel for numbers of a picture in raster order.
+
+    Position t is channel ``t % channels`` of the pixel at column ``t // channels % columns`` of row
+    ``t // (channels columns)``; the three vectors are added.
+
+    Maps positions (batch, token) to (batch, token, embed_dim). Raises ``ValueError`` for a picture
+    without a number; positions beyond its last have no vector: PyTorch raises ``IndexError``.
+    """
+
+    def __init__(self, embed_dim: int, rows: int, columns: int, channels: int = 1) -> None:
+        super().__init__()
+        if min(rows, columns, channels) < 1:
+            raise ValueError(
+                f"a picture has at least one number; it is {rows} x {columns} x {channels}"
+            )
+        self.max_length = rows * columns * channels
+        self.columns, self.channels = columns, channels
+        self.row = nn.Embedding(rows, embed_dim)
+        self.column = nn.Embedding(columns, embed_dim)
+        self.channel = nn.Embedding(channels, embed_dim)
+        for table in (self.row, self.column, self.channel):
+            nn.init.normal_(table.weight, std=0.25 / math.sqrt(3))  # together as an embedding
+
+    def forward(
+        self, position: Int[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch token embed_dim"]:
+        pixel = position // self.channels
+        place = self.row(pixel // self.columns) + self.column(pixel % self.columns)
+        return place + self.channel(position % self.channels)
+
+
 class MorletPosition(nn.Module):
     """Absolute Morlet positions to add to embeddings, frequencies and widths learned.
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
+from torch import nn
 
 from ..errors import UserError
 from ..models.architectures import build_model
 from ..models.base import CausalModel
-from ..models.frame_configs import FrameTransformerConfig
+from ..models.configs import LanguageModelConfig, PhaseLanguageModelConfig
 from .configs import RunConfig
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def build_for_tokens(config: RunConfig, needed: int, device: torch.device) -> CausalModel:
@@ -16,14 +22,22 @@ def build_for_tokens(config: RunConfig, needed: int, device: torch.device) -> Ca
 
     Raises ``UserError`` for too small a vocabulary and for what cannot be built.
     """
-    assert not isinstance(config.model, FrameTransformerConfig)
+    assert isinstance(config.model, (LanguageModelConfig, PhaseLanguageModelConfig))
     if config.model.vocabulary < needed:
         raise UserError(
             f"the data have {needed} token ids but model.vocabulary is {config.model.vocabulary}; "
             f"pass --model.vocabulary {needed}"
         )
+    return built(config, build_model, device)
+
+
+def built(config: RunConfig, build: Callable[[Any], M], device: torch.device) -> M:
+    """``build(config.model)``, started by the seed, on ``device``.
+
+    Raises ``UserError`` for what cannot be built.
+    """
     torch.manual_seed(config.seed)
     try:
-        return build_model(config.model).to(device)
+        return build(config.model).to(device)
     except (TypeError, ValueError) as error:
         raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error

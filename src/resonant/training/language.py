@@ -20,6 +20,7 @@ from ..models.generation import generate
 from .building import build_for_tokens
 from .configs import RunConfig
 from .diagnosis import LOOKED_AT, keep_diagnosis
+from .sizes import model_summary
 
 EVALUATION_BATCH = 32
 
@@ -118,14 +119,10 @@ class LanguageTask:
 
     def summary(self) -> dict[str, Any]:
         """Parameters, last evaluation by position, learned numbers, a text sample and prompt."""
-        attention = sum(p.numel() for n, p in self.model.named_parameters() if ".attention." in n)
         prompt, text = self._sample()
         return {
-            "device": str(self.device),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "attention_parameters": attention,
+            **model_summary(self.model, self.start, self.device),
             "loss_by_position": [round(each, 5) for each in self._by_position.tolist()],
-            "learned_numbers": {"start": self.start, "end": learned_numbers(self.model)},
             "prompt": prompt,
             "sample": text,
         }

@@ -17,6 +17,7 @@ from .building import build_for_tokens
 from .conditions import LONG
 from .configs import RunConfig
 from .diagnosis import LOOKED_AT, keep_diagnosis
+from .sizes import model_summary
 
 EVALUATION_BATCH = 64
 
@@ -78,13 +79,7 @@ class ProbeTask:
 
     def summary(self) -> dict[str, Any]:
         """Parameter counts and learned numbers."""
-        attention = sum(p.numel() for n, p in self.model.named_parameters() if ".attention." in n)
-        return {
-            "device": str(self.device),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "attention_parameters": attention,
-            "learned_numbers": {"start": self.start, "end": learned_numbers(self.model)},
-        }
+        return model_summary(self.model, self.start, self.device)
 
     def save(self, directory: Path) -> None:
         """The model, and what it does with a few sequences."""

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.configs import ProbeConfig, SpeechConfig, SymbolsConfig
+from ..data.configs import ImagesConfig, ProbeConfig, SpeechConfig, SymbolsConfig
 from ..errors import UserError
-from ..models.frame_configs import FrameTransformerConfig, SpeechTransformerConfig
+from ..models.configs import (
+    FrameTransformerConfig,
+    PixelModelConfig,
+    SpeechTransformerConfig,
+    SwinTransformerConfig,
+    VisionTransformerConfig,
+)
 from .configs import RunConfig
 from .language import LanguageTask
 from .probes import ProbeTask
@@ -19,6 +25,10 @@ ABOUT = {
     FrameTransformerConfig: "symbols",
     SpeechConfig: "speech",
     SpeechTransformerConfig: "speech",
+    ImagesConfig: "pictures",
+    VisionTransformerConfig: "pictures",
+    SwinTransformerConfig: "pictures",
+    PixelModelConfig: "pictures",
 }
 
 
@@ -37,6 +47,11 @@ def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") ->
             from .speech import SpeechTask  # scipy, and packages of an extra
 
             return SpeechTask(config, data_dir, device)
+        case ImagesConfig():
+            from .images import ImagesTask, PixelsTask
+
+            pixels = isinstance(config.model, PixelModelConfig)
+            return (PixelsTask if pixels else ImagesTask)(config, data_dir, device)
         case SymbolsConfig():
             return SymbolsTask(config, device)
         case ProbeConfig():

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..lift import Lift
 from ..neighborhood import Neighborhood, reach, visible
-from .explicit import explicit_attention
-from .kernel import fused_kernel
+from .kernel import block_attention
 
 # Blocks of half the reach see 1.5 windows of keys a query instead of 2; below 32 queries the
 # kernel's own overhead costs more than the keys it saves.
@@ -151,10 +150,7 @@ def _segment(
     allowed = _allowed(neighborhood, shape, range(first, first + count), query.device)
     if groups > 1:
         allowed = allowed.repeat(1, groups, 1)
-    if top_k is None and dropout_p == 0.0:
-        output = fused_kernel(folded, allowed.unsqueeze(0))
-    else:
-        output = explicit_attention(folded, allowed, top_k=top_k, dropout_p=dropout_p)
+    output = block_attention(folded, allowed.unsqueeze(0), top_k=top_k, dropout_p=dropout_p)
     batch, heads, queries, _ = query.shape
     split = output.unflatten(2, (groups, shape.block)).transpose(1, 2)
     return split.reshape(batch, heads, count * shape.block, -1)[:, :, :queries]

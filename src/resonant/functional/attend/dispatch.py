@@ -12,14 +12,15 @@ from torch import Tensor
 
 from ..lift import Lift
 from ..mask import split_mask
-from ..neighborhood import Causal, Full, Neighborhood, reach
+from ..neighborhood import Causal, Full, Grid, Neighborhood, check_sizes, reach
 from .banded import banded_attention
 from .chunked import chunked_attention
 from .fused import fused_attention
+from .gathered import gathered_attention
 from .materialized import materialized_attention, materialized_weights
 
-Path = Literal["fused", "banded", "chunked", "materialized"]
-AUTOMATIC: tuple[Path, ...] = ("fused", "banded", "chunked")
+Path = Literal["fused", "banded", "gathered", "chunked", "materialized"]
+AUTOMATIC: tuple[Path, ...] = ("fused", "banded", "gathered", "chunked")
 PATHS: tuple[Path, ...] = (*AUTOMATIC, "materialized")
 
 _recorded: list[str] | None = None
@@ -50,17 +51,21 @@ def why_not(path: Path, case: Case) -> str | None:
             (case.pair, "a Gaussian is lifted block by block"),
             (case.documents, "documents are masked block by block"),
             (windowed, "the fused kernel has no windows"),
+            (isinstance(case.neighborhood, Grid), "the fused kernel has no grids"),
             (
                 isinstance(case.neighborhood, Causal) and case.queries < case.keys,
                 "the fused kernel aligns causality at the first key, not at the last",
             ),
         )
         return next((why for holds, why in reasons if holds), None)
-    if path == "banded":
-        if not windowed:
+    if path in ("banded", "gathered"):
+        if path == "banded" and not windowed:
             return "only a window or a band has bands"
+        if path == "gathered" and not isinstance(case.neighborhood, Grid):
+            return "only a grid is gathered"
         if case.mask != "none":
-            return "a mask over (query, key) is not cut into bands"
+            parts = "bands" if path == "banded" else "tiles"
+            return f"a mask over (query, key) is not cut into {parts}"
         if case.pair:
             return "a Gaussian is lifted block by block"
         if case.documents:
@@ -69,7 +74,7 @@ def why_not(path: Path, case: Case) -> str | None:
 
 
 def choose_path(case: Case) -> Path:
-    """The first of fused, banded, chunked that can compute the case."""
+    """The first of fused, banded, gathered, chunked that can compute the case."""
     return next(path for path in AUTOMATIC if why_not(path, case) is None)
 
 
@@ -106,6 +111,7 @@ def attend(
     lift, mask = split_mask(lift, attn_mask)
     dtype = lift.value.dtype
     lift = _one_dtype(lift)
+    check_sizes(neighborhood, lift.query.shape[2], lift.key.shape[2])
     if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
         return _zeros(lift).to(dtype)
     lift, mask, case = _simplify(lift, neighborhood, mask, top_k=top_k, dropout_p=dropout_p)
@@ -119,6 +125,8 @@ def attend(
             output = fused_attention(lift, case.neighborhood, mask)
         elif chosen == "banded":
             output = banded_attention(lift, case.neighborhood, **options)
+        elif chosen == "gathered":
+            output = gathered_attention(lift, case.neighborhood, **options)
         elif chosen == "chunked":
             output = chunked_attention(lift, case.neighborhood, mask, **options)
         else:
@@ -139,6 +147,7 @@ def attention_weights(
     arguments, masks and errors as ``attend``.
     """
     _check_numbers(top_k, 0.0, "materialized")
+    check_sizes(neighborhood, lift.query.shape[2], lift.key.shape[2])
     if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
         wide = torch.promote_types(lift.query.dtype, torch.float32)
         return lift.query.new_zeros(*lift.query.shape[:3], lift.key.shape[2], dtype=wide)
@@ -204,6 +213,8 @@ def _simplify(
     if back is not None and back >= max(queries, keys) - 1:
         neighborhood = Causal() if ahead == 0 else Full()
     if isinstance(neighborhood, Causal) and neighborhood.window is None and queries == 1:
+        neighborhood = Full()
+    if isinstance(neighborhood, Grid) and neighborhood.sees_all:
         neighborhood = Full()
     back, ahead = reach(neighborhood)
     most = keys if back is None or ahead is None else min(keys, back + 1 + ahead)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..lift import Lift
 from ..mask import as_bias
 from ..pair import Gaussian, middle
-from .explicit import LOWEST_SINK
+from .explicit import LOWEST_SINK, explicit_attention
 
 
 def fused_kernel(lift: Lift, mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
@@ -47,6 +47,15 @@ def fused_kernel(lift: Lift, mask: Tensor | None = None, *, is_causal: bool = Fa
         query, key, value, mask, is_causal=is_causal, scale=1.0, enable_gqa=grouped
     )
     return output[:, :, blind_queries:, :value_width]
+
+
+def block_attention(
+    lift: Lift, allowed: Tensor | None, *, top_k: int | None, dropout_p: float
+) -> Tensor:
+    """Blocks of queries against their own keys: fused, or written out where it must be."""
+    if top_k is None and dropout_p == 0.0:
+        return fused_kernel(lift, allowed)
+    return explicit_attention(lift, allowed, top_k=top_k, dropout_p=dropout_p)
 
 
 def append_bias(lift: Lift) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,112 @@
+"""Linear attention: the baseline whose memory does not grow, and which is no softmax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+CHUNK = 64  # queries and keys that meet one by one; earlier keys are met as sums
+
+
+@dataclass(frozen=True)
+class LinearState:
+    """Sums over the keys so far: ``product`` of ``phi(k) v^T``, ``total`` of ``phi(k)``."""
+
+    product: Float[Tensor, "batch head dim value_dim"]
+    total: Float[Tensor, "batch head dim"]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(x.numel() * x.element_size() for x in (self.product, self.total))
+
+    def reorder(self, index: Int[Tensor, "rows"]) -> LinearState:
+        """The rows ``index`` of the batch."""
+        return LinearState(self.product.index_select(0, index), self.total.index_select(0, index))
+
+
+def linear_features(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``phi(x) = elu(x) + 1``, above 0; in float32 or better."""
+    return F.elu(x.to(torch.promote_types(x.dtype, torch.float32))) + 1.0
+
+
+def linear_attention(
+    query: Float[Tensor, "batch head query dim"],
+    key: Float[Tensor, "batch head key dim"],
+    value: Float[Tensor, "batch head key value_dim"],
+    *,
+    causal: bool = False,
+    real: Bool[Tensor, "batch key"] | None = None,
+    state: LinearState | None = None,
+) -> tuple[Float[Tensor, "batch head query value_dim"], LinearState]:
+    """``out_i = phi(q_i) S / (phi(q_i) z)`` with ``S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j)``.
+
+    Sums over all keys, or with ``causal`` over keys up to the query's own (as many queries as
+    keys). ``real`` (True = takes part) hides keys, ``state`` are the sums of keys before these
+    (with ``causal``). Time is linear, memory beyond the inputs (dim x value_dim) per 64 keys.
+    Returns the output in ``value``'s dtype, 0 where a query sees nothing, and the sums after the
+    last key.
+
+    Raises ``ValueError`` when causal lengths differ.
+
+    Source: Katharopoulos et al. (arXiv 2006.16236), equations 6 and 9 to 12.
+    """
+    if causal and query.shape[2] != key.shape[2]:
+        raise ValueError(
+            "causal linear attention takes as many queries as keys, but there are "
+            f"{query.shape[2]} and {key.shape[2]}; give the sums of earlier keys as state"
+        )
+    query_features, key_features = linear_features(query), linear_features(key)
+    if real is not None:
+        key_features = key_features * real[:, None, :, None]
+        value = value.masked_fill(~real[:, None, :, None], 0.0)
+    wide = value.to(key_features.dtype)
+    if not causal:
+        product, total = key_features.transpose(-2, -1) @ wide, key_features.sum(2)
+        ended = LinearState(product, total)
+        output = _divided(query_features @ product, query_features @ total.unsqueeze(-1))
+        return output.to(value.dtype), ended
+    pieces = []
+    for q, k, v in zip(
+        *(x.split(CHUNK, 2) for x in (query_features, key_features, wide)), strict=True
+    ):
+        scores = (q @ k.transpose(-2, -1)).tril()
+        top, bottom = scores @ v, scores.sum(-1, keepdim=True)
+        if state is not None:
+            top, bottom = top + q @ state.product, bottom + q @ state.total.unsqueeze(-1)
+        pieces.append(_divided(top, bottom))
+        product, total = k.transpose(-2, -1) @ v, k.sum(2)
+        if state is not None:
+            product, total = product + state.product, total + state.total
+        state = LinearState(product, total)
+    assert state is not None
+    return torch.cat(pieces, dim=2).to(value.dtype), state
+
+
+def linear_weights(
+    query: Float[Tensor, "batch head query dim"],
+    key: Float[Tensor, "batch head key dim"],
+    *,
+    causal: bool = False,
+    real: Bool[Tensor, "batch key"] | None = None,
+) -> Float[Tensor, "batch head query key"]:
+    """``phi(q_i) phi(k_j) / sum_j phi(q_i) phi(k_j)``, materialized for looking.
+
+    Bottom-right when causal. Source: Katharopoulos et al. (arXiv 2006.16236), equation 4.
+    """
+    scores = linear_features(query) @ linear_features(key).transpose(-2, -1)
+    if causal:
+        scores = scores.tril(key.shape[2] - query.shape[2])
+    if real is not None:
+        scores = scores * real[:, None, None, :]
+    return _divided(scores, scores.sum(-1, keepdim=True))
+
+
+def _divided(top: Tensor, bottom: Tensor) -> Tensor:
+    """``top / bottom``, 0 where nothing was seen."""
+    blind = bottom == 0
+    return (top / bottom.masked_fill(blind, 1.0)).masked_fill(blind, 0.0)

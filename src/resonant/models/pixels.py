@@ -1,0 +1,124 @@
+"""The language model of pictures: one pixel after the other, each seeing those before it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..nn import RasterPosition
+from .generation import generate
+from .language import LanguageModel
+from .pixel_configs import PixelModelConfig, pixel_preset
+
+
+class PixelModel(LanguageModel):
+    """``p(picture) = prod_t p(x_t | x_1 .. x_{t-1})`` over shades in raster order.
+
+    The tokens of a picture are its shades row by row, from left to right, at each place channel by
+    channel. The input at place t is the shade before it (a start token at the first), and what
+    stands at t is predicted: learned vectors of its row, column and channel are added.
+
+    Tokens (batch, token) in [0, vocabulary], of which ``vocabulary`` is the start token, ->
+    logits (batch, token, shade). Call ``log_likelihood``, ``draw`` and ``complete`` with pictures.
+
+    Raises ``ValueError`` for more tokens than a picture has.
+
+    Source: pixel by pixel, van den Oord et al. (arXiv 1601.06759), section 2; windows and top-k,
+    arXiv 2602.11534. Differs: positions of rows, columns and channels are our choice.
+    """
+
+    config_type = PixelModelConfig
+    config: PixelModelConfig
+    further_tokens = 1  # the start token
+
+    def _added_position(self) -> nn.Module:
+        config = self.config
+        return RasterPosition(config.width, config.rows, config.columns, config.channels)
+
+    def inputs(self, shades: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
+        """What is read when ``shades`` are predicted: the start token, then all but the last."""
+        start = shades.new_full((len(shades), 1), self.config.vocabulary)
+        return torch.cat([start, shades[:, :-1]], dim=1)
+
+    def log_likelihood(
+        self, pictures: Int[Tensor, "batch row column channel"]
+    ) -> Float[Tensor, "batch"]:
+        """Nats of whole pictures of shades; over ``-length log 2``, bits per dimension.
+
+        Raises ``ValueError`` for pictures of another size.
+        """
+        shades = self._flat(pictures)
+        logits = self(self.inputs(shades))
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+        return wide.gather(-1, shades.unsqueeze(-1)).squeeze(-1).sum(-1)
+
+    def draw(
+        self, count: int, *, temperature: float = 1.0, seed: int | None = None
+    ) -> Int[Tensor, "batch row column channel"]:
+        """New pictures of shades, drawn pixel by pixel with a cache of the window."""
+        empty = torch.zeros(count, 0, dtype=torch.long, device=self.embedding.weight.device)
+        return self._continued(empty, temperature, seed)
+
+    def complete(
+        self,
+        pictures: Int[Tensor, "batch row column channel"],
+        rows: int,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> Int[Tensor, "batch row column channel"]:
+        """The first ``rows`` rows of ``pictures``, and others drawn below them.
+
+        Raises ``ValueError`` for pictures of another size, or more rows than they have.
+        """
+        if not 0 <= rows <= self.config.rows:
+            raise ValueError(f"rows to keep are 0 to {self.config.rows}; they are {rows}")
+        known = self._flat(pictures)[:, : rows * self.config.columns * self.config.channels]
+        return self._continued(known, temperature, seed)
+
+    def _continued(self, known: Tensor, temperature: float, seed: int | None) -> Tensor:
+        config = self.config
+        start = known.new_full((len(known), 1), config.vocabulary)
+        missing = config.length - known.shape[1]
+        tokens = torch.cat([start, known], dim=1)
+        drawn = generate(self, tokens, missing, temperature=temperature, seed=seed)
+        return drawn[:, 1:].unflatten(1, (config.rows, config.columns, config.channels))
+
+    def _flat(self, pictures: Tensor) -> Tensor:
+        config = self.config
+        wanted = (config.rows, config.columns, config.channels)
+        if tuple(pictures.shape[1:]) != wanted:
+            raise ValueError(
+                f"the model takes pictures (batch, {', '.join(map(str, wanted))}) of shades, but "
+                f"their shape is {tuple(pictures.shape)}"
+            )
+        return pictures.flatten(1)
+
+    def _too_long(self, longest: int) -> str:
+        config = self.config
+        return (
+            f"a picture of {config.rows} x {config.columns} x {config.channels} has "
+            f"{config.length} numbers, but the sequence has {longest}; begin a new one"
+        )
+
+
+def pixel_model(
+    config: PixelModelConfig | str = "small", *, mechanism: str | None = None, **changes: Any
+) -> PixelModel:
+    """A model of pixels from a configuration or the name of a preset.
+
+    ``mechanism`` replaces the attention ("softmax", "krause", "linear" or a name of your own);
+    further keywords replace fields of the configuration.
+
+    Raises ``ValueError`` for an unknown preset or mechanism, ``TypeError`` for an unknown field.
+    """
+    if isinstance(config, str):
+        config = pixel_preset(config)
+    if mechanism is not None:
+        given = changes.get("attention", config.attention)
+        changes["attention"] = dataclasses.replace(given, mechanism=mechanism)
+    return PixelModel(dataclasses.replace(config, **changes))

@@ -1,0 +1,157 @@
+"""Linear attention as a module: a baseline for what softmax over a window is worth."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ..functional.linear import LinearState, linear_attention, linear_weights
+from ..functional.mask import real_keys
+from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part
+from .cache import GRADIENTS
+from .core import AttentionCore, refuse_nested
+from .energy import EnergyGate
+from .position import HeadPosition
+
+
+class LinearCache:
+    """What one linear attention module remembers: sums, however many tokens there were."""
+
+    def __init__(self) -> None:
+        self.state: LinearState | None = None
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Number of tokens seen; left padding counts."""
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return 0 if self.state is None else self.state.nbytes
+
+    def advance(self, state: LinearState, tokens: int) -> None:
+        """Take the sums after ``tokens`` more tokens."""
+        if torch.is_grad_enabled() and state.product.requires_grad:
+            raise ValueError(GRADIENTS)
+        self.state, self._length = state, self._length + tokens
+
+    def reorder(self, index: Int[Tensor, "rows"]) -> None:
+        """Go on with the rows ``index`` of the batch (beams, finished rows)."""
+        self.state = None if self.state is None else self.state.reorder(index)
+
+
+class LinearAttention(AttentionCore):
+    """Multi-head linear attention: ``phi(q) (sum phi(k) v^T) / (phi(q) sum phi(k))``.
+
+    Over everything, or causally. Words are those of ``Attention``; masks have MultiheadAttention's
+    polarity (boolean True = padding). A sum has no keys to choose among: windows, grids, top-k,
+    gates, ``attn_mask``, dropout of weights and documents are refused.
+
+    Raises ``ValueError`` for those. Source: see ``functional.linear_attention``.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
+        num_key_value_heads: int | None = None,
+        neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+        top_k: int | None = None,
+        position: HeadPosition | None = None,
+        gate: EnergyGate | None = None,
+    ) -> None:
+        super().__init__(
+            embed_dim,
+            num_heads,
+            num_key_value_heads=num_key_value_heads,
+            dropout=dropout,
+            neighborhood=neighborhood,
+            top_k=top_k,
+            position=position,
+            gate=gate,
+        )
+        given = {
+            "dropout": dropout > 0.0,
+            "top_k": top_k is not None,
+            "gate": gate is not None,
+            "num_key_value_heads": self.num_key_value_heads != num_heads,
+            f"neighborhood={neighborhood}": neighborhood not in (Full(), Causal()),
+        }
+        refused = [name for name, is_given in given.items() if is_given]
+        if refused:
+            raise ValueError(
+                f"linear attention has sums, no keys to choose among, so {refused[0]} has no "
+                "meaning for it; leave it out, or use softmax"
+            )
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
+            nn.Linear(embed_dim, embed_dim, bias=bias) for _ in range(4)
+        )
+        for projection in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            if projection.bias is not None:
+                nn.init.zeros_(projection.bias)
+
+    def new_cache(self) -> LinearCache:  # type: ignore[override]
+        return LinearCache()
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query embed"],
+        key: Float[Tensor, "batch key embed"] | None = None,
+        value: Float[Tensor, "batch key embed"] | None = None,
+        *,
+        key_padding_mask: Bool[Tensor, "batch key"] | Float[Tensor, "batch key"] | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+        cache: LinearCache | None = None,
+        documents: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend; returns the output (batch, query, embed) and the weights or None."""
+        refuse_nested(query)
+        if attn_mask is not None or documents is not None:
+            raise ValueError(
+                "linear attention has sums, no keys to choose among: attn_mask and documents have "
+                "no meaning for it; use key_padding_mask, is_causal, or softmax"
+            )
+        neighborhood = causal_part(self.neighborhood) if is_causal else self.neighborhood
+        causal = isinstance(neighborhood, Causal)
+        if cache is not None:
+            self._check_cache(cache, causal=causal, need_weights=need_weights)
+        key = query if key is None else key
+        value = key if value is None else value
+        q, k, v = (
+            projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for projection, x in ((self.q_proj, query), (self.k_proj, key), (self.v_proj, value))
+        )
+        if self.position is not None:
+            start = 0 if cache is None else cache.length
+            place = start + torch.arange(max(q.shape[2], k.shape[2]), device=q.device)
+            q = self.position.rotate(q, place[-q.shape[2] :])
+            k = self.position.rotate(k, place[-k.shape[2] :])
+        real = real_keys(key_padding_mask)
+        options = {"causal": causal, "real": real}
+        past = None if cache is None else cache.state
+        output, state = linear_attention(q, k, v, **options, state=past)
+        if cache is not None:
+            cache.advance(state, k.shape[2])
+        weights = linear_weights(q, k, **options) if need_weights else None
+        return self.out_proj(output.transpose(1, 2).flatten(2)), weights
+
+    def _check_cache(self, cache: LinearCache, *, causal: bool, need_weights: bool) -> None:
+        if not isinstance(cache, LinearCache):
+            raise TypeError(
+                f"LinearAttention cannot use a {type(cache).__name__}; use the cache of this very "
+                "model's new_cache()"
+            )
+        if self.training or not causal or need_weights:
+            raise ValueError(
+                "a cache of sums is for causal inference, and knows no weights; call eval(), use "
+                "is_causal=True, and ask for weights without a cache"
+            )
