@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Band,
         Causal,
         Full,
+        Grid,
         Lift,
         Scalar,
         attend,
@@ -35,18 +36,25 @@ if TYPE_CHECKING:
     from .models.generation import generate
     from .models.language import LanguageModel, language_model
     from .models.phase import PhaseLanguageModel, phase_language_model
+    from .models.pixels import PixelModel, pixel_model
     from .models.speech import SpeechTransformer, speech_transformer
+    from .models.swin import SwinTransformer, swin_transformer
+    from .models.vision import VisionTransformer, vision_transformer
     from .nn.swap import swap, unswap
 
 _HOME = {
     "Band": "functional",
     "Causal": "functional",
     "Full": "functional",
+    "Grid": "functional",
     "LanguageModel": "models.language",
     "Lift": "functional",
     "PhaseLanguageModel": "models.phase",
+    "PixelModel": "models.pixels",
     "Scalar": "functional",
     "SpeechTransformer": "models.speech",
+    "SwinTransformer": "models.swin",
+    "VisionTransformer": "models.vision",
     "attend": "functional",
     "attention_weights": "functional",
     "clock": "functional",
@@ -62,25 +70,32 @@ _HOME = {
     "morlet_encoding": "functional",
     "nn": "",
     "phase_language_model": "models.phase",
+    "pixel_model": "models.pixels",
     "register": "functional",
     "rotate": "functional",
     "sinusoidal_encoding": "functional",
     "softmax_attention": "functional",
     "speech_transformer": "models.speech",
     "swap": "nn",
+    "swin_transformer": "models.swin",
     "testing": "",
     "unswap": "nn",
+    "vision_transformer": "models.vision",
 }
 
 __all__ = [
     "Band",
     "Causal",
     "Full",
+    "Grid",
     "LanguageModel",
     "Lift",
     "PhaseLanguageModel",
+    "PixelModel",
     "Scalar",
     "SpeechTransformer",
+    "SwinTransformer",
+    "VisionTransformer",
     "attend",
     "attention_weights",
     "clock",
@@ -96,14 +111,17 @@ __all__ = [
     "morlet_encoding",
     "nn",
     "phase_language_model",
+    "pixel_model",
     "register",
     "rotate",
     "sinusoidal_encoding",
     "softmax_attention",
     "speech_transformer",
     "swap",
+    "swin_transformer",
     "testing",
     "unswap",
+    "vision_transformer",
 ]
 
 

@@ -76,7 +76,8 @@ def test_each_arm_differs_from_its_control_in_one_thing(any_experiment: Experime
             assert all(n.startswith("model.") for n in changed - {"training.learning_rate"})
             same = "model.phase_gate" in changed and len(changed) == 2  # and the drive's width
             mechanism = {"model.attention.mechanism"}
-            same |= mechanism <= changed <= mechanism | {"model.hidden"}
+            start = {"model.attention.scalars", "model.attention.scalars.sigma"}  # is its own
+            same |= mechanism <= changed <= mechanism | {"model.hidden"} | start
             assert same or "model.architecture" in changed
 
 

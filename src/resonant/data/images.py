@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -45,6 +45,7 @@ SPLITS = ("train", "valid", "test")
 SHUFFLE = 2026  # of the splits that we draw
 
 
+@runtime_checkable
 class Pictures(Protocol):
     """Pictures of one split, as bytes, and their classes."""
 

@@ -123,7 +123,7 @@ class Experiment:
         else:
             own[MECHANISM] = start.model.attention.mechanism
         # Starts of learned scalars go to the arms that have them; of your own mechanism, all.
-        starts = everywhere.pop(SCALAR_STARTS, {})
+        starts = start.model.attention.scalars | everywhere.pop(SCALAR_STARTS, {})
         scalars = SCALARS.get(own[MECHANISM], tuple(starts))
         everywhere[SCALAR_STARTS] = {n: v for n, v in starts.items() if n in scalars}
         rate = self.learning_rate(arm)

@@ -24,7 +24,7 @@ LINEAR = Arm(
 )
 
 
-def _experiment(name: str, says: str, base: RunConfig, window: int, top_k: int) -> Experiment:
+def _experiment(name: str, says: str, base: RunConfig, *, window: int, top_k: int) -> Experiment:
     return Experiment(
         name=name,
         says=says,
@@ -67,7 +67,7 @@ def _published(
     data = ImagesConfig(name=name.partition("-")[0])
     plain = replace(model, attention=AttentionConfig())
     base = RunConfig(model=plain, data=data, training=training)
-    return _experiment(name, says, base, chosen.window, chosen.top_k)
+    return _experiment(name, says, base, window=chosen.window, top_k=chosen.top_k)
 
 
 MNIST_PUBLISHED = _published(

@@ -11,6 +11,7 @@ from .configs import ModelConfig
 from .language import LanguageModel
 from .phase import PhaseLanguageModel
 from .pixels import PixelModel
+from .swin import SwinTransformer
 from .vision import VisionTransformer
 
 ARCHITECTURES: dict[str, type[CausalModel]] = {
@@ -19,6 +20,7 @@ ARCHITECTURES: dict[str, type[CausalModel]] = {
 }
 PICTURES: dict[str, Any] = {
     "vision": VisionTransformer,
+    "swin": SwinTransformer,
     "pixels": PixelModel,
 }
 

@@ -14,6 +14,7 @@ from ..nn import (
     EnergyGate,
     HeadScalar,
     KuramotoAttention,
+    LinearAttention,
     ModelCache,
     MorletPosition,
     PhaseAdapter,
@@ -53,7 +54,9 @@ class CausalModel(nn.Module):
     config: Any
     blocks: nn.ModuleList
 
-    def attentions(self) -> list[Attention | KuramotoAttention | PhaseAdapter]:
+    def attentions(
+        self,
+    ) -> list[Attention | KuramotoAttention | PhaseAdapter | LinearAttention]:
         """The attention module of each layer."""
         return [block.attention for block in self.blocks]  # type: ignore[misc]
 

@@ -285,7 +285,7 @@ def vision_preset(name: str) -> VisionTransformerConfig:
 
 
 def swin_small() -> SwinTransformerConfig:
-    """0.06M parameters, CIFAR's 32 x 32 x 3: two stages of windows of 4 x 4 patches of 2 pixels."""
+    """0.09M parameters, CIFAR's 32 x 32 x 3: two stages of windows of 4 x 4 patches of 2 pixels."""
     return SwinTransformerConfig()
 
 

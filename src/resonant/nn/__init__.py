@@ -5,13 +5,13 @@ Masks have MultiheadAttention's polarity: boolean True = blocked.
 
 from .attention import Attention
 from .block import Block, CrossBlock, PhaseBlock, SwiGLU
-from .cache import AttentionCache, CouplingCache, CrossCache, ModelCache
+from .cache import AttentionCache, CouplingCache, CrossCache, LinearCache, ModelCache
 from .clock import ClockAttention
 from .energy import EnergyGate, build_gate, register_gate
 from .factory import attention
 from .krause import KrauseAttention
 from .kuramoto import KuramotoAttention, PhaseAdapter
-from .linear import LinearAttention, LinearCache
+from .linear import LinearAttention
 from .mixture import MixtureAttention
 from .parameter import HeadScalar
 from .position import (
@@ -27,6 +27,7 @@ from .softmax import SoftmaxAttention
 from .swap import swap, unswap
 from .timed import padded_queries
 from .vision import DropPath, VisionBlock
+from .window import PatchMerging, WindowAttention
 
 __all__ = [
     "Attention",
@@ -48,6 +49,7 @@ __all__ = [
     "MixtureAttention",
     "ModelCache",
     "MorletPosition",
+    "PatchMerging",
     "PhaseAdapter",
     "PhaseBlock",
     "RasterPosition",
@@ -57,6 +59,7 @@ __all__ = [
     "SoftmaxAttention",
     "SwiGLU",
     "VisionBlock",
+    "WindowAttention",
     "attention",
     "build_gate",
     "padded_queries",

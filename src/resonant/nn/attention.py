@@ -89,6 +89,7 @@ class Attention(AttentionCore):
         scalars = _with_starts(self.mechanism, scalar_starts)
         if scalars_per not in ("head", "layer"):
             raise ValueError(f"scalars_per is head or layer; it is {scalars_per!r}")
+        self.scalars_per: Literal["head", "layer"] = scalars_per
         count = num_heads if scalars_per == "head" else 1
         self.scalars = nn.ModuleDict(
             {

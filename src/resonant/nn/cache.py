@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..functional.documents import token_positions
 from ..functional.energy import PrefixSums
 from ..functional.lift import Lift
+from ..functional.linear import LinearState
 
 SMALLEST_CAPACITY = 16
 GRADIENTS = "a cache keeps keys without their gradients; call the model inside torch.no_grad()"
@@ -162,6 +163,34 @@ class CouplingCache:
             step.reorder(index)
 
 
+class LinearCache:
+    """What one linear attention module remembers: sums, however many tokens there were."""
+
+    def __init__(self) -> None:
+        self.state: LinearState | None = None
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Number of tokens seen; left padding counts."""
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return 0 if self.state is None else self.state.nbytes
+
+    def advance(self, state: LinearState, tokens: int) -> None:
+        """Take the sums after ``tokens`` more tokens."""
+        if torch.is_grad_enabled() and state.product.requires_grad:
+            raise ValueError(GRADIENTS)
+        self.state, self._length = state, self._length + tokens
+
+    def reorder(self, index: Int[Tensor, "rows"]) -> None:
+        """Go on with the rows ``index`` of the batch (beams, finished rows)."""
+        self.state = None if self.state is None else self.state.reorder(index)
+
+
 class CrossCache:
     """What one cross-attention module remembers: the source, and how far the target has come.
 
@@ -242,7 +271,7 @@ class ModelCache:
     ``layers`` is one cache a layer. Made by the models' ``new_cache``.
     """
 
-    def __init__(self, layers: Sequence[AttentionCache | CouplingCache]) -> None:
+    def __init__(self, layers: Sequence[AttentionCache | CouplingCache | LinearCache]) -> None:
         self.layers = layers
         self._count: Tensor | None = None
         self._document: Tensor | None = None

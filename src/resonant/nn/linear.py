@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..functional.linear import LinearState, linear_attention, linear_weights
+from ..functional.linear import linear_attention, linear_weights
 from ..functional.mask import real_keys
 from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part
-from .cache import GRADIENTS
+from .cache import LinearCache
 from .core import AttentionCore, refuse_nested
 from .energy import EnergyGate
 from .position import HeadPosition
-
-
-class LinearCache:
-    """What one linear attention module remembers: sums, however many tokens there were."""
-
-    def __init__(self) -> None:
-        self.state: LinearState | None = None
-        self._length = 0
-
-    @property
-    def length(self) -> int:
-        """Number of tokens seen; left padding counts."""
-        return self._length
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return 0 if self.state is None else self.state.nbytes
-
-    def advance(self, state: LinearState, tokens: int) -> None:
-        """Take the sums after ``tokens`` more tokens."""
-        if torch.is_grad_enabled() and state.product.requires_grad:
-            raise ValueError(GRADIENTS)
-        self.state, self._length = state, self._length + tokens
-
-    def reorder(self, index: Int[Tensor, "rows"]) -> None:
-        """Go on with the rows ``index`` of the batch (beams, finished rows)."""
-        self.state = None if self.state is None else self.state.reorder(index)
 
 
 class LinearAttention(AttentionCore):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import nearest
 from .attention import Attention
 from .factory import attention
+from .hosted import HostedAttention, is_host
 from .kuramoto import PhaseAdapter
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -29,7 +30,9 @@ def swap(
 ) -> list[str]:
     """Replace attention modules of ``model``, in place, by ``mechanism``; returns their names.
 
-    Replaced are ``nn.MultiheadAttention`` with ``batch_first=True`` and Resonant's ``Attention``.
+    Replaced are ``nn.MultiheadAttention`` with ``batch_first=True``, Resonant's ``Attention``, and
+    the attention of transformers' vision models (ViT, DeiT, DINOv2 and others made alike, whose
+    patches a ``Grid`` gives neighbours).
     ``layers`` chooses among them, by number in the model's order (negative from the end) or by
     name, in which ``*`` stands for anything (None: all). Weights and biases of the projections are
     copied, and the learned scalars where the mechanism stays; masks keep their meaning, and
@@ -98,7 +101,7 @@ def _swappable(module: nn.Module) -> bool:
     """Not a MultiheadAttention that computes something of its own."""
     if isinstance(module, nn.MultiheadAttention):
         return type(module).forward is nn.MultiheadAttention.forward
-    return isinstance(module, (Attention, PhaseAdapter))
+    return isinstance(module, (Attention, PhaseAdapter, HostedAttention)) or is_host(module)
 
 
 def _chosen(
@@ -106,8 +109,10 @@ def _chosen(
 ) -> dict[str, list[str]]:
     """The first place of each chosen module, and all its places."""
     by_module: dict[int, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        if _swappable(module):
+    named = list(model.named_modules(remove_duplicate=False))
+    hosted = tuple(f"{name}." for name, m in named if isinstance(m, HostedAttention))
+    for name, module in named:
+        if _swappable(module) and not name.startswith(hosted):
             by_module.setdefault(id(module), []).append(name)
     found = {places[0]: places for places in by_module.values()}
     if "" in found:
@@ -117,8 +122,9 @@ def _chosen(
         )
     if not found:
         raise ValueError(
-            "the model holds no nn.MultiheadAttention and no Resonant attention to swap; attention "
-            "of another class can be replaced by hand with modules of resonant.nn"
+            "the model holds no attention to swap, neither nn.MultiheadAttention nor Resonant's "
+            "nor that of a ViT of transformers; attention of another class can be replaced by hand "
+            "with modules of resonant.nn"
         )
     if layers is None:
         return found
@@ -141,7 +147,11 @@ def _matching(layer: int | str, names: list[str]) -> set[str]:
 
 
 def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.Module:
-    if isinstance(old, nn.MultiheadAttention):
+    if isinstance(old, HostedAttention):
+        return HostedAttention(_replacement(old.attention, mechanism, options))  # type: ignore[arg-type]
+    if is_host(old):
+        sizes, kept, copied = _of_host(old)
+    elif isinstance(old, nn.MultiheadAttention):
         sizes, kept, copied = _of_torch(old)
     elif isinstance(old, Attention):
         sizes, kept, copied = _of_ours(old)
@@ -168,7 +178,7 @@ def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.
             learned = {n: s for n, s in old.scalars.items() if n not in options}
             for name, scalar in learned.items():
                 new.scalars[name].load_state_dict(scalar.state_dict())
-    return new
+    return HostedAttention(new) if is_host(old) else new
 
 
 def _widths(embed_dim: int, kdim: int, vdim: int) -> dict[str, int]:
@@ -213,6 +223,21 @@ def _of_torch(old: nn.MultiheadAttention) -> tuple[tuple[int, int], dict[str, An
     return (old.embed_dim, old.num_heads), kept, copied
 
 
+def _of_host(old: Any) -> tuple[tuple[int, int], dict[str, Any], Copied]:
+    """Sizes, options and projections of the attention of one of transformers' vision models."""
+    width, heads = old.q_proj.in_features, old.num_attention_heads
+    if heads * old.head_dim != width:
+        raise ValueError(
+            f"this attention has {heads} heads of {old.head_dim} features for {width} of its "
+            "model, which Resonant's modules do not; choose other layers"
+        )
+    projections = dict(
+        zip(PROJECTIONS, (old.q_proj, old.k_proj, old.v_proj, old.o_proj), strict=True)
+    )
+    copied: Copied = {name: (each.weight, each.bias) for name, each in projections.items()}
+    return (width, heads), {"dropout": old.attention_dropout}, copied
+
+
 def _of_ours(old: Attention) -> tuple[tuple[int, int], dict[str, Any], Copied]:
     """Sizes, options and projections of one of ours; position and gate are copied."""
     kept = {
@@ -220,6 +245,7 @@ def _of_ours(old: Attention) -> tuple[tuple[int, int], dict[str, Any], Copied]:
         "bias": old.q_proj.bias is not None,
         **_widths(old.embed_dim, old.k_proj.in_features, old.v_proj.in_features),
         "num_key_value_heads": old.num_key_value_heads,
+        "scalars_per": old.scalars_per,
         "neighborhood": old.neighborhood,
         "top_k": old.top_k,
         "position": copy.deepcopy(old.position),

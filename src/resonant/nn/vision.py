@@ -67,7 +67,7 @@ class VisionBlock(nn.Module):
         self.down_proj = nn.Linear(hidden_dim, embed_dim)
         self.dropout, self.drop_path = nn.Dropout(dropout), DropPath(drop_path)
 
-    def forward(self, x: Float[Tensor, "batch token embed"], **options: Any) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch *token embed"], **options: Any) -> Tensor:
         """Options go to the attention."""
         if self.norm == "pre":
             x = x + self._attended(self.attention_norm(x), options)

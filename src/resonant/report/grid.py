@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..training.statistics import Difference
+
 LEFT = frozenset({"arm", "control", "verdict", "note", "phases", "contrast", "row"})
 
 
@@ -18,6 +20,24 @@ class Grid:
     columns: tuple[str, ...]
     rows: list[list[str]]
     legend: str
+
+
+def difference_cells(
+    control: str | None, difference: Difference | None, *, digits: int = 4
+) -> tuple[str, str, str, str]:
+    """Control, difference with its interval, verdict, and what could have been seen."""
+    if control is None or difference is None:
+        return "", "", "", ""
+    mean = f"{difference.mean:+.{digits}f}"
+    if difference.half_width is None or difference.detectable is None:
+        return control, mean, difference.verdict, ""
+    seen = mean.strip("+-0.") != ""  # what is not printed is not judged
+    return (
+        control,
+        f"{mean if seen else f'{0:.{digits}f}'} ± {difference.half_width:.{digits}f}",
+        difference.verdict if seen else "no difference shown",
+        f"{difference.detectable:.{digits}f}",
+    )
 
 
 def as_markdown(grid: Grid, heading: str | None = None) -> str:

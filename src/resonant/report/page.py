@@ -26,6 +26,8 @@ from .budget import budget_curves, learned_curves
 from .figures import differences, learning_curves, on_paper, rates
 from .grid import LEFT
 from .learned import learned_tables, morlet_figure
+from .picture_figures import completed, drawn, kept_pictures, looks
+from .pictures import picture_tables
 from .positions import position_curves
 from .results import Results, first_folder, missed_ceilings
 from .sound import players
@@ -48,7 +50,7 @@ def render(template: str, **values: Any) -> str:
 
 def draw(results: Results, directory: Path) -> dict[str, str]:
     """Every figure of the report by name, as SVG elements; empty ones where nothing is to show."""
-    diagnoses = diagnoses_of(results, directory)
+    diagnoses, kept = diagnoses_of(results, directory), kept_pictures(results, directory)
     figures = {
         "differences": differences(results),
         "positions": position_curves(results),
@@ -57,6 +59,9 @@ def draw(results: Results, directory: Path) -> dict[str, str]:
         "matrices": matrices(results, directory),
         "clocks": clock_curves(results, directory),
         "spectrograms": spectrograms(results, directory),
+        "looks": looks(kept),
+        "completed": completed(kept),
+        "drawn": drawn(kept),
         "rates": rates(results),
         "curves": learning_curves(results),
         "budget": budget_curves(results),
@@ -106,6 +111,7 @@ def write_report(results: Results, directory: Path) -> Path:
         left=LEFT,
         quality=quality(results),
         abilities=ability_tables(results),
+        pictures=picture_tables(results),
         contrasts=contrasts(results),
         without_future=without_future(results),
         cost=cost(results),

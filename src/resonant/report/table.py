@@ -6,11 +6,12 @@ import math
 
 from rich.console import Console
 
-from ..training.statistics import Difference, paired_difference
+from ..training.statistics import paired_difference
 from .abilities import ability_tables
 from .alignment import alignment_tables
-from .grid import Grid, as_rich
+from .grid import Grid, as_rich, difference_cells
 from .learned import learned_tables
+from .pictures import picture_tables
 from .results import ArmResult, Results
 from .speech import speech_tables
 
@@ -32,7 +33,7 @@ def quality(results: Results) -> Grid:
                 arm.name,
                 f"{arm.mean('test_loss'):.4f}",
                 f"{arm.mean('valid_loss'):.4f}",
-                *_difference(arm.control, arm.difference),
+                *difference_cells(arm.control, arm.difference),
             ]
             for arm in results.arms
         ],
@@ -49,7 +50,7 @@ def contrasts(results: Results) -> Grid | None:
     published = any(each.published is not None for each in results.contrasts)
     rows = []
     for each in results.contrasts:
-        _, *cells = _difference(each.name, each.difference)
+        _, *cells = difference_cells(each.name, each.difference)
         reported = "" if each.published is None else f"{each.published:+.3f}"
         rows.append([each.name, *cells, *([reported] if published else [])])
     return Grid(
@@ -76,7 +77,7 @@ def without_future(results: Results) -> Grid | None:
     rows = []
     for arm in leaking:
         lost = paired_difference(arm.losses(metric), arm.losses("test_loss"))
-        _, *cells = _difference(arm.name, lost)
+        _, *cells = difference_cells(arm.name, lost)
         rows.append([arm.name, f"{arm.mean('test_loss'):.4f}", f"{arm.mean(metric):.4f}", *cells])
     return Grid(
         (
@@ -160,21 +161,6 @@ def _cost_row(arm: ArmResult) -> list[str]:
     ]
 
 
-def _difference(control: str | None, difference: Difference | None) -> tuple[str, str, str, str]:
-    if control is None or difference is None:
-        return "", "", "", ""
-    if difference.half_width is None or difference.detectable is None:
-        return control, f"{difference.mean:+.4f}", difference.verdict, ""
-    mean = f"{difference.mean:+.4f}"
-    seen = mean.strip("+-0.") != ""  # what is not printed is not judged
-    return (
-        control,
-        f"{mean if seen else '0.0000'} ± {difference.half_width:.4f}",
-        difference.verdict if seen else "no difference shown",
-        f"{difference.detectable:.4f}",
-    )
-
-
 def title(results: Results) -> str:
     """What the table is about."""
     seeds = f"{results.seeds} seed{'s' if results.seeds > 1 else ''}"
@@ -197,6 +183,7 @@ def all_tables(results: Results) -> list[tuple[str | None, Grid]]:
         (None, contrasts(results)),
         (None, without_future(results)),
         *ability_tables(results).items(),
+        *picture_tables(results).items(),
     ]
     grids += [(None, cost(results)), (None, sweep(results))]
     tables = learned_tables(results) | alignment_tables(results) | speech_tables(results)

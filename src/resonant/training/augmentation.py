@@ -61,6 +61,8 @@ def _mixed(pictures: Tensor, labels: Tensor, shares: Tensor) -> tuple[Tensor, Te
             beta=CUTMIX_ALPHA, data_keys=["input", "class"], use_correct_lambda=True
         )
     mixed, told = mix(pictures, labels)
-    told = told.reshape(len(labels), 3)  # a label, the other picture's, the other's share
+    told = told.reshape(len(labels), 3)  # a label, the other picture's, a share
     other = F.one_hot(told[:, 1].long(), shares.shape[1]).to(shares.dtype)
-    return mixed, torch.lerp(shares, other, told[:, 2:].to(shares.dtype))
+    # kornia tells the other picture's share of a mixup, and what is left of the own of a cutmix.
+    share = told[:, 2:] if isinstance(mix, K.RandomMixUpV2) else 1.0 - told[:, 2:]
+    return mixed, torch.lerp(shares, other, share.to(shares.dtype))
