@@ -24,6 +24,10 @@ install: .venv/.dev
 	$(PIP) torch==2.13.0 -e '.[lab,speech]'
 	touch $@
 
+.venv/.vision: .venv/.lab
+	$(PIP) torch==2.13.0 -e '.[lab,vision]'
+	touch $@
+
 .venv/.dev: .venv/.lab
 	$(PIP) torch==2.13.0 -e '.[lab,dev]'
 	touch $@
@@ -31,9 +35,11 @@ install: .venv/.dev
 demo: .venv/.lab
 	$(BIN)/resonant compare stdlib --out runs/demo --arms $(DEMO_ARMS)
 
-# The demo, then a minute or two of speech (eSpeak NG, GPL, an extra of its own): nothing to
-# download; hear it in runs/demo-speech/report.html.
-demo-all: demo .venv/.speech
+# The demo, then a minute of digits (scikit-learn's) and one or two of speech (eSpeak NG, GPL, an
+# extra of its own): nothing to download; see runs/demo-digits/report.html, hear it in
+# runs/demo-speech/report.html.
+demo-all: demo .venv/.vision .venv/.speech
+	$(BIN)/resonant compare digits --out runs/demo-digits --seeds 1
 	$(BIN)/resonant compare speech --out runs/demo-speech $(DEMO_SPEECH)
 
 test: .venv/.dev

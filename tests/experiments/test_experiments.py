@@ -10,7 +10,7 @@ import torch
 from resonant.errors import UserError
 from resonant.experiments import EXPERIMENTS, Experiment
 from resonant.functional import mechanism, mechanisms
-from resonant.models.architectures import build_model
+from resonant.models.architectures import PICTURES, build_model, build_picture_model
 from resonant.models.configs import (
     SCALARS,
     AttentionConfig,
@@ -40,7 +40,7 @@ def any_experiment(request: pytest.FixtureRequest) -> Experiment:
 
 @pytest.fixture(params=LANGUAGE)
 def experiment(request: pytest.FixtureRequest) -> Experiment:
-    """One whose arms are language models, with the modules it brings."""
+    """One whose arms are models of tokens or pictures, with the modules it brings."""
     import_plugins(EXPERIMENTS[request.param].base.plugins)
     return EXPERIMENTS[request.param]
 
@@ -54,6 +54,20 @@ def mixed_experiment(request: pytest.FixtureRequest) -> Experiment:
 def attention_of(config: RunConfig) -> AttentionConfig:
     assert isinstance(config.model.attention, AttentionConfig)
     return config.model.attention
+
+
+def built(config: Any) -> torch.nn.Module:
+    """The model of a configuration, without numbers."""
+    build = build_picture_model if config.architecture in PICTURES else build_model
+    with torch.device("meta"):
+        return build(config)
+
+
+def sight(config: RunConfig) -> tuple[Any, ...]:
+    """Whom an arm sees, top-k apart: its window, or its radius and metric."""
+    attention = plain(config)
+    names = ("window", "radius", "metric")
+    return tuple(attention.get(f"model.attention.{name}") for name in names)
 
 
 def test_each_arm_differs_from_its_control_in_one_thing(any_experiment: Experiment) -> None:
@@ -82,27 +96,26 @@ def test_each_arm_differs_from_its_control_in_one_thing(any_experiment: Experime
 
 
 def test_every_window_has_a_softmax_with_the_same_mask(experiment: Experiment) -> None:
-    attentions = [
-        attention_of(experiment.config(experiment.base, arm, 0, {})) for arm in experiment.arms
-    ]
-    windows = {a.window for a in attentions}
-    assert {a.window for a in attentions if a.mechanism == "softmax"} == windows
+    configs = [experiment.config(experiment.base, arm, 0, {}) for arm in experiment.arms]
+    seen = {sight(config) for config in configs}
+    plainly = [config for config in configs if config.model.attention.mechanism == "softmax"]
+    assert {sight(config) for config in plainly} == seen
 
 
 def test_arms_have_equal_parameters_but_for_what_they_are_about(experiment: Experiment) -> None:
     sizes: dict[str, set[int]] = {}
     for arm in experiment.arms:
-        with torch.device("meta"):
-            model = build_model(experiment.config(experiment.base, arm, 0, {}).model)
+        model = built(experiment.config(experiment.base, arm, 0, {}).model)
         named = model.named_parameters()
         about = (".scalars.", ".gate.", ".gate_proj.", ".metric.", "position.")
         size = sum(p.numel() for n, p in named if not any(part in n for part in about))
         if arm.model is None or arm.name == "kuramoto":  # others: the test below
-            sizes.setdefault(model.config.architecture, set()).add(size)
+            sizes.setdefault(
+                str(experiment.config(experiment.base, arm, 0, {}).model.architecture), set()
+            ).add(size)
     assert {len(each) for each in sizes.values()} == {1}
-    assert set(sizes) == (
-        {"transformer", "phase"} if experiment.name in SEVERAL else {"transformer"}
-    )
+    own = {experiment.base.model.architecture}
+    assert set(sizes) == own | ({"phase"} if experiment.name in SEVERAL else set())
 
 
 def test_a_model_of_its_own_has_the_same_size(mixed_experiment: Experiment) -> None:
@@ -110,8 +123,7 @@ def test_a_model_of_its_own_has_the_same_size(mixed_experiment: Experiment) -> N
     sizes = {}
     for name in ("softmax", "kuramoto", "kuramoto-static"):
         config = experiment.config(experiment.base, experiment.arm(name), 0, {}).model
-        with torch.device("meta"):
-            sizes[name] = sum(p.numel() for p in build_model(config).parameters())
+        sizes[name] = sum(p.numel() for p in built(config).parameters())
     assert {arm.name for arm in experiment.arms if arm.model} == set(sizes) - {"softmax"}
     assert all(abs(size / sizes["softmax"] - 1) < 0.01 for size in sizes.values())
 
@@ -119,8 +131,7 @@ def test_a_model_of_its_own_has_the_same_size(mixed_experiment: Experiment) -> N
 def test_what_arms_are_about_is_a_small_share_of_their_parameters(experiment: Experiment) -> None:
     sizes = {}
     for arm in experiment.arms:
-        with torch.device("meta"):
-            model = build_model(experiment.config(experiment.base, arm, 0, {}).model)
+        model = built(experiment.config(experiment.base, arm, 0, {}).model)
         sizes[arm.name] = sum(p.numel() for p in model.parameters())
     for arm in experiment.arms:
         if arm.control is not None:

@@ -268,3 +268,29 @@ def test_what_cannot_be_swapped_is_refused_and_left_alone() -> None:
     swap(model, "kuramoto", layers=[0])
     with pytest.raises(ValueError, match="unswap it first"):
         swap(model, "krause")
+
+
+def test_scalars_of_a_layer_and_of_its_heads() -> None:
+    layer = KrauseAttention(16, 2, sigma=3.0, scalars_per="layer")
+    model = torch.nn.ModuleDict({"one": layer})
+    torch.nn.init.constant_(layer.get_parameter("scalars.sigma.value"), 1.5)
+
+    def learned() -> list[float]:
+        return model["one"].get_parameter("scalars.sigma.value").tolist()
+
+    swap(model, "krause")
+    assert learned() == [1.5]
+    swap(model, "krause", scalars_per="head")
+    assert learned() == [1.5, 1.5]
+    model["one"].get_parameter("scalars.sigma.value").data[1] = 2.5
+    swap(model, "krause", scalars_per="layer")
+    assert learned() == [2.0]
+
+
+def test_linear_attention_takes_projections_and_gives_them_back() -> None:
+    model = encoder(dropout=0.0)
+    before = model(X)
+    swap(model, "linear")
+    assert not torch.allclose(model(X), before)
+    swap(model, "softmax")
+    torch.testing.assert_close(model(X), before)

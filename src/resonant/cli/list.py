@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..experiments import EXPERIMENTS
 from ..models.configs import PRESETS
 from ..models.frame_configs import SPEECH_PRESETS
+from ..models.pixel_configs import PIXEL_PRESETS
+from ..models.vision_configs import SWIN_PRESETS, VISION_PRESETS
 
 
 def main(arguments: list[str]) -> int:
@@ -22,10 +26,18 @@ def main(arguments: list[str]) -> int:
     for name, build in PRESETS.items():
         says = (build.__doc__ or "").strip().splitlines()[0]
         print(f"  {name:8} {says}")
-    for name, speech in SPEECH_PRESETS.items():
-        says = (speech.__doc__ or "").strip().splitlines()[0]
-        print(f"  {name:8} {says} (resonant.speech_transformer(NAME))")
+    others: dict[str, Mapping[str, object]] = {
+        "speech_transformer": SPEECH_PRESETS,
+        "vision_transformer": VISION_PRESETS,
+        "swin_transformer": SWIN_PRESETS,
+        "pixel_model": PIXEL_PRESETS,
+    }
+    for function, presets in others.items():
+        for name, make in presets.items():
+            says = (make.__doc__ or "").strip().splitlines()[0]
+            print(f"  {name:10} {says} (resonant.{function}(NAME))")
     print("\ndata (--data.name NAME): stdlib, shakespeare, file (with --data.path TEXT)")
     print("symbols, made up, are the data of align (--data.longest N and so on)")
+    print("digits, mnist, cifar10, cifar10-subset, imagenet (your folder) are pictures")
     print("espeak, ljspeech, ljspeech-sample, recordings are those of speech")
     return 0

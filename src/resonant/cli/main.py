@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train one arm under one seed",
     "sample": "text from a trained model",
     "speak": "sound from a trained model of speech",
+    "draw": "pictures from a trained model of pixels",
     "check": "certify any model: causality, padding, cache",
     "diagnose": "where a trained model looks, what becomes of its tokens: pictures",
     "collapse": "particles moved by attention alone: pictures",

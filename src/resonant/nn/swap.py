@@ -15,6 +15,7 @@ from .attention import Attention
 from .factory import attention
 from .hosted import HostedAttention, is_host
 from .kuramoto import PhaseAdapter
+from .linear import LinearAttention
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 # In modules' own dictionaries, so that they are no parameters of the model.
@@ -101,7 +102,8 @@ def _swappable(module: nn.Module) -> bool:
     """Not a MultiheadAttention that computes something of its own."""
     if isinstance(module, nn.MultiheadAttention):
         return type(module).forward is nn.MultiheadAttention.forward
-    return isinstance(module, (Attention, PhaseAdapter, HostedAttention)) or is_host(module)
+    ours = (Attention, LinearAttention, PhaseAdapter, HostedAttention)
+    return isinstance(module, ours) or is_host(module)
 
 
 def _chosen(
@@ -122,9 +124,9 @@ def _chosen(
         )
     if not found:
         raise ValueError(
-            "the model holds no attention to swap, neither nn.MultiheadAttention nor Resonant's "
-            "nor that of a ViT of transformers; attention of another class can be replaced by hand "
-            "with modules of resonant.nn"
+            "the model holds no nn.MultiheadAttention, no Resonant attention and none of a ViT of "
+            "transformers to swap; attention of another class can be replaced by hand with modules "
+            "of resonant.nn"
         )
     if layers is None:
         return found
@@ -153,7 +155,7 @@ def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.
         sizes, kept, copied = _of_host(old)
     elif isinstance(old, nn.MultiheadAttention):
         sizes, kept, copied = _of_torch(old)
-    elif isinstance(old, Attention):
+    elif isinstance(old, (Attention, LinearAttention)):
         sizes, kept, copied = _of_ours(old)
     else:
         raise ValueError(
@@ -167,18 +169,30 @@ def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.
         )
     if mechanism == "krause":
         kept["sigma"] = (sizes[0] // sizes[1]) ** 0.25
+    if mechanism in ("kuramoto", "linear"):
+        kept.pop("scalars_per", None)
     if mechanism == "kuramoto":
         kept.pop("vdim", None)  # the values of coupling are the phases of its keys
     new = attention(mechanism, *sizes, **(kept | options))
     like = next(old.parameters())
     new.to(device=like.device, dtype=like.dtype)
-    if isinstance(new, Attention):
+    if isinstance(new, (Attention, LinearAttention)):
         _copy(copied, new)
-        if isinstance(old, Attention) and old.mechanism == new.mechanism:
-            learned = {n: s for n, s in old.scalars.items() if n not in options}
-            for name, scalar in learned.items():
-                new.scalars[name].load_state_dict(scalar.state_dict())
+    _copy_scalars(old, new, [name for name in options if name != "scalars_per"])
     return HostedAttention(new) if is_host(old) else new
+
+
+@torch.no_grad()
+def _copy_scalars(old: nn.Module, new: nn.Module, given: list[str]) -> None:
+    """Learned scalars where the mechanism stays; of heads that become one, their mean."""
+    if not (isinstance(old, Attention) and isinstance(new, Attention)):
+        return
+    if old.mechanism == new.mechanism:
+        for name in [name for name in old.scalars if name not in given]:
+            learned = old.get_parameter(f"scalars.{name}.value")
+            target = new.get_parameter(f"scalars.{name}.value")
+            same = len(learned) == len(target) or len(learned) == 1
+            target.copy_(learned if same else learned.mean())
 
 
 def _widths(embed_dim: int, kdim: int, vdim: int) -> dict[str, int]:
@@ -187,7 +201,7 @@ def _widths(embed_dim: int, kdim: int, vdim: int) -> dict[str, int]:
 
 
 @torch.no_grad()
-def _copy(copied: Copied, new: Attention) -> None:
+def _copy(copied: Copied, new: Attention | LinearAttention) -> None:
     """Projections as they were, frozen where they were."""
     for name, (weight, bias) in copied.items():
         projection = getattr(new, name)
@@ -238,14 +252,16 @@ def _of_host(old: Any) -> tuple[tuple[int, int], dict[str, Any], Copied]:
     return (width, heads), {"dropout": old.attention_dropout}, copied
 
 
-def _of_ours(old: Attention) -> tuple[tuple[int, int], dict[str, Any], Copied]:
+def _of_ours(
+    old: Attention | LinearAttention,
+) -> tuple[tuple[int, int], dict[str, Any], Copied]:
     """Sizes, options and projections of one of ours; position and gate are copied."""
     kept = {
         "dropout": old.dropout,
         "bias": old.q_proj.bias is not None,
         **_widths(old.embed_dim, old.k_proj.in_features, old.v_proj.in_features),
         "num_key_value_heads": old.num_key_value_heads,
-        "scalars_per": old.scalars_per,
+        "scalars_per": getattr(old, "scalars_per", "head"),
         "neighborhood": old.neighborhood,
         "top_k": old.top_k,
         "position": copy.deepcopy(old.position),
