@@ -105,14 +105,12 @@ def test_every_window_has_a_softmax_with_the_same_mask(experiment: Experiment) -
 def test_arms_have_equal_parameters_but_for_what_they_are_about(experiment: Experiment) -> None:
     sizes: dict[str, set[int]] = {}
     for arm in experiment.arms:
-        model = built(experiment.config(experiment.base, arm, 0, {}).model)
-        named = model.named_parameters()
+        config = experiment.config(experiment.base, arm, 0, {})
+        named = built(config.model).named_parameters()
         about = (".scalars.", ".gate.", ".gate_proj.", ".metric.", "position.")
         size = sum(p.numel() for n, p in named if not any(part in n for part in about))
         if arm.model is None or arm.name == "kuramoto":  # others: the test below
-            sizes.setdefault(
-                str(experiment.config(experiment.base, arm, 0, {}).model.architecture), set()
-            ).add(size)
+            sizes.setdefault(config.model.architecture, set()).add(size)
     assert {len(each) for each in sizes.values()} == {1}
     own = {experiment.base.model.architecture}
     assert set(sizes) == own | ({"phase"} if experiment.name in SEVERAL else set())

@@ -50,6 +50,7 @@ EXPLANATIONS: dict[str, Explanation] = {
             ("the function", "functional/krause.py", "krause_attention"),
             ("the module", "nn/krause.py", "KrauseAttention"),
             ("windows and top-k", "functional/attend/banded.py", "banded_attention"),
+            ("grids of patches", "functional/attend/gathered.py", "gathered_attention"),
         ),
         cost="one feature more on the fused kernel (1.22 of SDPA); with a window linear in "
         "length, top-k inside the window",
