@@ -245,6 +245,9 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
         (RANDOM, "random-characters", {}, 36),
         (PROBES, "probes", {}, 99 + 99),
         (PROBES_LONG, "probes", {"training.steps": 1800}, 24),
+        (PROBES.with_name("digits"), "digits", {}, 20 + 12),
+        (PROBES.with_name("mnist-pixels"), "mnist-pixels", {}, 15 + 15),
+        (PROBES.with_name("cifar10-subset"), "cifar10-subset", {}, 12 + 12),
     ],
 )
 def test_the_runs_are_those_of_the_experiment(

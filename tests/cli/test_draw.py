@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resonant import pixel_model
+from resonant import pixel_model, vision_transformer
 from resonant.cli.main import main
 from resonant.data.configs import ImagesConfig
 from resonant.data.images import load_images
@@ -61,6 +61,14 @@ def test_what_cannot_be_drawn(
 ) -> None:
     assert main(["draw", str(run), *options]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_model_of_classes_draws_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vision_transformer("digits").save_pretrained(tmp_path)
+    assert main(["draw", str(tmp_path)]) == 2
+    assert "architecture 'vision', not 'pixels'" in capsys.readouterr().err
 
 
 def test_folders_without_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,9 @@ def test_idx_reads_back() -> None:
         (idx(np.zeros((2, 3)))[:9], "cut short in its header"),
         (idx(np.zeros((2, 3)))[:-1], "holds 2 x 3 = 6 bytes, but 5 follow"),
         (idx(np.zeros((2, 3))) + b"!", "but 7 follow"),
+        (b"\0\0\x08\0!", "says it has 0 axes"),
+        (b"\0\0\x08\xff" + b"\0\0\0\x01" * 255 + b"!", "says it has 255 axes"),
+        (b"\0\0\x08\x04" + b"\0\x01\0\0" * 4, "65536 = 18446744073709551616 bytes, but 0 follow"),
     ],
 )
 def test_wrong_idx_files(content: bytes, says: str) -> None:
@@ -121,7 +124,6 @@ def test_nothing_here_unpickles() -> None:
 def test_files_of_a_folder_are_held_to_their_hashes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = archive({f"data_batch_{i}.bin": records(20, i) for i in (1, 2)})
     content = archive(
         {
             "data_batch_1.bin": records(20, 1),
@@ -191,6 +193,13 @@ def test_a_corrupt_picture_is_named(folder: Path) -> None:
             read_picture(broken, 24)
 
 
+def test_deep_pictures_are_refused_and_not_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16)).save(path)
+    with pytest.raises(UserError, match=r"more than 8 bits a channel \(mode I"):
+        read_picture(path, 8)
+
+
 def test_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         find_pictures(folder / "test")
@@ -198,6 +207,12 @@ def test_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
     (empty / "ant").mkdir(parents=True)
     with pytest.raises(UserError, match="holds no pictures"):
         find_pictures(empty)
+    (folder / "train" / ".git").mkdir()
+    assert load_images(ImagesConfig("imagenet", path=str(folder), size=8)).classes[0] == "ant"
+    (folder / "train" / "elk").mkdir()
+    with pytest.raises(UserError, match=r"elk holds no pictures .*remove the folder"):
+        find_pictures(folder / "train")
+    (folder / "train" / "elk").rmdir()
     (folder / "val" / "cow").rename(folder / "val" / "dog")
     with pytest.raises(UserError, match=r"other classes \(first: cow\)"):
         load_images(ImagesConfig("imagenet", path=str(folder)))
@@ -212,6 +227,7 @@ def test_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
         ({"path": "x"}, "belong together"),
         ({"levels": 1}, "2 to 256"),
         ({"pool": 3}, "must divide the 8 pixels"),
+        ({"size": 64}, "data.size is for pictures of your own"),
         ({"name": "imagenet", "path": "x", "size": 0}, "data.size"),
     ],
 )

@@ -16,6 +16,10 @@ from resonant.models.configs import (
     AttentionConfig,
     LanguageModelConfig,
     PhaseLanguageModelConfig,
+    pixels_cifar,
+    pixels_mnist,
+    vision_cifar_s,
+    vision_imagenet_s,
 )
 from resonant.training.compare import make_plan
 from resonant.training.configs import (
@@ -327,3 +331,34 @@ def test_an_unknown_architecture_is_refused() -> None:
     ):
         run_config(values | {"model": {"architecture": "phases"}})
     assert run_config(values | {"model": {"layers": 3}}).model.architecture == "transformer"
+
+
+@pytest.mark.parametrize(
+    ("name", "arm", "preset", "sigma"),
+    [
+        ("cifar10-published", "krause-grid-topk", vision_cifar_s(), 2.5),
+        ("imagenet-published", "krause-grid-topk", vision_imagenet_s(), 4.5),
+        ("mnist-pixels-published", "krause-window-topk", pixels_mnist(), 2.5),
+        ("cifar10-pixels-published", "krause-window-topk", pixels_cifar(), 2.5),
+    ],
+)
+def test_published_arms_are_the_published_models(
+    name: str, arm: str, preset: Any, sigma: float
+) -> None:
+    """In all but the dropout of weights, and sigma starts there."""
+    experiment = EXPERIMENTS[name]
+    model: Any = experiment.config(experiment.base, experiment.arm(arm), 0, {}).model
+    start = model.attention.scalars.get("sigma", mechanism("krause").scalars["sigma"].start)
+    assert start == preset.attention.scalars["sigma"] == sigma
+    ours, theirs = (
+        dataclasses.replace(m.attention, dropout=0.0, scalars={}) for m in (model, preset)
+    )
+    assert ours == theirs
+    assert dataclasses.replace(model, attention=preset.attention) == preset
+
+
+def test_swin_starts_with_the_published_sigma() -> None:
+    experiment = EXPERIMENTS["swin-published"]
+    model: Any = experiment.config(experiment.base, experiment.arm("krause"), 0, {}).model
+    assert model.attention.scalars == {"sigma": 4.0}
+    assert model.window == 4

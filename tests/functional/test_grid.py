@@ -29,9 +29,10 @@ SIZES = [(1, 1), (1, 2), (1, 13), (5, 3), (8, 8), (9, 16), (17, 23)]
 def random_lift(grid: Grid, *, heads: int = 4, key_heads: int = 2) -> Lift:
     """Every part that a lift without a pair may have, all with gradients."""
     torch.manual_seed(grid.tokens)
+    batch = 2 if grid.tokens < 300 else 1
     sizes = {"query": heads, "key": key_heads, "value": key_heads}
     parts: dict[str, Any] = {
-        name: torch.randn(2, count, grid.tokens, 3, dtype=torch.float64, requires_grad=True)
+        name: torch.randn(batch, count, grid.tokens, 3, dtype=torch.float64, requires_grad=True)
         for name, count in sizes.items()
     }
     bias = torch.randn(1, key_heads, grid.tokens, dtype=torch.float64, requires_grad=True)
@@ -53,13 +54,13 @@ def value_and_gradients(lift: Lift, grid: Grid, top_k: int | None, path: str) ->
 @pytest.mark.parametrize("radius", [1, 2])
 def test_gathered_is_materialized(size: tuple[int, int], metric: Metric, radius: int) -> None:
     """With 0 to 4 global tokens and every top-k that selects something (the largest grid: some)."""
-    for first in range(5):
+    for first in range(5) if size != SIZES[-1] else (0, 1, 4):
         grid = Grid(*size, radius, metric, global_tokens=first)
         if grid.sees_all:
             continue
         lift = random_lift(grid)
         most = grid.neighbors + first
-        ks = range(1, most + 2) if grid.tokens < 300 else (1, 3, most - 1, most, most + 1)
+        ks = range(1, most + 2) if grid.tokens < 300 else (1, 3, most - 1)
         for top_k in (None, *ks):
             with record_paths() as taken:
                 ours = value_and_gradients(lift, grid, top_k, "auto")
@@ -171,7 +172,8 @@ def test_padding_and_dropout_stay_gathered() -> None:
         dropped = torch.stack([attend(lift, grid, dropout_p=0.5) for _ in range(150)]).mean(0)
     assert set(taken) == {"gathered"}
     torch.testing.assert_close(output, attend(lift, grid, attn_mask=padding, path="materialized"))
-    torch.testing.assert_close(dropped, attend(lift, grid), atol=0.5, rtol=0.2)
+    off = (dropped - attend(lift, grid)).abs().mean() / attend(lift, grid).abs().mean()
+    assert off.item() < 0.15  # twice that would be another mean
 
 
 def test_a_picture_all_padding_gives_zeros_and_finite_gradients() -> None:
@@ -189,6 +191,8 @@ def test_a_picture_all_padding_gives_zeros_and_finite_gradients() -> None:
 def test_clear_refusals() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         Grid(0, 3)
+    with pytest.raises(TypeError, match=r"height counts: an integer, not 3\.5"):
+        Grid(3.5, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="radius counts"):
         Grid(3, 3, -1)
     with pytest.raises(ValueError, match="global_tokens counts"):
@@ -209,16 +213,28 @@ def test_clear_refusals() -> None:
 
 MEMORY = """
 import sys, torch
-from resonant.functional import Grid, krause_attention
+from resonant import vision_transformer
+from resonant.models.configs import VisionAttentionConfig
 from resonant.training.probe import peak_bytes, reset_peak
-side, top_k = int(sys.argv[1]), int(sys.argv[2]) or None
 torch.set_num_threads(1)
-grid = Grid(side, side)
-small = [torch.randn(1, 1, 5, 64, requires_grad=True) for _ in range(3)]
-krause_attention(*small, 2.5, neighborhood=Grid(2, 2), top_k=top_k).sum().backward()
-tensors = [torch.randn(4, 6, grid.tokens, 64, requires_grad=True) for _ in range(3)]
+side, top_k = int(sys.argv[1]), int(sys.argv[2]) or None
+attention = VisionAttentionConfig("krause", radius=1, top_k=top_k)
+
+def step(side, width):
+    sizes = {"image_height": side, "image_width": side, "patch": 1, "layers": 2, "width": width}
+    model = vision_transformer(**sizes, hidden=2 * width, attention=attention)
+    optimizer = torch.optim.AdamW(model.parameters())
+    pictures = torch.randn(4, 3, side, side)
+    yield
+    model(pictures).square().sum().backward()
+    optimizer.step()
+    yield
+
+list(step(4, 16))
+run = step(side, 64)
+next(run)
 before = reset_peak()
-krause_attention(*tensors, 2.5, neighborhood=grid, top_k=top_k).sum().backward()
+next(run)
 print(peak_bytes() - before)
 """
 
@@ -226,7 +242,7 @@ print(peak_bytes() - before)
 @pytest.mark.slow
 @pytest.mark.parametrize("top_k", [0, 4])
 def test_memory_is_linear_in_the_patches(top_k: int) -> None:
-    """Of a step, in a fresh process, what was there before subtracted; median of three."""
+    """Of a training step of a model, in a fresh process, what was there before subtracted."""
 
     def peak(side: int) -> int:
         command = [sys.executable, "-c", MEMORY, str(side), str(top_k)]

@@ -64,3 +64,6 @@ def test_the_future_changes_nothing_bitwise() -> None:
 def test_causal_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="as many queries as keys"):
         linear_attention(*heads(3, 5), causal=True)
+    _, state = linear_attention(*heads(3, 3), causal=True)
+    with pytest.raises(ValueError, match="for causal=True alone"):
+        linear_attention(*heads(3, 3), state=state)

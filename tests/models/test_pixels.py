@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from resonant import PixelModel, pixel_model
+from resonant.cli.main import main
 from resonant.models.configs import AttentionConfig, PixelModelConfig, PositionConfig
 from resonant.models.pixel_configs import PIXEL_PRESETS
 
@@ -129,6 +130,25 @@ def test_time_per_pixel_is_flat() -> None:
     assert large <= 1.3 * small_one
 
 
+def test_bytes_are_shades_too() -> None:
+    model = small()
+    shades = torch.randint(0, 4, (2, 5, 6, 1))
+    assert torch.equal(model.log_likelihood(shades.byte()), model.log_likelihood(shades))
+
+
+def test_a_saved_model_of_pixels_gets_its_certificate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = small(attention=AttentionConfig("krause", window=5), rows=14, columns=14)
+    model.float().save_pretrained(tmp_path)
+    assert main(["check", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "FAILS" not in said
+    assert "not checked" not in said
+    assert main(["sample", str(tmp_path)]) == 2
+    assert "holds a model of pixels" in capsys.readouterr().err
+
+
 def test_saved_models_come_back(tmp_path: Path) -> None:
     model = small(attention=AttentionConfig("krause", window=5)).float()
     model.save_pretrained(tmp_path)
@@ -144,6 +164,12 @@ def test_refusals() -> None:
         model.log_likelihood(torch.zeros(1, 6, 5, 1, dtype=torch.long))
     with pytest.raises(ValueError, match="rows to keep are 0 to 5"):
         model.complete(torch.zeros(1, 5, 6, 1, dtype=torch.long), 6)
+    with pytest.raises(ValueError, match="shades are 0 to 3, but the pictures hold 0 to 4"):
+        model.complete(torch.arange(30).clamp(max=4).reshape(1, 5, 6, 1), 2)
+    with pytest.raises(TypeError, match="shades are whole numbers"):
+        model.log_likelihood(torch.zeros(1, 5, 6, 1))
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        model.draw(0)
     with pytest.raises(ValueError, match="has 30 numbers, but the sequence has 31"):
         model(torch.zeros(1, 31, dtype=torch.long))
     with pytest.raises(ValueError, match="rotary, morlet-relative or none"):

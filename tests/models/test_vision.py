@@ -44,12 +44,12 @@ def test_a_patch_reaches_as_far_as_layers_carry_it() -> None:
     assert moved[1].nonzero().flatten().tolist() == near.tolist()
 
 
-@pytest.mark.parametrize(("size", "paths"), [(32, ["fused"] * 3), (48, ["fused"] * 3)])
-def test_everything_is_fused(size: int, paths: list[str]) -> None:
+@pytest.mark.parametrize("size", [32, 48])
+def test_everything_is_fused(size: int) -> None:
     model = vision_transformer(**SMALL, image_height=size, image_width=32)
     with record_paths() as taken:
         model(torch.randn(2, 3, size, 32))
-    assert taken == paths
+    assert taken == ["fused"] * 3
 
 
 @pytest.mark.parametrize("mechanism", ["softmax", "softmax-sink", "krause"])
@@ -168,12 +168,17 @@ def test_what_does_not_divide_is_refused(kind: type, options: dict, says: str) -
         kind(**options)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_pictures_of_another_size_and_unknown_presets() -> None:
     for model in (vision_transformer(**SMALL), swin_transformer()):
         with pytest.raises(ValueError, match=r"takes pictures \(batch, 3, 32, 32\)"):
             model(torch.randn(1, 3, 28, 28))
         with pytest.raises(ValueError, match="image_height"):
             model(torch.randn(1, 1, 32, 32))
+        with pytest.raises(ValueError, match=r"unsqueeze\(0\)"):
+            model(torch.randn(3, 32, 32))
+        with pytest.raises(TypeError, match=r"standardized as in training, not torch\.uint8"):
+            model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     with pytest.raises(ValueError, match="did you mean 'cifar-s'"):
         vision_transformer("cifar-x")
     with pytest.raises(ValueError, match="no Swin preset"):
@@ -181,3 +186,30 @@ def test_pictures_of_another_size_and_unknown_presets() -> None:
     with pytest.raises(ValueError, match="no attention mechanism is called 'krausse'"):
         vision_transformer(mechanism="krausse")
     assert replace(vision_transformer("digits").config, layers=1).layers == 1
+
+
+@pytest.mark.parametrize("mechanism", ["linear", "kuramoto"])
+def test_mechanisms_without_scalars_of_a_layer_build(mechanism: str) -> None:
+    model = vision_transformer(**SMALL, mechanism=mechanism)
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_linear_attention_has_no_neighbours() -> None:
+    with pytest.raises(ValueError, match=r"Grid.*has no meaning for it"):
+        vision_transformer(**SMALL, attention=VisionAttentionConfig("linear", radius=1))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", [VisionAttentionConfig(), krause(), krause(top_k=2)], ids=str)
+def test_full_graphs_and_exports_with_a_free_batch(attention: VisionAttentionConfig) -> None:
+    torch.manual_seed(0)
+    model = vision_transformer(**SMALL, patch=2, attention=attention).eval()
+    pictures = torch.randn(3, 3, 32, 32)
+    expected = model(pictures)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(pictures), expected)
+    free = ({0: torch.export.Dim("batch", min=2, max=64)},)
+    exported = torch.export.export(model, (pictures,), dynamic_shapes=free)
+    more = torch.randn(5, 3, 32, 32)
+    torch.testing.assert_close(exported.module()(more), model(more))

@@ -294,3 +294,8 @@ def test_linear_attention_takes_projections_and_gives_them_back() -> None:
     assert not torch.allclose(model(X), before)
     swap(model, "softmax")
     torch.testing.assert_close(model(X), before)
+
+
+def test_windows_are_not_taken_apart() -> None:
+    with pytest.raises(ValueError, match=r"windows by nn\.WindowAttention"):
+        swap(resonant.swin_transformer(), "krause")

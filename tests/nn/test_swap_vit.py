@@ -30,6 +30,7 @@ KINDS: list[tuple[str, int, dict[str, Any]]] = [
     ("Dinov2", 1, {}),
     ("Dinov2WithRegisters", 5, {"num_register_tokens": 4}),
     ("ViTMSN", 1, {}),
+    ("IJepa", 0, {}),
 ]
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -91,7 +92,7 @@ def test_masks_keep_their_polarity() -> None:
 
 
 def test_every_host_is_a_class_of_the_library() -> None:
-    homes = {"vit", "deit", "dinov2", "dinov2_with_registers", "ijepa", "vit_mae", "vit_msn"}
+    homes = {"vit", "deit", "dinov2", "dinov2_with_registers", "ijepa", "vit_msn"}
     found = set()
     for home in homes:
         module = __import__(f"transformers.models.{home}.modeling_{home}", fromlist=["x"])

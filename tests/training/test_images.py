@@ -164,8 +164,9 @@ def test_a_trained_model_finds_moved_pictures_less_likely() -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (digits(model__image_height=16), "pass --model.image_height 8"),
-        (digits(model__channels=3), "pass --model.channels 1"),
+        (digits(model__image_height=16, model__channels=3), "image_height 8 --model.channels 1"),
+        (digits(data__levels=16), "is for models of pixels"),
+        (pixels(data__augment="flips"), "is for models that tell classes apart"),
         (digits(model__classes=100), "pass --model.classes 10"),
         (pixels(model__rows=9), "pass --model.rows 8"),
         (pixels(data__levels=8), "pass --model.vocabulary 8"),
@@ -176,6 +177,17 @@ def test_a_trained_model_finds_moved_pictures_less_likely() -> None:
 def test_what_does_not_fit_is_said(config: RunConfig, says: str) -> None:
     with pytest.raises(UserError, match=says):
         build_task(config, None)
+
+
+def test_misfits_are_found_before_anything_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["compare", "mnist-pixels", f"--out={out}", "--data.pool=1", "--data.levels=256"]
+    assert main(command) == 2
+    wanted = "--model.rows 28 --model.columns 28 --model.vocabulary 256"
+    assert wanted in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_models_of_pictures_are_for_pictures() -> None:

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     tokenizer = Tokenizer.load(directory)
     try:
         model = load_model(directory)
-        refuse_no_text(directory, tokenizer.vocabulary, model.config.vocabulary)
+        refuse_no_text(directory, tokenizer.vocabulary, model.config)
         text = _text(directory) if options.text is None else options.text
         inputs = torch.tensor([_ids(tokenizer, text)])
         found = summarize(model, inputs)

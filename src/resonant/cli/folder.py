@@ -19,8 +19,15 @@ def described_run(directory: Path) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
 
 
-def refuse_no_text(directory: Path, ids: int, vocabulary: int) -> None:
-    """Raise ``UserError`` if a model of ``vocabulary`` ids was not trained on a text of ``ids``."""
+def refuse_no_text(directory: Path, ids: int, config: Any) -> None:
+    """Raise ``UserError`` if a model of ``config`` was not trained on a text of ``ids``."""
+    if config.architecture == "pixels":
+        raise UserError(
+            f"{directory} holds a model of pixels, which reads and writes no text; see what it "
+            "draws with `resonant draw`, what it does with `resonant report` on the comparison's "
+            "folder"
+        )
+    vocabulary = config.vocabulary
     if vocabulary < ids:
         raise UserError(
             f"{directory} holds a model of {vocabulary} made-up ids, which reads and writes no "

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     except (ValueError, FileNotFoundError, OverflowError) as error:
         raise UserError(str(error)) from error
     tokenizer = Tokenizer.load(directory)
-    refuse_no_text(directory, tokenizer.vocabulary, model.config.vocabulary)
+    refuse_no_text(directory, tokenizer.vocabulary, model.config)
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     if not prompt or len(prompt) > TYPED_CHARACTERS:
         raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")

@@ -43,6 +43,11 @@ class ImagesConfig:
                 "data.name imagenet and data.path, the folder of your pictures, belong together; "
                 "give both or neither"
             )
+        if self.size != 224 and self.name != "imagenet":
+            raise ValueError(
+                f"data.size is for pictures of your own (data.name imagenet), not for {self.name}; "
+                "use data.pool for fewer pixels"
+            )
         if not 2 <= self.levels <= 256:
             raise ValueError(f"data.levels is 2 to 256; it is {self.levels}")
         if self.size < 1:

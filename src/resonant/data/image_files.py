@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tarfile
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 
+MOST_AXES = 4  # of an IDX file
 RECORD = 1 + 3 * 32 * 32  # of CIFAR-10: a label and three planes
 PICTURES = (".jpeg", ".jpg", ".png")
 
@@ -28,10 +30,15 @@ def read_idx(content: bytes, name: str) -> np.ndarray:
         )
     axes = content[3]
     start = 4 + 4 * axes
+    if not 1 <= axes <= MOST_AXES:
+        raise UserError(
+            f"{name} says it has {axes} axes, but pictures and labels have 1 to {MOST_AXES}; fetch "
+            "it again"
+        )
     if len(content) < start:
         raise UserError(f"{name} is cut short in its header of {start} bytes; fetch it again")
-    shape = tuple(np.frombuffer(content, ">u4", axes, 4).astype(int))
-    size = int(np.prod(shape))
+    shape = tuple(np.frombuffer(content, ">u4", axes, 4).tolist())
+    size = math.prod(shape)
     if len(content) - start != size:
         raise UserError(
             f"{name} says it holds {' x '.join(map(str, shape))} = {size} bytes, but "
@@ -43,7 +50,8 @@ def read_idx(content: bytes, name: str) -> np.ndarray:
 def read_cifar(content: bytes, members: tuple[str, ...], name: str) -> tuple[np.ndarray, ...]:
     """Pictures (n, 3, 32, 32) and labels (n) of ``members`` of a CIFAR-10 archive, binary version.
 
-    Raises ``UserError`` for a damaged archive, a missing member, or one that is not whole records.
+    Raises ``UserError`` for what is no archive, a missing member, or one that is not whole records;
+    whether bytes in it are right, its hash alone tells.
     """
     parts = []
     try:
@@ -75,13 +83,14 @@ def _records(content: bytes, name: str) -> np.ndarray:
 def find_pictures(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
     """Names of classes, and each picture with its class, of ``folder``/CLASS/PICTURE.
 
-    Raises ``UserError`` for a folder without any.
+    Raises ``UserError`` for a folder without any, or a class without any.
     """
     if not folder.is_dir():
         raise UserError(
             f"there is no folder {folder}; imagenet wants train/CLASS/PICTURE and val/CLASS/PICTURE"
         )
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    named = (path.name for path in folder.iterdir() if path.is_dir())
+    classes = sorted(name for name in named if not name.startswith("."))
     found = [
         (path, label)
         for label, name in enumerate(classes)
@@ -92,24 +101,37 @@ def find_pictures(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
         raise UserError(
             f"{folder} holds no pictures ({', '.join(PICTURES)}) in folders named after classes"
         )
+    empty = set(range(len(classes))) - {label for _, label in found}
+    if empty:
+        raise UserError(
+            f"{folder / classes[min(empty)]} holds no pictures ({', '.join(PICTURES)}); fill it, "
+            "or remove the folder"
+        )
     return classes, found
 
 
 def read_picture(path: Path, side: int) -> np.ndarray:
     """A picture (3, side, side): the shorter side scaled to ``side``, the middle cut out.
 
-    Raises ``UserError`` for a file that is no picture or cannot be read to its end.
+    Raises ``UserError`` for a file that is no picture, cannot be read to its end, or has more than
+    8 bits a channel.
     """
     from PIL import Image
 
     try:
         with warnings.catch_warnings(), Image.open(path) as opened:
-            warnings.simplefilter("ignore", UserWarning)  # odd metadata is no damage
+            warnings.simplefilter("ignore")  # odd metadata and great size are no damage
+            deep = opened.mode if opened.mode.startswith(("I", "F")) else None
             picture = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} cannot be read as a picture ({error}); delete it or fetch it again"
         ) from error
+    if deep is not None:
+        raise UserError(
+            f"{path} has more than 8 bits a channel (mode {deep}), which would be cut off; convert "
+            "it to 8"
+        )
     scale = side / min(picture.size)
     width, height = (max(side, round(length * scale)) for length in picture.size)
     picture = picture.resize((width, height), Image.Resampling.BILINEAR)

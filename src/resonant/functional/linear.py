@@ -51,7 +51,7 @@ def linear_attention(
     Returns the output in ``value``'s dtype, 0 where a query sees nothing, and the sums after the
     last key.
 
-    Raises ``ValueError`` when causal lengths differ.
+    Raises ``ValueError`` when causal lengths differ, and for a state that is not causal.
 
     Source: Katharopoulos et al. (arXiv 2006.16236), equations 6 and 9 to 12.
     """
@@ -60,6 +60,8 @@ def linear_attention(
             "causal linear attention takes as many queries as keys, but there are "
             f"{query.shape[2]} and {key.shape[2]}; give the sums of earlier keys as state"
         )
+    if state is not None and not causal:
+        raise ValueError("state holds the sums of earlier keys, for causal=True alone")
     query_features, key_features = linear_features(query), linear_features(key)
     if real is not None:
         key_features = key_features * real[:, None, :, None]

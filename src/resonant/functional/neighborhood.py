@@ -64,7 +64,8 @@ class Grid:
     and register tokens, come first, see everything and are seen by all. There are as many queries
     as keys, ``global_tokens + height * width``.
 
-    Raises ``ValueError`` for an empty grid, a negative number, or an unknown metric.
+    Raises ``ValueError`` for an empty grid, a negative number, or an unknown metric, ``TypeError``
+    for what is no integer.
 
     Source: arXiv 2602.11534, vision: radius 1 manhattan (4 neighbours) on CIFAR-10, radius 2
     chebyshev (24) on ImageNet.
@@ -77,6 +78,9 @@ class Grid:
     global_tokens: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("height", "width", "radius", "global_tokens"):
+            if not isinstance(getattr(self, name), int):
+                raise TypeError(f"{name} counts: an integer, not {getattr(self, name)!r}")
         if self.height < 1 or self.width < 1:
             raise ValueError(
                 f"a grid has at least one row and one column of patches, not {self.height} x "

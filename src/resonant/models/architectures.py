@@ -51,6 +51,8 @@ def load_model(directory: str | Path) -> CausalModel:
             f"{directory} holds a model of speech, which takes phonemes; hear it with `resonant "
             "speak`, load it with SpeechTransformer.from_pretrained"
         )
+    if architecture == "pixels":
+        return PixelModel.from_pretrained(directory)
     if architecture in PICTURES:
         kind = PICTURES[architecture].__name__
         raise ValueError(

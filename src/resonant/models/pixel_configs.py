@@ -67,7 +67,7 @@ def pixels_small() -> PixelModelConfig:
 
 
 def pixels_mnist() -> PixelModelConfig:
-    """The published model of MNIST pixels, 9.5M parameters: Krause, window 128, top-k 96.
+    """The published model of MNIST pixels, 9.6M parameters: Krause, window 128, top-k 96.
 
     One GPU for hours (arXiv 2602.11534). Not run here.
     """

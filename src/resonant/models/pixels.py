@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from ..nn import RasterPosition
@@ -45,11 +45,12 @@ class PixelModel(LanguageModel):
         return torch.cat([start, shades[:, :-1]], dim=1)
 
     def log_likelihood(
-        self, pictures: Int[Tensor, "batch row column channel"]
+        self, pictures: Integer[Tensor, "batch row column channel"]
     ) -> Float[Tensor, "batch"]:
         """Nats of whole pictures of shades; over ``-length log 2``, bits per dimension.
 
-        Raises ``ValueError`` for pictures of another size.
+        Raises ``ValueError`` for pictures of another size, ``TypeError`` for others than integers;
+        PyTorch raises its own for shades that there are not.
         """
         shades = self._flat(pictures)
         logits = self(self.inputs(shades))
@@ -59,13 +60,18 @@ class PixelModel(LanguageModel):
     def draw(
         self, count: int, *, temperature: float = 1.0, seed: int | None = None
     ) -> Int[Tensor, "batch row column channel"]:
-        """New pictures of shades, drawn pixel by pixel with a cache of the window."""
+        """New pictures of shades, drawn pixel by pixel with a cache of the window.
+
+        Raises ``ValueError`` for fewer than one.
+        """
+        if count < 1:
+            raise ValueError(f"count must be at least 1; it is {count}")
         empty = torch.zeros(count, 0, dtype=torch.long, device=self.embedding.weight.device)
         return self._continued(empty, temperature, seed)
 
     def complete(
         self,
-        pictures: Int[Tensor, "batch row column channel"],
+        pictures: Integer[Tensor, "batch row column channel"],
         rows: int,
         *,
         temperature: float = 1.0,
@@ -73,11 +79,19 @@ class PixelModel(LanguageModel):
     ) -> Int[Tensor, "batch row column channel"]:
         """The first ``rows`` rows of ``pictures``, and others drawn below them.
 
-        Raises ``ValueError`` for pictures of another size, or more rows than they have.
+        Raises ``ValueError`` for pictures of another size, other shades, or more rows than there
+        are.
         """
         if not 0 <= rows <= self.config.rows:
             raise ValueError(f"rows to keep are 0 to {self.config.rows}; they are {rows}")
-        known = self._flat(pictures)[:, : rows * self.config.columns * self.config.channels]
+        shades = self._flat(pictures)
+        least, most = int(shades.min()), int(shades.max())
+        if least < 0 or most >= self.config.vocabulary:
+            raise ValueError(
+                f"shades are 0 to {self.config.vocabulary - 1}, but the pictures hold {least} to "
+                f"{most}; bytes become shades by x.long() * {self.config.vocabulary} // 256"
+            )
+        known = shades[:, : rows * self.config.columns * self.config.channels]
         return self._continued(known, temperature, seed)
 
     def _continued(self, known: Tensor, temperature: float, seed: int | None) -> Tensor:
@@ -96,7 +110,12 @@ class PixelModel(LanguageModel):
                 f"the model takes pictures (batch, {', '.join(map(str, wanted))}) of shades, but "
                 f"their shape is {tuple(pictures.shape)}"
             )
-        return pictures.flatten(1)
+        if pictures.is_floating_point() or pictures.dtype == torch.bool:
+            raise TypeError(
+                f"shades are whole numbers, not {pictures.dtype}; shares of 1 become them by "
+                f"(x * {config.vocabulary - 1}).round().long()"
+            )
+        return pictures.flatten(1).long()
 
     def _too_long(self, longest: int) -> str:
         config = self.config

@@ -63,7 +63,7 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
     if architecture != wanted:
         raise ValueError(
             f"{directory} holds a model of architecture {architecture!r}, not {wanted!r}; "
-            "load_model opens any of ours"
+            "use from_pretrained of its own class"
         )
     model = kind(from_dict(config_type, described))
     try:

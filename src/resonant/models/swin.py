@@ -21,7 +21,7 @@ class SwinTransformer(nn.Module):
     ``pictures`` (batch, channel, row, column) of floats -> logits (batch, class). Every second
     block shifts its windows by half of one, unless one window is the whole picture.
 
-    Raises ``ValueError`` for pictures of another size.
+    Raises ``ValueError`` for pictures of another size, ``TypeError`` for others than floats.
 
     Source: Liu et al. (arXiv 2103.14030), section 3.1; Krause in windows: arXiv 2602.11534.
     """

@@ -24,7 +24,7 @@ class VisionTransformer(nn.Module):
     ``attention.radius`` patches see those near them, class and register tokens everything (``Grid``
     on the gathered path, linear in the patches).
 
-    Raises ``ValueError`` for pictures of another size.
+    Raises ``ValueError`` for pictures of another size, ``TypeError`` for others than floats.
 
     Source: Dosovitskiy et al. (arXiv 2010.11929), section 3.1; neighbourhoods, top-k by depth and
     sigma per layer: arXiv 2602.11534, vision.
@@ -85,7 +85,7 @@ class VisionTransformer(nn.Module):
     ) -> Float[Tensor, "batch class"]:
         check_pictures(pictures, self.config)
         patches = self.embedding(pictures).flatten(2).transpose(1, 2)
-        first = self.first.expand(len(patches), -1, -1)
+        first = self.first.expand(patches.shape[0], -1, -1)
         x = torch.cat([first, patches], dim=1)
         if self.position is not None:
             x = x + self.position
@@ -128,13 +128,23 @@ def vision_transformer(
 
 
 def check_pictures(pictures: Tensor, config: Any) -> None:
-    """Raise ``ValueError`` unless ``pictures`` have the size that ``config`` says."""
+    """Raise ``ValueError`` unless ``pictures`` have the size that ``config`` says.
+
+    And ``TypeError`` unless they are floats.
+    """
     wanted = (config.channels, config.image_height, config.image_width)
     if tuple(pictures.shape[1:]) != wanted:
+        move = "resize them, or build it with their image_height, image_width and channels"
+        if tuple(pictures.shape) == wanted:
+            move = "add a batch axis with unsqueeze(0)"
         raise ValueError(
             f"the model takes pictures (batch, {', '.join(map(str, wanted))}), but their shape is "
-            f"{tuple(pictures.shape)}; resize them, or build it with their image_height, "
-            "image_width and channels"
+            f"{tuple(pictures.shape)}; {move}"
+        )
+    if not pictures.is_floating_point():
+        raise TypeError(
+            f"pictures are floats, standardized as in training, not {pictures.dtype}; bytes become "
+            "them by (x.float() / 255 - mean) / deviation"
         )
 
 
@@ -150,6 +160,9 @@ def _attention(
     config: VisionTransformerConfig, neighborhood: Neighborhood, top_k: int | None
 ) -> AnyAttention:
     chosen = config.attention
+    options: dict[str, Any] = dict(chosen.scalars)
+    if chosen.mechanism not in ("linear", "kuramoto"):  # no scalars, and others of their own
+        options["scalars_per"] = chosen.scalars_per
     return attention(
         chosen.mechanism,
         config.width,
@@ -157,6 +170,5 @@ def _attention(
         dropout=chosen.dropout,
         neighborhood=neighborhood,
         top_k=top_k,
-        scalars_per=chosen.scalars_per,
-        **chosen.scalars,
+        **options,
     )

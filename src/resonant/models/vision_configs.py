@@ -27,7 +27,7 @@ class VisionAttentionConfig:
         top_k: keys kept in the first layer, the ones with the largest logits (none: all)
         top_k_growth: keys kept in the last layer over those in the first; evenly in between
         scalars: starts of learned scalars by name, as in sigma: 2.5 (others: the mechanism's own)
-        scalars_per: whether a layer or each head learns scalars of its own, layer or head
+        scalars_per: whether a layer or each head learns scalars, layer or head (kuramoto: head)
         dropout: share of attention weights dropped in training
     """
 

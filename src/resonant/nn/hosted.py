@@ -19,7 +19,6 @@ HOSTS = (
     "Dinov2Attention",
     "Dinov2WithRegistersAttention",
     "IJepaAttention",
-    "ViTMAEAttention",
     "ViTMSNAttention",
 )
 
@@ -33,8 +32,9 @@ def is_host(module: nn.Module) -> bool:
 class HostedAttention(nn.Module):
     """``attention`` with the call of transformers: (hidden_states, attention_mask) -> (x, None).
 
-    The mask has SDPA's polarity (boolean True = takes part), as there. Weights are not returned:
-    see ``diagnostics.record_attention``. Made by ``resonant.swap``.
+    The mask has SDPA's polarity (boolean True = takes part), as there. Weights are not returned,
+    and ``output_attentions`` of transformers finds none: see ``diagnostics.record_attention``. Made
+    by ``resonant.swap``.
     """
 
     def __init__(self, attention: Attention | PhaseAdapter | LinearAttention) -> None:

@@ -59,7 +59,7 @@ class LinearAttention(AttentionCore):
         if refused:
             raise ValueError(
                 f"linear attention has sums, no keys to choose among, so {refused[0]} has no "
-                "meaning for it; leave it out, or use softmax"
+                "meaning for it; leave it out (dropout: pass 0), or use softmax"
             )
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
             nn.Linear(embed_dim, embed_dim, bias=bias) for _ in range(4)
@@ -87,6 +87,11 @@ class LinearAttention(AttentionCore):
     ) -> tuple[Tensor, Tensor | None]:
         """Attend; returns the output (batch, query, embed) and the weights or None."""
         refuse_nested(query)
+        if query.dim() != 3:
+            raise ValueError(
+                "attention takes (batch, sequence, embed), but the query has shape "
+                f"{tuple(query.shape)}; add a batch axis with unsqueeze(0)"
+            )
         if attn_mask is not None or documents is not None:
             raise ValueError(
                 "linear attention has sums, no keys to choose among: attn_mask and documents have "

@@ -16,6 +16,7 @@ from .factory import attention
 from .hosted import HostedAttention, is_host
 from .kuramoto import PhaseAdapter
 from .linear import LinearAttention
+from .window import WindowAttention
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 # In modules' own dictionaries, so that they are no parameters of the model.
@@ -112,7 +113,8 @@ def _chosen(
     """The first place of each chosen module, and all its places."""
     by_module: dict[int, list[str]] = {}
     named = list(model.named_modules(remove_duplicate=False))
-    hosted = tuple(f"{name}." for name, m in named if isinstance(m, HostedAttention))
+    whole = (HostedAttention, WindowAttention)  # what is inside them is theirs
+    hosted = tuple(f"{name}." for name, m in named if isinstance(m, whole))
     for name, module in named:
         if _swappable(module) and not name.startswith(hosted):
             by_module.setdefault(id(module), []).append(name)
@@ -126,7 +128,7 @@ def _chosen(
         raise ValueError(
             "the model holds no nn.MultiheadAttention, no Resonant attention and none of a ViT of "
             "transformers to swap; attention of another class can be replaced by hand with modules "
-            "of resonant.nn"
+            "of resonant.nn, windows by nn.WindowAttention of another mechanism"
         )
     if layers is None:
         return found

@@ -37,7 +37,7 @@ def _accuracy(arms: list[ArmResult], results: Results) -> Grid:
     return Grid(
         ("arm", "accuracy", "control", "difference", "verdict", "smallest detectable"),
         rows,
-        f"Mean of {results.seeds} seeds ± half the 95 % interval; differences are arm minus "
+        f"Mean over seeds ({results.seeds}) ± half the 95 % interval; differences are arm minus "
         "control, paired by seed: positive is better. Smallest detectable: the true difference "
         "that these seeds would have shown in 80 % of repetitions.",
     )

@@ -26,6 +26,7 @@ from ..experiments.experiment import MECHANISM, Arm, Experiment
 from ..files import damaged, read_json, write_atomically
 from .configs import RunConfig, config_hash, differences, flatten, plain
 from .display import Display
+from .fitting import check_pictures_fit
 from .pool import Pool, RunState
 from .preparation import keep_recognizers
 from .process import Child
@@ -87,6 +88,8 @@ def make_plan(
     named = experiment.arms if arms is None else [experiment.arm(name) for name in arms]
     chosen = tuple(arm for arm in experiment.arms if arm in named)
     runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
+    for run in runs:
+        check_pictures_fit(run)
     known = {run.data: inspect(run.data, data_dir) for run in runs}
     runs = tuple(dataclasses.replace(run, corpus=known[run.data][0]) for run in runs)
     described = "; ".join(words for _, words in known.values())

@@ -27,6 +27,7 @@ from .augmentation import augmented
 from .building import built
 from .configs import RunConfig
 from .diagnosis import LOOKED_AT, keep_diagnosis
+from .fitting import check_pictures_fit
 from .sizes import model_summary
 
 EVALUATION_BATCH = 100
@@ -85,26 +86,13 @@ def _spread(pictures: Pictures, count: int) -> Iterator[np.ndarray]:
         yield rows[start : start + EVALUATION_BATCH]
 
 
-def _demand(config: RunConfig, wanted: dict[str, int]) -> None:
-    """Raise ``UserError`` unless the model has the sizes that the pictures have."""
-    for name, size in wanted.items():
-        own = getattr(config.model, name)
-        if own != size:
-            raise UserError(
-                f"the pictures have {name} = {size}, the model {own}; pass --model.{name} {size}"
-            )
-
-
 class ImagesTask(PicturesTask):
     """Cross-entropy of classes, in nats per picture."""
 
     def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
         super().__init__(config, data_dir, device)
         assert isinstance(config.model, (VisionTransformerConfig, SwinTransformerConfig))
-        self.shape = config.model
-        side = self.data.side
-        wanted = {"image_height": side, "image_width": side, "channels": self.data.channels}
-        _demand(config, wanted | {"classes": len(self.images.classes)})
+        check_pictures_fit(config, len(self.images.classes))
         self.model = built(config, build_picture_model, self.device)
         self.start = learned_numbers(self.model)
         self.mean, self.deviation = (
@@ -176,9 +164,7 @@ class PixelsTask(PicturesTask):
     def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
         super().__init__(config, data_dir, device)
         assert isinstance(config.model, PixelModelConfig)
-        side = self.data.side
-        wanted = {"rows": side, "columns": side, "channels": self.data.channels}
-        _demand(config, wanted | {"vocabulary": self.data.levels})
+        check_pictures_fit(config)
         self.model = built(config, build_picture_model, self.device)
         self.start = learned_numbers(self.model)
 

@@ -1,0 +1,45 @@
+"""Whether a run's model and its pictures go together, as their configurations say. No torch."""
+
+from __future__ import annotations
+
+from ..data.configs import ImagesConfig
+from ..errors import UserError
+from ..models.configs import PixelModelConfig, SwinTransformerConfig, VisionTransformerConfig
+from .configs import RunConfig
+
+CLASSES = 10  # of every data set of pictures but a user's folder
+
+
+def check_pictures_fit(config: RunConfig, classes: int | None = None) -> None:
+    """Raise ``UserError`` for sizes of the model that are not those of its pictures.
+
+    All of them are named at once, and options that the run would never read. ``classes`` are those
+    of a folder, once they are known. Other data are none of our business.
+    """
+    data, model = config.data, config.model
+    if not isinstance(data, ImagesConfig):
+        return
+    if isinstance(model, PixelModelConfig):
+        wanted = {"rows": data.side, "columns": data.side, "channels": data.channels}
+        wanted["vocabulary"] = data.levels
+        if data.augment != "none":
+            raise UserError(
+                f"data.augment = {data.augment} is for models that tell classes apart; "
+                f"{config.arm} draws pictures: leave it out"
+            )
+    elif isinstance(model, (VisionTransformerConfig, SwinTransformerConfig)):
+        wanted = {"image_height": data.side, "image_width": data.side, "channels": data.channels}
+        if data.name != "imagenet" or classes is not None:
+            wanted["classes"] = CLASSES if classes is None else classes
+        if data.levels != 256:
+            raise UserError(
+                f"data.levels = {data.levels} is for models of pixels; {config.arm} tells classes "
+                "apart: leave it out"
+            )
+    else:
+        return  # the task says that such a model is not for pictures
+    wrong = {name: size for name, size in wanted.items() if getattr(model, name) != size}
+    if wrong:
+        have = ", ".join(f"{name} = {size}" for name, size in wrong.items())
+        options = " ".join(f"--model.{name} {size}" for name, size in wrong.items())
+        raise UserError(f"the pictures have {have}, the model of {config.arm} not; pass {options}")
