@@ -245,7 +245,7 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
         (RANDOM, "random-characters", {}, 36),
         (PROBES, "probes", {}, 99 + 99),
         (PROBES_LONG, "probes", {"training.steps": 1800}, 24),
-        (PROBES.with_name("digits"), "digits", {}, 20 + 12),
+        (PROBES.with_name("digits"), "digits", {}, 20 + 20),
         (PROBES.with_name("mnist-pixels"), "mnist-pixels", {}, 15 + 15),
         (PROBES.with_name("cifar10-subset"), "cifar10-subset", {}, 12 + 12),
     ],

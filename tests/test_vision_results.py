@@ -9,11 +9,12 @@ from resonant.report.attention import by_layer, read_diagnosis
 from resonant.report.grid import as_markdown
 from resonant.report.page import write_figures
 from resonant.report.results import first_folder, gather
-from resonant.report.table import all_tables
+from resonant.report.table import all_tables, sweep
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 PAGE = (RESULTS / "vision.md").read_text()
+ARMS = ("softmax", "softmax-grid", "krause-grid", "krause-grid-topk")
 PICTURES = ROOT / "docs" / "pictures"
 
 
@@ -67,3 +68,41 @@ def test_the_pictures_are_those_of_the_runs(
     assert len(ours) == pytest.approx(len(theirs), rel=0.01)
     assert ours.count("<image") == theirs.count("<image")
     assert f"pictures/{committed}.svg" in PAGE
+
+
+def test_what_the_page_says_of_depth() -> None:
+    """Of the last layer of the first seeds."""
+    cifar = {a: depth("cifar10-subset", a, "token_cosine")[-1] for a in ARMS}
+    assert [f"{cifar[a]:.3f}" for a in ARMS] == ["0.598", "0.326", "0.361", "0.466"]
+    sinks = {n: [depth(n, a, "sink")[-1] for a in ARMS] for n in ("cifar10-subset", "digits")}
+    quoted = {"cifar10-subset": ("0.011", "0.210", "0.326"), "digits": ("0.121", "0.234", "0.609")}
+    for name, found in sinks.items():
+        assert tuple(f"{each:.3f}" for each in found[:3]) == quoted[name]
+        assert all(each in PAGE for each in quoted[name])
+    assert f"{depth('digits', 'softmax-grid', 'uniform_sink')[-1]:.3f}" == "0.182"
+    pixels = gather(RESULTS / "mnist-pixels").arms
+    assert max(x for arm in pixels for x in depth("mnist-pixels", arm.name, "sink")) < 0.15
+
+
+def test_what_the_page_says_of_seeds_and_sweeps() -> None:
+    [softmax] = [a for a in gather(RESULTS / "digits").arms if a.name == "softmax"]
+    accuracies = sorted(softmax.losses("accuracy"))
+    assert (f"{100 * accuracies[0]:.1f}", f"{100 * accuracies[-1]:.1f}") == ("81.7", "95.0")
+    found = sweep(gather(RESULTS / "digits"))
+    assert found is not None
+    assert not any(row[-1] for row in found.rows)  # no best rate at an edge
+    for name, count in (("cifar10-subset", 3), ("mnist-pixels", 5)):
+        edges = sweep(gather(RESULTS / name))
+        assert edges is not None
+        assert sum(row[-1] == "at the edge" for row in edges.rows) == count
+
+
+def test_the_readme_quotes_vision() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name in ("digits", "cifar10-subset"):
+        arms = {arm.name: arm for arm in gather(RESULTS / name).arms}
+        for arm in ARMS if name == "cifar10-subset" else ARMS[:3]:
+            assert f"{100 * arms[arm].mean('accuracy'):.2f}" in readme, (name, arm)
+    for arm in gather(RESULTS / "mnist-pixels").arms:
+        if arm.name in ("softmax-window", "krause-window", "linear"):
+            assert f"{arm.mean('test_loss'):.4f}" in readme, arm.name
