@@ -23,6 +23,7 @@ from .functional import (
     Band,
     Causal,
     Full,
+    Grid,
     Lift,
     Mechanism,
     Neighborhood,
@@ -206,12 +207,14 @@ def law_paths(of: Mechanism) -> None:
     """Every path equals ``materialized`` in value and gradient, at awkward sizes, with padding."""
     sizes = ((1, 1), (7, 7), (23, 23), (129, 129), (7, 23), (23, 7), (1, 129), (129, 7))
     taken: set[str] = set()
-    for queries, keys in sizes:
-        for neighborhood in _neighborhoods():
-            for top_k in (None, 4):
-                for padding in ("none", "left", "right"):
-                    inputs = draw(of, queries, keys)
-                    taken |= _compare_paths(of, inputs, neighborhood, top_k=top_k, padding=padding)
+    grids = (Grid(9, 11, global_tokens=2), Grid(3, 17, 2, "chebyshev", global_tokens=0))
+    cases = [(size, each) for size in sizes for each in _neighborhoods()]
+    cases += [((grid.tokens, grid.tokens), grid) for grid in grids]
+    for size, neighborhood in cases:
+        for top_k in (None, 4):
+            for padding in ("none", "left", "right"):
+                inputs = draw(of, *size)
+                taken |= _compare_paths(of, inputs, neighborhood, top_k=top_k, padding=padding)
     assert taken == set(PATHS), f"{of.name}: only {sorted(taken)} were compared"
 
 
@@ -245,11 +248,11 @@ def _compare_paths(
         return output, *gradients
 
     reference = run("materialized")
-    for path in ("auto", "fused", "banded", "chunked"):
+    for path in ("auto", "fused", "banded", "gathered", "chunked"):
         try:
             results = run(path)
         except ValueError:  # this path cannot, and says why: see the dispatch table
-            assert path in ("fused", "banded")
+            assert path in ("fused", "banded", "gathered")
             continue
         for ours, theirs in zip(results, reference, strict=True):
             scale = theirs.abs().max().item() + 1.0

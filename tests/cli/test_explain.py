@@ -81,6 +81,7 @@ def test_bench_names_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no row has all of nonsense" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_collapse_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["collapse", "--out", str(out), "--particles", "24", "--markdown"]) == 0

@@ -13,6 +13,8 @@ from .running import compare, quality, write_text
 LIKE_OTHERS = {
     "run-started",
     "config-half",
+    "done-half",
+    "probe-half",
     "step",
     "metrics-written",
     "checkpoint-half",

@@ -118,6 +118,7 @@ def test_a_talkative_child_does_not_stop(tmp_path: Path, monkeypatch: pytest.Mon
     child.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_its_run_and_not_the_others(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

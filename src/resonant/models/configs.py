@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..errors import nearest
-from .fields import check_choice, check_least
+from .fields import check_choice, check_least, from_preset
 from .frame_configs import CrossAttentionConfig as CrossAttentionConfig
 from .frame_configs import FrameTransformerConfig, SpeechTransformerConfig
 from .frame_configs import speech_full as speech_full
@@ -147,6 +146,4 @@ PHASE_PRESETS: dict[str, Callable[[], PhaseLanguageModelConfig]] = {
 
 def phase_preset(name: str) -> PhaseLanguageModelConfig:
     """The phase model called ``name``; ``ValueError`` names the nearest if there is none."""
-    if name not in PHASE_PRESETS:
-        raise ValueError(f"no phase preset is called {name!r}; {nearest(name, PHASE_PRESETS)}")
-    return PHASE_PRESETS[name]()
+    return from_preset("phase preset", name, PHASE_PRESETS)

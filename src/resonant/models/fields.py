@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from ..errors import nearest
@@ -23,6 +23,22 @@ def check_least(prefix: str, config: Any, least: Mapping[str, int]) -> None:
         value = getattr(config, name)
         if value is not None and value < bound:
             raise ValueError(f"{prefix}.{name} must be at least {bound}; it is {value}")
+
+
+def from_preset(what: str, name: str, presets: Mapping[str, Callable[[], T]]) -> T:
+    """The configuration called ``name``; ``ValueError`` names the nearest if there is none."""
+    if name not in presets:
+        raise ValueError(f"no {what} is called {name!r}; {nearest(name, presets)}")
+    return presets[name]()
+
+
+def with_changes(config: T, mechanism: str | None, changes: Mapping[str, Any]) -> T:
+    """``config`` with fields replaced, and the mechanism of its attention if one is given."""
+    made: Any = dataclasses.replace(config, **changes)  # type: ignore[type-var]
+    if mechanism is None:
+        return made
+    attention = dataclasses.replace(made.attention, mechanism=mechanism)
+    return dataclasses.replace(made, attention=attention)
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from ..errors import nearest
-from .fields import check_choice, check_least
+from .fields import check_choice, check_least, from_preset
 
 # The learned scalars of each kind of cross-attention, whose starts ``scalars`` may give.
 CROSS_SCALARS = {
@@ -166,6 +165,4 @@ SPEECH_PRESETS = {"small": speech_small, "full": speech_full}
 
 def speech_preset(name: str) -> SpeechTransformerConfig:
     """The speech model called ``name``; ``ValueError`` names the nearest if there is none."""
-    if name not in SPEECH_PRESETS:
-        raise ValueError(f"no speech preset is called {name!r}; {nearest(name, SPEECH_PRESETS)}")
-    return SPEECH_PRESETS[name]()
+    return from_preset("speech preset", name, SPEECH_PRESETS)

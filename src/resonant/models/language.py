@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -28,6 +27,7 @@ from ..nn import (
 from ..nn.cache import refuse_training
 from .base import CausalModel
 from .configs import LanguageModelConfig, preset
+from .fields import with_changes
 from .positions import head_position
 
 
@@ -143,12 +143,7 @@ def language_model(
     """
     if isinstance(config, str):
         config = preset(config)
-    if mechanism is not None:
-        chosen = dataclasses.replace(
-            changes.get("attention", config.attention), mechanism=mechanism
-        )
-        changes["attention"] = chosen
-    return LanguageModel(dataclasses.replace(config, **changes))
+    return LanguageModel(with_changes(config, mechanism, changes))
 
 
 def _gate(config: LanguageModelConfig) -> EnergyGate | None:

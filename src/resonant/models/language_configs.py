@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..errors import nearest
-from .fields import check_choice, check_least
+from .fields import check_choice, check_least, from_preset
 from .frame_configs import CROSS_SCALARS
 
 
@@ -170,6 +169,4 @@ PRESETS: dict[str, Callable[[], LanguageModelConfig]] = {
 
 def preset(name: str) -> LanguageModelConfig:
     """The configuration called ``name``; ``ValueError`` names the nearest if there is none."""
-    if name not in PRESETS:
-        raise ValueError(f"no preset is called {name!r}; {nearest(name, PRESETS)}")
-    return PRESETS[name]()
+    return from_preset("preset", name, PRESETS)

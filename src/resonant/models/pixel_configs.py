@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..errors import nearest
-from .fields import check_least
+from .fields import check_least, from_preset
 from .language_configs import AttentionConfig, LanguageModelConfig, PositionConfig
 
 
@@ -114,6 +113,4 @@ PIXEL_PRESETS: dict[str, Callable[[], PixelModelConfig]] = {
 
 def pixel_preset(name: str) -> PixelModelConfig:
     """The model of pixels called ``name``; ``ValueError`` names the nearest if there is none."""
-    if name not in PIXEL_PRESETS:
-        raise ValueError(f"no preset of pixels is called {name!r}; {nearest(name, PIXEL_PRESETS)}")
-    return PIXEL_PRESETS[name]()
+    return from_preset("preset of pixels", name, PIXEL_PRESETS)

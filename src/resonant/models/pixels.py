@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from ..nn import RasterPosition
+from .fields import with_changes
 from .generation import generate
 from .language import LanguageModel
 from .pixel_configs import PixelModelConfig, pixel_preset
@@ -137,7 +137,4 @@ def pixel_model(
     """
     if isinstance(config, str):
         config = pixel_preset(config)
-    if mechanism is not None:
-        given = changes.get("attention", config.attention)
-        changes["attention"] = dataclasses.replace(given, mechanism=mechanism)
-    return PixelModel(dataclasses.replace(config, **changes))
+    return PixelModel(with_changes(config, mechanism, changes))

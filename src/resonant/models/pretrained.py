@@ -63,7 +63,7 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
     if architecture != wanted:
         raise ValueError(
             f"{directory} holds a model of architecture {architecture!r}, not {wanted!r}; "
-            "use from_pretrained of its own class"
+            "load_model opens models of tokens, from_pretrained of their own class the others"
         )
     model = kind(from_dict(config_type, described))
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from ..nn.modes import evaluating
 from ..nn.timed import inverse_softplus
+from .fields import with_changes
 from .frame_configs import SpeechTransformerConfig, speech_preset
 from .frames import FrameTransformer
 
@@ -98,7 +98,4 @@ def speech_transformer(
     """
     if isinstance(config, str):
         config = speech_preset(config)
-    if mechanism is not None:
-        chosen = changes.get("attention", config.attention)
-        changes["attention"] = dataclasses.replace(chosen, mechanism=mechanism)
-    return SpeechTransformer(dataclasses.replace(config, **changes))
+    return SpeechTransformer(with_changes(config, mechanism, changes))

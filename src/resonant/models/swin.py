@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..nn import PatchMerging, VisionBlock, WindowAttention
+from .fields import with_changes
 from .pretrained import load_pretrained, save_pretrained
 from .vision import check_pictures
 from .vision_configs import SwinTransformerConfig, swin_preset
@@ -80,10 +80,7 @@ def swin_transformer(
     """
     if isinstance(config, str):
         config = swin_preset(config)
-    if mechanism is not None:
-        given = changes.get("attention", config.attention)
-        changes["attention"] = dataclasses.replace(given, mechanism=mechanism)
-    return SwinTransformer(dataclasses.replace(config, **changes))
+    return SwinTransformer(with_changes(config, mechanism, changes))
 
 
 def _block(config: SwinTransformerConfig, stage: int, index: int, depth: float) -> VisionBlock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from ..functional.neighborhood import Full, Grid, Neighborhood
 from ..nn import VisionBlock, attention
 from ..nn.factory import AnyAttention
+from .fields import with_changes
 from .pretrained import load_pretrained, save_pretrained
 from .vision_configs import VisionTransformerConfig, vision_preset
 
@@ -121,10 +121,7 @@ def vision_transformer(
     """
     if isinstance(config, str):
         config = vision_preset(config)
-    if mechanism is not None:
-        given = changes.get("attention", config.attention)
-        changes["attention"] = dataclasses.replace(given, mechanism=mechanism)
-    return VisionTransformer(dataclasses.replace(config, **changes))
+    return VisionTransformer(with_changes(config, mechanism, changes))
 
 
 def check_pictures(pictures: Tensor, config: Any) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..errors import nearest
-from .fields import check_choice, check_least
+from .fields import check_choice, check_least, from_preset
 
 METRICS = ("manhattan", "chebyshev")
 
@@ -279,9 +278,7 @@ VISION_PRESETS: dict[str, Callable[[], VisionTransformerConfig]] = {
 
 def vision_preset(name: str) -> VisionTransformerConfig:
     """The vision transformer called ``name``; ``ValueError`` names the nearest if there is none."""
-    if name not in VISION_PRESETS:
-        raise ValueError(f"no vision preset is called {name!r}; {nearest(name, VISION_PRESETS)}")
-    return VISION_PRESETS[name]()
+    return from_preset("vision preset", name, VISION_PRESETS)
 
 
 def swin_small() -> SwinTransformerConfig:
@@ -294,6 +291,4 @@ SWIN_PRESETS: dict[str, Callable[[], SwinTransformerConfig]] = {"small": swin_sm
 
 def swin_preset(name: str) -> SwinTransformerConfig:
     """The Swin transformer called ``name``; ``ValueError`` names the nearest if there is none."""
-    if name not in SWIN_PRESETS:
-        raise ValueError(f"no Swin preset is called {name!r}; {nearest(name, SWIN_PRESETS)}")
-    return SWIN_PRESETS[name]()
+    return from_preset("Swin preset", name, SWIN_PRESETS)

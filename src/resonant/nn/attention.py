@@ -13,7 +13,7 @@ from ..functional.lift import Lift
 from ..functional.mechanism import Mechanism, Scalar, mechanism
 from ..functional.neighborhood import Full, Neighborhood
 from .cache import AttentionCache
-from .core import AttentionCore, refuse_nested
+from .core import AttentionCore, check_rows
 from .energy import EnergyGate
 from .parameter import HeadScalar
 from .position import HeadPosition
@@ -138,12 +138,7 @@ class Attention(AttentionCore):
         ``documents`` labels tokens packed in one row: none sees another document's. A document ends
         where the label changes.
         """
-        refuse_nested(query)
-        if query.dim() != 3:
-            raise ValueError(
-                "attention takes (batch, sequence, embed), but the query has shape "
-                f"{tuple(query.shape)}; add a batch axis with unsqueeze(0)"
-            )
+        check_rows(query)
         key = query if key is None else key
         value = key if value is None else value
         self._check_call(attn_mask, is_causal=is_causal, cache=cache)

@@ -28,12 +28,20 @@ class _NoFastPath:
 NO_FAST_PATH = _NoFastPath()
 
 
-def refuse_nested(query: Tensor) -> None:
-    """Raise ``ValueError`` for a nested tensor, which PyTorch's encoder makes of padded rows."""
+def check_rows(query: Tensor) -> None:
+    """Raise ``ValueError`` for what is not (batch, sequence, embed).
+
+    Such is a nested tensor, which PyTorch's encoder makes of padded rows.
+    """
     if query.is_nested:
         raise ValueError(
             "attention takes padded rows and a mask, but nn.TransformerEncoder has made a nested "
             "tensor of them; build it with enable_nested_tensor=False, or use resonant.swap"
+        )
+    if query.dim() != 3:
+        raise ValueError(
+            "attention takes (batch, sequence, embed), but the query has shape "
+            f"{tuple(query.shape)}; add a batch axis with unsqueeze(0)"
         )
 
 

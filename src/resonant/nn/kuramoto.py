@@ -13,7 +13,7 @@ from ..functional.lift import Lift
 from ..functional.manifold import Manifold
 from ..functional.neighborhood import Full, Neighborhood
 from .cache import AttentionCache, CouplingCache
-from .core import NO_FAST_PATH, AttentionCore, refuse_nested
+from .core import NO_FAST_PATH, AttentionCore, check_rows
 from .energy import EnergyGate
 from .parameter import HeadScalar, Strength
 from .position import HeadPosition
@@ -345,12 +345,7 @@ class PhaseAdapter(nn.Module):
         Masks, weights, ``cache`` and ``documents`` as in ``Attention.forward``.
         """
         _check_value(query, key, value)
-        refuse_nested(query)
-        if query.dim() != 3:
-            raise ValueError(
-                "attention takes (batch, sequence, embed), but the query has shape "
-                f"{tuple(query.shape)}; add a batch axis with unsqueeze(0)"
-            )
+        check_rows(query)
         phase = self._phase(self.in_proj(query))
         others = None
         if key is not None and key is not query:

@@ -10,7 +10,7 @@ from ..functional.linear import linear_attention, linear_weights
 from ..functional.mask import real_keys
 from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part
 from .cache import LinearCache
-from .core import AttentionCore, refuse_nested
+from .core import AttentionCore, check_rows
 from .energy import EnergyGate
 from .position import HeadPosition
 
@@ -86,12 +86,7 @@ class LinearAttention(AttentionCore):
         documents: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend; returns the output (batch, query, embed) and the weights or None."""
-        refuse_nested(query)
-        if query.dim() != 3:
-            raise ValueError(
-                "attention takes (batch, sequence, embed), but the query has shape "
-                f"{tuple(query.shape)}; add a batch axis with unsqueeze(0)"
-            )
+        check_rows(query)
         if attn_mask is not None or documents is not None:
             raise ValueError(
                 "linear attention has sums, no keys to choose among: attn_mask and documents have "
