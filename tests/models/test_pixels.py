@@ -117,16 +117,16 @@ def test_a_window_s_cache_does_not_grow() -> None:
 
 @pytest.mark.slow
 def test_time_per_pixel_is_flat() -> None:
-    """Of pictures four times as large, in one interleaved run, median of five."""
+    """Of pictures four times as large, in one interleaved run, median of three."""
     attention = AttentionConfig("krause", window=64, top_k=48)
-    models = [pixel_model(attention=attention, rows=n, columns=n) for n in (28, 56)]
+    models = [pixel_model(attention=attention, rows=n, columns=n) for n in (20, 40)]
     times: list[list[float]] = [[], []]
-    for _ in range(5):
+    for _ in range(3):
         for model, kept in zip(models, times, strict=True):
             start = time.process_time()
-            model.draw(4, seed=0)
+            model.draw(1, seed=0)
             kept.append((time.process_time() - start) / model.config.length)
-    small_one, large = (sorted(each)[2] for each in times)
+    small_one, large = (sorted(each)[1] for each in times)
     assert large <= 1.3 * small_one
 
 

@@ -197,19 +197,3 @@ def test_mechanisms_without_scalars_of_a_layer_build(mechanism: str) -> None:
 def test_linear_attention_has_no_neighbours() -> None:
     with pytest.raises(ValueError, match=r"Grid.*has no meaning for it"):
         vision_transformer(**SMALL, attention=VisionAttentionConfig("linear", radius=1))
-
-
-@pytest.mark.usefixtures("unchecked")
-@pytest.mark.slow
-@pytest.mark.parametrize("attention", [VisionAttentionConfig(), krause(), krause(top_k=2)], ids=str)
-def test_full_graphs_and_exports_with_a_free_batch(attention: VisionAttentionConfig) -> None:
-    torch.manual_seed(0)
-    model = vision_transformer(**SMALL, patch=2, attention=attention).eval()
-    pictures = torch.randn(3, 3, 32, 32)
-    expected = model(pictures)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(pictures), expected)
-    free = ({0: torch.export.Dim("batch", min=2, max=64)},)
-    exported = torch.export.export(model, (pictures,), dynamic_shapes=free)
-    more = torch.randn(5, 3, 32, 32)
-    torch.testing.assert_close(exported.module()(more), model(more))

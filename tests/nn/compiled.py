@@ -2,11 +2,13 @@
 
 import sys
 import warnings
+from dataclasses import replace
 
 import torch
 
 import resonant
 from resonant.functional import Causal, SpecialOrthogonal, Sphere, Unitary
+from resonant.models.configs import VisionAttentionConfig
 from resonant.nn import (
     ClockAttention,
     EnergyGate,
@@ -41,8 +43,6 @@ CASES = [
     ("kuramoto", {"manifold": SpecialOrthogonal(3)}, {"is_causal": True}),
     ("kuramoto", {"manifold": Unitary(2)}, {}),
 ]
-# Causality, top-k in bands, grouped heads in a window, a gate, a Gaussian, and phases.
-SOME = (1, 7, 6, 12, 14, 16)
 
 
 def compiled(cases: list, backend: str = "aot_eager") -> None:
@@ -146,14 +146,31 @@ def inductor() -> None:
     assert all(p.grad is not None for p in module.parameters())
 
 
+def vision() -> None:
+    """Vision transformers over everything and on a grid: full graphs, exports with a free batch."""
+    near = VisionAttentionConfig("krause", radius=1)
+    for attending in (VisionAttentionConfig(), near, replace(near, top_k=2)):
+        torch.manual_seed(0)
+        model = resonant.vision_transformer(
+            layers=2, width=16, heads=2, hidden=24, patch=2, attention=attending
+        ).eval()
+        pictures = torch.randn(3, 3, 32, 32)
+        fast = torch.compile(model, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(fast(pictures), model(pictures))
+        free = ({0: torch.export.Dim("batch", min=2, max=64)},)
+        program = torch.export.export(model, (pictures,), dynamic_shapes=free)
+        more = torch.randn(5, 3, 32, 32)
+        torch.testing.assert_close(program.module()(more), model(more))
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     {
-        "some": lambda: compiled([CASES[i] for i in SOME]),
         "all": lambda: compiled(CASES),
         "clocks": compiled_clocks,
         "training": lambda: compiled_training("aot_eager"),
         "export": exported,
         "inductor": inductor,
+        "vision": vision,
     }[sys.argv[1]]()
     print("done")

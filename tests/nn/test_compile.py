@@ -23,6 +23,6 @@ def test_full_graph(what: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["all", "clocks", "inductor"])
+@pytest.mark.parametrize("what", ["all", "clocks", "inductor", "vision"])
 def test_the_rest(what: str) -> None:
     run(what)
