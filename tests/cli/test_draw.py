@@ -10,15 +10,12 @@ from resonant import pixel_model, vision_transformer
 from resonant.cli.main import main
 from resonant.data.configs import ImagesConfig
 from resonant.data.images import load_images
-from resonant.training.configs import RunConfig
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     model = pixel_model(rows=8, columns=8, layers=1, width=16, heads=2, hidden=16)
     model.save_pretrained(tmp_path / "run")
-    config = RunConfig(data=ImagesConfig("digits", levels=16))
-    assert config.data.name == "digits"
     described = "data: {name: digits, levels: 16}\n"
     (tmp_path / "run" / "config.yaml").write_text(described)
     return tmp_path / "run"

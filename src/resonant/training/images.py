@@ -116,9 +116,17 @@ class ImagesTask(PicturesTask):
         scaled = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device).float() / 255
         return self._standardized(scaled)
 
-    @torch.no_grad()
     def evaluate(self, split: str) -> float:
         """Mean cross-entropy over fixed pictures of ``split``."""
+        return self._scores(split)[0]
+
+    def measure(self) -> dict[str, float]:
+        """The share of test pictures whose likeliest class is right."""
+        return {"accuracy": self._scores("test")[1]}
+
+    @torch.no_grad()
+    def _scores(self, split: str) -> tuple[float, float]:
+        """Mean loss, and share of right classes."""
         self.model.eval()
         total, right, count = 0.0, 0, 0
         for pictures, labels in self._tests(split):
@@ -127,13 +135,7 @@ class ImagesTask(PicturesTask):
             right += int((logits.argmax(-1) == labels).sum())
             count += len(labels)
         self.model.train()
-        self._accuracy = right / count  # of the split that was looked at last: test, at the end
-        return total / count
-
-    def measure(self) -> dict[str, float]:
-        """The share of test pictures whose likeliest class is right."""
-        self.evaluate("test")
-        return {"accuracy": self._accuracy}
+        return total / count, right / count
 
     def save(self, directory: Path) -> None:
         """The model, what it does with a few pictures, and where its class token looks."""
