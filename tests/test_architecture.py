@@ -22,10 +22,11 @@ ARROWS = {
     "data": set(),
     # The configs of data, models and training alone; modules of their own in files of their own.
     "experiments": {"data", "models", "nn", "training"},
-    "training": {"data", "diagnostics", "experiments", "functional", "models"},
+    "training": {"data", "diagnostics", "experiments", "functional", "integrations", "models"},
     "diagnostics": {"functional", "nn"},
     "report": {"data", "diagnostics", "functional", "training"},
     "checks": {"nn"},
+    "integrations": {"checks", "diagnostics", "functional", "models", "nn"},
     "benchmarks": {"functional", "models", "nn", "training"},
     "cli": {
         "benchmarks",

@@ -33,7 +33,8 @@ from resonant.training.configs import (
 )
 
 FRAMES = ("align", "speech", "speech-full")
-LANGUAGE = [name for name in EXPERIMENTS if name not in (*FRAMES, "probes")]
+ADAPTED = [name for name in EXPERIMENTS if "-lora" in name]  # tests/experiments/test_adapters.py
+LANGUAGE = [name for name in EXPERIMENTS if name not in (*FRAMES, *ADAPTED, "probes")]
 SEVERAL = ["stdlib", "shakespeare"]  # with architectures beside the transformer
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .image_configs import ImagesConfig
+from .instruction_configs import InstructionsConfig
 from .speech_configs import SpeechConfig
 
 RECIPE = 1  # of made-up utterances (symbols.py): raise it when they change
@@ -121,7 +122,7 @@ def _digest(recipe: int, config: SymbolsConfig | ProbeConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-Data = DataConfig | SymbolsConfig | ProbeConfig | SpeechConfig | ImagesConfig
+Data = DataConfig | SymbolsConfig | ProbeConfig | SpeechConfig | ImagesConfig | InstructionsConfig
 
 
 def trained_on(data: Data) -> Data:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .configs import Data, DataConfig, ImagesConfig, SpeechConfig
+from . import instructions
+from .configs import Data, DataConfig, ImagesConfig, InstructionsConfig, SpeechConfig
 from .text import describe, load_corpus
 
 
@@ -25,6 +26,9 @@ def inspect(data: Data, data_dir: Path | None) -> tuple[str, str]:
 
         found = images.load_images(data, data_dir)
         return found.digest, images.describe(found, data)
+    if isinstance(data, InstructionsConfig):
+        examples = instructions.load_instructions(data)
+        return examples.digest, instructions.describe(examples)
     if not isinstance(data, DataConfig):
         return data.digest(), data.describe()
     corpus = load_corpus(data, data_dir)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,21 +89,35 @@ def describe(corpus: Corpus) -> str:
 
 def _stdlib(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:
     """The source of Python's own standard library, split by the hash of each file's name."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    skipped = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
     parts: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    for split, path in stdlib_files():
+        parts[split].append(path.read_bytes())
+    if any(not files for files in parts.values()):
+        raise UserError(
+            f"this Python has no source of its standard library in {_stdlib_root()}; install the "
+            "full Python, or use --data.name file --data.path TEXT"
+        )
+    return {split: b"".join(files) for split, files in parts.items()}
+
+
+def stdlib_files() -> Iterator[tuple[str, Path]]:
+    """The files of Python's standard library, tests apart, each with its split."""
+    root = _stdlib_root()
+    skipped = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
     for path in sorted(root.rglob("*.py")):
         relative = path.relative_to(root)
         if skipped.isdisjoint(relative.parts):
-            draw = hashlib.sha256(relative.as_posix().encode()).digest()[0] / 256
-            split = "train" if draw < 0.9 else "valid" if draw < 0.95 else "test"
-            parts[split].append(path.read_bytes())
-    if any(not files for files in parts.values()):
-        raise UserError(
-            f"this Python has no source of its standard library in {root}; install the full "
-            "Python, or use --data.name file --data.path TEXT"
-        )
-    return {split: b"".join(files) for split, files in parts.items()}
+            yield split_of(relative.as_posix()), path
+
+
+def split_of(name: str) -> str:
+    """train, valid or test (90, 5 and 5 %), drawn by the hash of ``name``."""
+    draw = hashlib.sha256(name.encode()).digest()[0] / 256
+    return "train" if draw < 0.9 else "valid" if draw < 0.95 else "test"
+
+
+def _stdlib_root() -> Path:
+    return Path(sysconfig.get_paths()["stdlib"])
 
 
 def _shakespeare(config: DataConfig, data_dir: Path | None) -> dict[str, bytes]:

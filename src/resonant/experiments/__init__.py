@@ -1,5 +1,9 @@
 """Experiments by name, one a file: arms as configurations."""
 
+from .adapters import LLAMA as _LLAMA
+from .adapters import LLAMA_PUBLISHED as _LLAMA_PUBLISHED
+from .adapters import QWEN as _QWEN
+from .adapters import QWEN_PUBLISHED as _QWEN_PUBLISHED
 from .align import EXPERIMENT as _ALIGN
 from .energy_gate import EXPERIMENT as _ENERGY_GATE
 from .energy_gate import PUBLISHED as _ENERGY_GATE_PUBLISHED
@@ -37,6 +41,10 @@ _ALL = (
     _SWIN_PUBLISHED,
     _MNIST_PIXELS_PUBLISHED,
     _CIFAR10_PIXELS_PUBLISHED,
+    _LLAMA,
+    _QWEN,
+    _LLAMA_PUBLISHED,
+    _QWEN_PUBLISHED,
 )
 EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in _ALL}
 

@@ -14,7 +14,7 @@ from ..training.configs import RunConfig, TrainingConfig, plain, replaced
 SCALAR_STARTS = "model.attention.scalars"
 Pair = tuple[str, str]  # an arm, and what it is compared with
 MECHANISM = "model.attention.mechanism"
-CHOOSES_MECHANISM = ("transformer", "pixels", "vision", "swin")  # architectures
+CHOOSES_MECHANISM = ("transformer", "pixels", "vision", "swin", "adapted")  # architectures
 PARTS = ("model", "data", "training")  # of a run, which an arm may have of its own
 
 

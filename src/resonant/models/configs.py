@@ -6,6 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .adapted_configs import BASES as BASES
+from .adapted_configs import AdaptedModelConfig
+from .adapted_configs import Base as Base
+from .adapted_configs import BranchAttentionConfig as BranchAttentionConfig
 from .fields import check_choice, check_least, from_preset
 from .frame_configs import CrossAttentionConfig as CrossAttentionConfig
 from .frame_configs import FrameTransformerConfig, SpeechTransformerConfig
@@ -106,6 +110,7 @@ ModelConfig = (
     | VisionTransformerConfig
     | SwinTransformerConfig
     | PixelModelConfig
+    | AdaptedModelConfig
 )
 
 

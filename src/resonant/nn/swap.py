@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import nearest
 from .attention import Attention
+from .decoder import HostedDecoderAttention, is_decoder
 from .factory import attention
 from .hosted import HostedAttention, is_host
 from .kuramoto import PhaseAdapter
@@ -34,7 +35,7 @@ def swap(
 
     Replaced are ``nn.MultiheadAttention`` with ``batch_first=True``, Resonant's ``Attention``, and
     the attention of transformers' vision models (ViT, DeiT, DINOv2 and others made alike, whose
-    patches a ``Grid`` gives neighbours).
+    patches a ``Grid`` gives neighbours) and of its Llama, Qwen2 and Qwen3, with their caches.
     ``layers`` chooses among them, by number in the model's order (negative from the end) or by
     name, in which ``*`` stands for anything (None: all). Weights and biases of the projections are
     copied, and the learned scalars where the mechanism stays; masks keep their meaning, and
@@ -103,8 +104,8 @@ def _swappable(module: nn.Module) -> bool:
     """Not a MultiheadAttention that computes something of its own."""
     if isinstance(module, nn.MultiheadAttention):
         return type(module).forward is nn.MultiheadAttention.forward
-    ours = (Attention, LinearAttention, PhaseAdapter, HostedAttention)
-    return isinstance(module, ours) or is_host(module)
+    ours = (Attention, LinearAttention, PhaseAdapter, HostedAttention, HostedDecoderAttention)
+    return isinstance(module, ours) or is_host(module) or is_decoder(module)
 
 
 def _chosen(
@@ -126,17 +127,25 @@ def _chosen(
         )
     if not found:
         raise ValueError(
-            "the model holds no nn.MultiheadAttention, no Resonant attention and none of a ViT of "
-            "transformers to swap; attention of another class can be replaced by hand with modules "
-            "of resonant.nn, windows by nn.WindowAttention of another mechanism"
+            "the model holds no nn.MultiheadAttention, no Resonant attention and none of a ViT, "
+            "Llama or Qwen of transformers to swap; attention of another class can be replaced by "
+            "hand with modules of resonant.nn, windows by nn.WindowAttention of another mechanism, "
+            "other models of transformers take resonant.integrations.use_attention"
         )
+    return {name: found[name] for name in chosen_layers(layers, list(found))}
+
+
+def chosen_layers(layers: Sequence[int | str] | int | str | None, names: list[str]) -> list[str]:
+    """Those of ``names`` that ``layers`` means, in their order; see ``swap``.
+
+    Raises ``ValueError`` for one that there is not.
+    """
     if layers is None:
-        return found
-    names = list(found)
+        return names
     wanted: set[str] = set()
     for layer in [layers] if isinstance(layers, (int, str)) else layers:
         wanted |= _matching(layer, names)
-    return {name: places for name, places in found.items() if name in wanted}
+    return [name for name in names if name in wanted]
 
 
 def _matching(layer: int | str, names: list[str]) -> set[str]:
@@ -153,6 +162,8 @@ def _matching(layer: int | str, names: list[str]) -> set[str]:
 def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.Module:
     if isinstance(old, HostedAttention):
         return HostedAttention(_replacement(old.attention, mechanism, options))  # type: ignore[arg-type]
+    if is_decoder(old) or isinstance(old, HostedDecoderAttention):
+        return _decoder(old, mechanism, options)
     if is_host(old):
         sizes, kept, copied = _of_host(old)
     elif isinstance(old, nn.MultiheadAttention):
@@ -182,6 +193,22 @@ def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.
         _copy(copied, new)
     _copy_scalars(old, new, [name for name in options if name != "scalars_per"])
     return HostedAttention(new) if is_host(old) else new
+
+
+def _decoder(old: Any, mechanism: str, options: dict[str, Any]) -> HostedDecoderAttention:
+    """The attention of a decoder by another mechanism; projections, caches and masks stay."""
+    if mechanism in ("clock", "linear"):
+        raise ValueError(
+            f"{mechanism} attention has no place in a decoder of transformers, whose caches hold "
+            "keys and values; choose softmax, krause or a mechanism of your own"
+        )
+    kept: dict[str, Any] = {"sigma": old.head_dim**0.25} if mechanism == "krause" else {}
+    if isinstance(old, HostedDecoderAttention):
+        kept |= {"neighborhood": old.hosted.neighborhood, "top_k": old.hosted.top_k}
+    new = HostedDecoderAttention(old, mechanism, **(kept | options))
+    like = next(old.parameters())
+    new.hosted.to(device=like.device)
+    return new
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from .configs import RunConfig, config_hash, differences, flatten, plain
 from .display import Display
 from .fitting import check_pictures_fit
 from .pool import Pool, RunState
-from .preparation import keep_recognizers
+from .preparation import prepare_runs
 from .process import Child
 
 PROBE_ROUNDS = 7
@@ -334,7 +334,7 @@ def train_states(states: Sequence[RunState], plan: Plan, *, workers: int, consol
     for state in states:
         if is_done(state.directory, state.config):
             state.status, state.step = "kept", state.steps
-    keep_recognizers([s.config.data for s in states if s.status != "kept"], plan.data_dir)
+    prepare_runs([s.config for s in states if s.status != "kept"], plan.data_dir)
     pool = Pool(states, workers, plan.data_dir, plan.device)
     with Display(pool, console) as display:
         pool.run(display.show)

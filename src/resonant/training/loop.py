@@ -20,6 +20,7 @@ from torch import nn
 from ..errors import UserError
 from ..files import damaged, fault, write_atomically
 from ..models.base import learned_numbers
+from ..models.configs import AdaptedModelConfig
 from .configs import RunConfig, TrainingConfig, config_hash, import_plugins
 from .metrics import Metrics
 from .task import Task
@@ -50,7 +51,7 @@ def train(
     # The system frees the lock of a dead process; a killed parent's worker may live for a moment.
     with filelock.FileLock(directory / ".lock", timeout=LOCK_SECONDS):
         task = _begin(config, directory, data_dir, device=device)
-        state = _Run(task, config, directory)
+        state = _run_of(task, config, directory)
         state.resume()
         state.until_done(report)
         finish(task, config, directory, seconds=state.seconds)
@@ -84,6 +85,14 @@ def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) ->
     }
     write_atomically(directory / "done.json", json.dumps(done, indent=2).encode(), "done")
     fault("done-written")
+
+
+def _run_of(task: Task, config: RunConfig, directory: Path) -> Any:
+    if not isinstance(config.model, AdaptedModelConfig):
+        return _Run(task, config, directory)
+    from .trainer import TrainerRun  # transformers
+
+    return TrainerRun(task, config, directory)  # type: ignore[arg-type]
 
 
 class _Run:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.configs import ImagesConfig, ProbeConfig, SpeechConfig, SymbolsConfig
+from ..data.configs import (
+    ImagesConfig,
+    InstructionsConfig,
+    ProbeConfig,
+    SpeechConfig,
+    SymbolsConfig,
+)
 from ..errors import UserError
 from ..models.configs import (
+    AdaptedModelConfig,
     FrameTransformerConfig,
     PixelModelConfig,
     SpeechTransformerConfig,
@@ -29,6 +36,8 @@ ABOUT = {
     VisionTransformerConfig: "pictures",
     SwinTransformerConfig: "pictures",
     PixelModelConfig: "pictures",
+    InstructionsConfig: "instructions",
+    AdaptedModelConfig: "instructions",
 }
 
 
@@ -52,6 +61,10 @@ def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") ->
 
             pixels = isinstance(config.model, PixelModelConfig)
             return (PixelsTask if pixels else ImagesTask)(config, data_dir, device)
+        case InstructionsConfig():
+            from .adapted import AdaptedTask  # transformers and PEFT
+
+            return AdaptedTask(config, data_dir, device)
         case SymbolsConfig():
             return SymbolsTask(config, device)
         case ProbeConfig():

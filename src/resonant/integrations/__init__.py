@@ -1,0 +1,63 @@
+"""Other libraries' models: attention and branches in transformers, adapters of PEFT.
+
+Names load on first use; transformers and PEFT when something needs them (extra ``llm``).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapters import (
+        describe_trainable,
+        load_branch,
+        lora_config,
+        save_branch,
+        trainable_parameters,
+    )
+    from .attention_interface import drop_attention, register_attention, use_attention
+    from .branch import add_krause_branch, branches, remove_krause_branch
+    from .sinks import attention_sinks, sink_records
+
+_HOME = {
+    "add_krause_branch": "branch",
+    "attention_sinks": "sinks",
+    "branches": "branch",
+    "describe_trainable": "adapters",
+    "drop_attention": "attention_interface",
+    "load_branch": "adapters",
+    "lora_config": "adapters",
+    "register_attention": "attention_interface",
+    "remove_krause_branch": "branch",
+    "save_branch": "adapters",
+    "sink_records": "sinks",
+    "trainable_parameters": "adapters",
+    "use_attention": "attention_interface",
+}
+
+__all__ = [
+    "add_krause_branch",
+    "attention_sinks",
+    "branches",
+    "describe_trainable",
+    "drop_attention",
+    "load_branch",
+    "lora_config",
+    "register_attention",
+    "remove_krause_branch",
+    "save_branch",
+    "sink_records",
+    "trainable_parameters",
+    "use_attention",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'resonant.integrations' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,233 @@
+"""Branches and PEFT: one LoRA configuration for both attentions, and everything on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ..files import write_atomically
+from ..models.fields import from_dict
+from ..nn.decoder import PROJECTIONS
+from .branch import NAME, BranchConfig, attach, branches, remove_krause_branch
+from .families import decoder_attentions
+from .libraries import need
+
+FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+DESCRIPTION, WEIGHTS = "krause_branch.json", "krause_branch.safetensors"
+ADAPTER = "adapter_config.json"  # as PEFT calls it
+SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "model_type",
+)
+
+
+def lora_config(
+    model: nn.Module, *, rank: int = 16, alpha: float = 32.0, dropout: float = 0.1
+) -> Any:
+    """PEFT's ``LoraConfig`` for a Llama, Qwen2 or Qwen3 with or without a branch.
+
+    Low-rank updates of every projection of both attentions and of the feed-forward layers; sigma,
+    gamma and the mixture of each branch are trained whole, and saved with the adapter.
+
+    Raises ``ValueError`` for other models, ``UserError`` without PEFT.
+
+    Source: defaults of arXiv 2602.11534.
+    """
+    decoder_attentions(model)
+    whole = sorted({f"{NAME}.{name}" for each in branches(model).values() for name in each.scalars})
+    return need("peft").LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=[*PROJECTIONS, *FEED_FORWARD],
+        modules_to_save=whole or None,
+    )
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, int]:
+    """How many numbers of ``model`` learn, by what they belong to.
+
+    Keys such as "branch q_proj", "pretrained q_proj", "feed-forward up_proj", "branch sigma"; "of
+    all" is the number of all parameters, learning or not.
+    """
+    counts: dict[str, int] = {}
+    everything = 0
+    for name, parameter in model.named_parameters():
+        everything += parameter.numel()
+        if parameter.requires_grad:
+            part = _part(name.split("."))
+            counts[part] = counts.get(part, 0) + parameter.numel()
+    return dict(sorted(counts.items())) | {"of all": everything}
+
+
+def _part(path: list[str]) -> str:
+    if NAME in path:
+        return f"branch {path[path.index(NAME) + 1]}"
+    for part in path:
+        if part in PROJECTIONS:
+            return f"pretrained {part}"
+        if part in FEED_FORWARD:
+            return f"feed-forward {part}"
+    return "other"
+
+
+def describe_trainable(model: nn.Module) -> str:
+    """``trainable_parameters`` as lines to print."""
+    counts = trainable_parameters(model)
+    everything = counts.pop("of all")
+    learning = sum(counts.values())
+    lines = [f"{learning:,} of {everything:,} parameters learn ({learning / everything:.2%})"]
+    lines += [f"  {part:24} {count:>12,}" for part, count in counts.items()]
+    return "\n".join(lines)
+
+
+def save_branch(model: nn.Module, directory: str | Path) -> None:
+    """Write the branches of ``model``, or its PEFT adapter with all it needs, into ``directory``.
+
+    Without adapters every weight of the branches is written; with adapters (``get_peft_model``)
+    PEFT's own files, in which are the low-rank updates, sigma, gamma and the mixture: the
+    projections of a branch are then copies of the pretrained ones again when loaded.
+
+    Raises ``ValueError`` for a model without branch and adapter.
+    """
+    found, adapted = branches(model), _is_adapted(model)
+    if not found and not adapted:
+        raise ValueError("there is nothing to save: the model has neither a branch nor an adapter")
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    config = next(iter(found.values())).config if found else None
+    described = {
+        "branch": None if config is None else dataclasses.asdict(config),
+        "model": _sizes(model),
+    }
+    if adapted:
+        model.save_pretrained(str(directory))  # type: ignore[operator]
+    else:
+        content = save({n: x.contiguous() for n, x in _branch_weights(model).items()})
+        write_atomically(directory / WEIGHTS, content, "branch")
+    text = json.dumps(described, indent=2) + "\n"
+    write_atomically(directory / DESCRIPTION, text.encode(), "branch-config")
+
+
+def load_branch(model: nn.Module, directory: str | Path, *, trainable: bool = False) -> Any:
+    """Give ``model``, as it was pretrained, the branches and the adapter that ``directory`` holds.
+
+    Returns the model: itself with branches, or PEFT's around it if there is an adapter, which can
+    go on learning if ``trainable``.
+
+    Raises ``FileNotFoundError`` if ``save_branch`` has not written there, and ``ValueError`` for a
+    model of other sizes, with branches or adapters of its own, and for weights that do not fit.
+    """
+    directory = Path(directory)
+    if not (directory / DESCRIPTION).is_file():
+        raise FileNotFoundError(
+            f"{directory} holds no {DESCRIPTION}; give a folder written by save_branch"
+        )
+    described = _read(directory / DESCRIPTION)
+    _check_fits(model, described["model"], directory)
+    if branches(model) or _is_adapted(model):
+        raise ValueError(
+            "the model has a branch or an adapter already; load into the pretrained model "
+            "(remove_krause_branch, unload())"
+        )
+    branch = described["branch"]
+    if branch is not None:
+        attach(model, from_dict(BranchConfig, branch))
+    try:
+        if (directory / ADAPTER).is_file():
+            _check_adapter(model, directory)
+            peft = need("peft")
+            return peft.PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
+        _fill(model, directory)
+    except Exception:
+        if branch is not None:
+            remove_krause_branch(model)
+        raise
+    return model
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); save the branch again") from error
+
+
+def _is_adapted(model: nn.Module) -> bool:
+    return hasattr(model, "peft_config")
+
+
+def _sizes(model: Any) -> dict[str, Any]:
+    return {name: getattr(model.config, name, None) for name in SIZES}
+
+
+def _check_fits(model: nn.Module, sizes: dict[str, Any], directory: Path) -> None:
+    for name, ours in _sizes(model).items():
+        if ours != sizes.get(name):
+            raise ValueError(
+                f"{directory} was saved from a model with {name} = {sizes.get(name)}, but this one "
+                f"has {ours}; load it into the model it was made for"
+            )
+
+
+def _branch_weights(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{name}.{NAME}.{inner}": tensor
+        for name, branch in branches(model).items()
+        for inner, tensor in branch.state_dict().items()
+    }
+
+
+def _fill(model: nn.Module, directory: Path) -> None:
+    try:
+        weights = load_file(directory / WEIGHTS)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise ValueError(
+            f"{directory / WEIGHTS} is missing or damaged ({error}); save the branch again"
+        ) from error
+    ours = _branch_weights(model)
+    _check_names(weights, ours, directory)
+    with torch.no_grad():
+        for name, tensor in ours.items():
+            if tensor.shape != weights[name].shape:
+                raise ValueError(f"{name} in {directory} has another shape than this model's")
+            tensor.copy_(weights[name])
+
+
+def _check_adapter(model: nn.Module, directory: Path) -> None:
+    """Raise ``ValueError`` unless PEFT's file is of the branch that the description tells of.
+
+    PEFT itself fills what it finds, and leaves the rest at its start.
+    """
+    described = _read(directory / ADAPTER)
+    saved = set(described.get("modules_to_save") or [])
+    wanted = {f"{NAME}.{name}" for each in branches(model).values() for name in each.scalars}
+    if saved != wanted:
+        raise ValueError(
+            f"the adapter in {directory} keeps {_list(saved)}, but the branch beside it learns "
+            f"{_list(wanted)}: they are of different models; save both again with save_branch"
+        )
+
+
+def _check_names(theirs: Iterable[str], ours: Iterable[str], directory: Path) -> None:
+    different = sorted(set(theirs) ^ set(ours))
+    if different:
+        raise ValueError(
+            f"the weights in {directory} do not fit its {DESCRIPTION} (first: {different[0]})"
+        )
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing whole"

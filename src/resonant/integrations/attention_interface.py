@@ -1,0 +1,281 @@
+"""Our mechanisms as an attention of transformers: function, mask, learned scalars, self-test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import Certificate, Subject, certify, guess_subject
+from ..functional.lift import Lift
+from ..functional.neighborhood import Full, Neighborhood
+from ..functional.softmax import softmax_lift
+from ..nn.decoder import HostedMechanism, hosted_attend, hosted_weights
+from ..nn.energy import EnergyGate
+from ..nn.swap import chosen_layers
+from .libraries import need
+
+NAME = "resonant"  # of the attention in transformers, and of the module inside each attention
+BEFORE = "_attention_before_resonant"  # in the model's own dictionary
+REFUSED = {"softcap": "caps on logits", "s_aux": "learned sinks of its own"}
+
+_recorded: dict[nn.Module, Tensor] | None = None
+
+
+class InterfaceMechanism(HostedMechanism):
+    """What an attention of transformers attends with: a mechanism, and an energy gate.
+
+    transformers hands on projected heads, never hidden states, so the gate's energies are
+    ``e_j = w . [v_j of all heads]``, per key head.
+    """
+
+    def __init__(
+        self, mechanism_name: str, sizes: tuple[int, int, int], *, gate: str | None, **options: Any
+    ) -> None:
+        heads, key_heads, head_dim = sizes
+        super().__init__(mechanism_name, heads, **options)
+        self.gate = None
+        if gate is not None:
+            self.gate = EnergyGate(key_heads * head_dim, key_heads, standardize=gate)  # type: ignore[arg-type]
+
+    def gated(self, lift: Lift, value: Tensor, mask: Tensor | None, position: Any) -> Lift:
+        """The lift with its keys gated by their values."""
+        if self.gate is None:
+            return lift
+        source = value.transpose(1, 2).flatten(2)
+        padding = None
+        if mask is not None:
+            taken = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+            # A key that no query may see is padding, or room that a cache keeps free.
+            padding = ~taken.any(2).any(1).expand(lift.key.shape[0], -1)[:, : lift.key.shape[2]]
+        documents = None
+        if position is not None and position.shape[-1] == lift.key.shape[2]:
+            starts = nn.functional.pad(position.diff(dim=-1) != 1, (1, 0))
+            documents = starts.cumsum(-1)
+        source = source.to(self.gate.energy.weight.dtype)
+        return self.gate(lift, source, key_padding_mask=padding, documents=documents)
+
+
+def register_attention() -> str:
+    """Make "resonant" an attention of transformers, with its masks; returns the name.
+
+    Then ``from_pretrained(..., attn_implementation="resonant")`` and
+    ``model.set_attn_implementation("resonant")`` are possible: layers without a mechanism of ours
+    run softmax, as before. ``use_attention`` does this and the rest in one call. Both the attention
+    and the mask function are registered: with the first alone transformers makes no masks, and
+    padding and causality are lost without a word.
+    """
+    transformers = need("transformers")
+    transformers.AttentionInterface.register(NAME, attention_forward)
+    transformers.AttentionMaskInterface.register(NAME, attention_mask)
+    return NAME
+
+
+def use_attention(
+    model: Any,
+    mechanism: str,
+    *,
+    layers: Sequence[int | str] | int | str | None = None,
+    gate: str | None = None,
+    neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+    top_k: int | None = None,
+    check: bool = True,
+    **scalars: float,
+) -> Certificate | None:
+    """Let a model of transformers attend by ``mechanism``, and certify it; returns the certificate.
+
+    Registers attention and masks, gives each chosen attention its learned scalars (per head, in a
+    module ``resonant``, so that they are trained and saved) and, with ``gate`` "prefix" or "none",
+    an ``EnergyGate`` that standardizes so, and switches the model over. Grouped queries, sliding
+    layers, padding, every cache and ``generate`` work as before. ``layers`` chooses as in
+    ``resonant.swap``; ``neighborhood``, ``top_k`` and ``scalars`` (``sigma=5.5``) go to each.
+
+    With ``check`` the self-test of ``resonant check`` is run on this very model with random tokens:
+    causality, padding, cache. Where it fails what it did not fail before, or where a layer does not
+    attend through the interface, the model is put back and ``ValueError`` says what.
+    ``drop_attention`` puts it back.
+
+    Raises ``ValueError`` for a model without such attention and an unknown mechanism or layer,
+    ``TypeError`` for an option that there is not, ``UserError`` without transformers.
+    """
+    if not hasattr(model, "set_attn_implementation"):
+        raise ValueError(
+            f"{type(model).__name__} is no model of transformers; resonant.swap is for others"
+        )
+    if gate is not None and gate not in ("prefix", "none"):
+        raise ValueError(f"gate is prefix, none (how it standardizes), or None; it is {gate!r}")
+    hosts = _hosts(model)
+    names = chosen_layers(layers, list(hosts))
+    options = {"gate": gate, "neighborhood": neighborhood, "top_k": top_k, **scalars}
+    made = {n: InterfaceMechanism(mechanism, _sizes(hosts[n]), **options) for n in names}
+    for name in names:
+        _check_gate(name, hosts[name], gate)
+        if hasattr(hosts[name], NAME):
+            raise ValueError(f"{name} attends by ours already; drop_attention first")
+    before = model.config._attn_implementation
+    model.__dict__.setdefault(BEFORE, before)
+    for name, module in made.items():
+        weight = next(hosts[name].parameters())
+        hosts[name].add_module(NAME, module.to(weight.device).train(hosts[name].training))
+    model.set_attn_implementation(register_attention())
+    if not check:
+        return None
+    try:
+        return _certified(model, {hosts[name]: name for name in names})
+    except Exception:
+        drop_attention(model)
+        raise
+
+
+def drop_attention(model: Any) -> list[str]:
+    """Put back the attention that ``model`` had before ``use_attention``; returns the layers.
+
+    Raises ``ValueError`` for a model that attends as it always did.
+    """
+    found = [name for name, module in model.named_modules() if hasattr(module, NAME)]
+    if not found:
+        raise ValueError("no layer of this model attends by ours; use_attention first")
+    for name in found:
+        delattr(model.get_submodule(name), NAME)
+    model.set_attn_implementation(model.__dict__.pop(BEFORE))
+    return found
+
+
+def attention_mask(
+    *,
+    q_length: int,
+    kv_length: int,
+    allow_is_causal_skip: bool = True,
+    **options: Any,
+) -> Tensor | None:
+    """Masks as SDPA of transformers has them, left out only where both causal corners agree."""
+    from transformers.masking_utils import sdpa_mask
+
+    # With room or a past beside the queries, None would leave open where they stand.
+    skip = allow_is_causal_skip and q_length == kv_length
+    return sdpa_mask(q_length=q_length, kv_length=kv_length, allow_is_causal_skip=skip, **options)
+
+
+def attention_forward(
+    module: nn.Module,
+    *tensors: Any,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    position_ids: Tensor | None = None,
+    **given: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls with query, key, value (batch, head, token, dim) and a mask or None.
+
+    The output is (batch, token, head, dim).
+
+    Raises ``ValueError`` for what softmax over heads is not all of (caps on logits, learned sinks).
+    """
+    for name, what in REFUSED.items():
+        if given.get(name) is not None:
+            raise ValueError(
+                f"{type(module).__name__} has {what} ({name}), which Resonant's attention lacks; "
+                "choose another model, or other layers"
+            )
+    query, key, value, attention_mask = tensors
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    own: InterfaceMechanism | None = getattr(module, NAME, None)
+    options: dict[str, Any] = {"causal": causal}
+    if own is None:
+        lift = softmax_lift(query, key, value, scale=scaling)
+    else:
+        lift = own.gated(own.lift(query, key, value), value, attention_mask, position_ids)
+        options |= {"neighborhood": own.neighborhood, "top_k": own.top_k}
+    if _recorded is not None:
+        _recorded[module] = hosted_weights(lift, attention_mask, **options)
+    output = hosted_attend(lift, attention_mask, **options, dropout_p=dropout)
+    if own is not None:
+        output = own.mechanism.read(output, query)
+    return output.transpose(1, 2).to(value.dtype).contiguous(), None
+
+
+@contextmanager
+def recorded_weights() -> Iterator[dict[nn.Module, Tensor]]:
+    """Collect the weights (batch, head, query, key) of every attention called inside the block."""
+    global _recorded
+    outer, _recorded = _recorded, {}
+    try:
+        yield _recorded
+    finally:
+        _recorded = outer
+
+
+def _hosts(model: nn.Module) -> dict[str, Any]:
+    """Attention of transformers that may attend through its interface, by name."""
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if type(module).__module__.startswith("transformers.")
+        and hasattr(module, "config")
+        and hasattr(module, "is_causal")
+    }
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no attention that goes through the interface of "
+            "transformers; see resonant.swap"
+        )
+    return found
+
+
+def _sizes(host: Any) -> tuple[int, int, int]:
+    """Query heads, key heads, and features of a head."""
+    config = host.config
+    names = ("num_heads", "num_attention_heads")
+    heads = next((getattr(host, n) for n in names if hasattr(host, n)), None)
+    heads = heads or config.num_attention_heads
+    groups = getattr(host, "num_key_value_groups", 1)
+    head_dim = getattr(host, "head_dim", None) or config.hidden_size // heads
+    return heads, heads // groups, head_dim
+
+
+def _check_gate(name: str, host: Any, gate: str | None) -> None:
+    if gate == "prefix" and getattr(host, "sliding_window", None) is not None:
+        raise ValueError(
+            f"{name} slides: its cache forgets keys that a gate's prefix counts; use gate='none', "
+            "or leave such layers out with layers="
+        )
+
+
+def _certified(model: Any, hosts: dict[nn.Module, str]) -> Certificate:
+    """The certificate of a model in which every one of ``hosts`` attends through the interface."""
+    decoder = any(getattr(host, "is_causal", False) for host in hosts)
+    subject = guess_subject(model, vocabulary=getattr(model.config, "vocab_size", None))
+    with recorded_weights() as seen, torch.no_grad():
+        subject.call(subject.rows(subject.inputs))
+    missed = [name for host, name in hosts.items() if host not in seen]
+    if missed:
+        raise ValueError(
+            f"{missed[0]} computes attention by itself, not through the interface of transformers; "
+            "choose other layers"
+        )
+    certificate = certify(subject) if decoder else certify(subject, ("padding",))
+    fails = _failing(certificate) - _failing_before(model, subject, _failing(certificate))
+    if fails:
+        raise ValueError(f"the model fails its self-test and was put back:\n{certificate}")
+    return certificate
+
+
+def _failing(certificate: Certificate) -> set[str]:
+    return {verdict.check for verdict in certificate.verdicts if verdict.status == "fails"}
+
+
+def _failing_before(model: Any, subject: Subject, checks: set[str]) -> set[str]:
+    """Those of ``checks`` that the model's own attention fails too: no fault of ours.
+
+    Such are models of absolute positions with padding on the left.
+    """
+    if not checks:
+        return set()
+    model.set_attn_implementation(model.__dict__[BEFORE])
+    try:
+        return _failing(certify(subject, tuple(sorted(checks))))
+    finally:
+        model.set_attn_implementation(NAME)
