@@ -36,7 +36,8 @@ def branched(variant: str, mechanism: str = "krause", start: str = "identity") -
 
 def direct(branch: AttentionBranch, host: Any, hidden: Tensor, turn: Any) -> Tensor:
     """The branch written out in float64: distances, window, top-k, softmax, one query at a time."""
-    config, double = branch.config, hidden.double()
+    config: Any = branch.config
+    double = hidden.double()
     branch = copy.deepcopy(branch).double()
     heads, key_heads = branch.num_heads, branch.num_heads // host.num_key_value_groups
 
@@ -297,7 +298,7 @@ def test_what_is_refused() -> None:
         ({"mechanism": "softmax", "sigma": 2.0}, "softmax has no sigma"),
     ):
         with pytest.raises(ValueError, match=says):
-            add_krause_branch(model, **options)
+            add_krause_branch(model, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="has no branch"):
         remove_krause_branch(model)
     add_krause_branch(model)

@@ -4,7 +4,7 @@ from .alignment import AlignmentScores, along_path, measure_alignment, record_cl
 from .attention import AttentionRecord, LayerRecord, effective_rank, record_attention, token_cosine
 from .collapse import Collapse, clusters, collapse, residual
 from .phases import PhaseRecord, has_phases, record_phases
-from .summary import summarize
+from .summary import summarize, summarize_record
 
 __all__ = [
     "AlignmentScores",
@@ -23,5 +23,6 @@ __all__ = [
     "record_phases",
     "residual",
     "summarize",
+    "summarize_record",
     "token_cosine",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .attention import record_attention
+from .attention import AttentionRecord, record_attention
 from .phases import has_phases, record_phases
 
 SHOWN = 64  # tokens of the first row whose weights and gates are kept
@@ -16,17 +16,33 @@ SHOWN = 64  # tokens of the first row whose weights and gates are kept
 
 @torch.no_grad()
 def summarize(model: nn.Module, inputs: Tensor, **options: Any) -> dict[str, np.ndarray]:
-    """``record_attention`` of ``inputs`` (batch, token) as arrays by name.
+    """``record_attention`` of ``inputs`` (batch, token) as arrays by name (``summarize_record``).
+
+    With phases ``order`` (state, head) besides, the order parameter.
+
+    Raises ``ValueError`` as ``record_attention`` does, and for layers of several shapes.
+    """
+    found = summarize_record(record_attention(model, inputs, **options))
+    if not has_phases(model):
+        return found
+    try:
+        phases = record_phases(model, inputs, **options)
+    except ValueError:  # couplings of several kinds
+        return found
+    return found | {"order": phases.order().mean(1).numpy()}
+
+
+@torch.no_grad()
+def summarize_record(record: AttentionRecord) -> dict[str, np.ndarray]:
+    """A record as arrays by name.
 
     ``layers`` names (layer); ``weights`` (layer, head, token, token) of the first tokens of the
     first row; ``entropy``, ``sink`` (layer, head); ``sink_share``, ``uniform_sink``, ``residual``,
     ``clusters``, ``token_cosine``, ``effective_rank`` (layer). With energy gates ``gated`` names,
-    ``gates`` (gated, head, token) and ``gates_shut``, the share below 0.1 (gated); with phases
-    ``order`` (state, head), the order parameter.
+    ``gates`` (gated, head, token) and ``gates_shut``, the share below 0.1 (gated).
 
-    Raises ``ValueError`` as ``record_attention`` does, and for layers of several shapes.
+    Raises ``ValueError`` for layers of several shapes.
     """
-    record = record_attention(model, inputs, **options)
     if len({layer.weights.shape for layer in record.layers}) > 1:
         raise ValueError(
             "the model's attention layers differ in heads or keys, so they make no one summary; "
@@ -49,10 +65,4 @@ def summarize(model: nn.Module, inputs: Tensor, **options: Any) -> dict[str, np.
         found["gates"] = np.stack(gates)
         shares = [(layer.gate < 0.1).float().mean() for layer in gated if layer.gate is not None]
         found["gates_shut"] = np.array([float(share) for share in shares])
-    if not has_phases(model):
-        return found
-    try:
-        phases = record_phases(model, inputs, **options)
-    except ValueError:  # couplings of several kinds
-        return found
-    return found | {"order": phases.order().mean(1).numpy()}
+    return found

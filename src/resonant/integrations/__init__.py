@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from .attention_interface import drop_attention, register_attention, use_attention
     from .branch import add_krause_branch, branches, remove_krause_branch
-    from .sinks import attention_sinks, sink_records
+    from .sinks import attention_sinks, record_transformer
 
 _HOME = {
     "add_krause_branch": "branch",
@@ -28,10 +28,10 @@ _HOME = {
     "drop_attention": "attention_interface",
     "load_branch": "adapters",
     "lora_config": "adapters",
+    "record_transformer": "sinks",
     "register_attention": "attention_interface",
     "remove_krause_branch": "branch",
     "save_branch": "adapters",
-    "sink_records": "sinks",
     "trainable_parameters": "adapters",
     "use_attention": "attention_interface",
 }
@@ -44,10 +44,10 @@ __all__ = [
     "drop_attention",
     "load_branch",
     "lora_config",
+    "record_transformer",
     "register_attention",
     "remove_krause_branch",
     "save_branch",
-    "sink_records",
     "trainable_parameters",
     "use_attention",
 ]

@@ -118,7 +118,7 @@ class AttentionBranch(DecoderHeads):
             "attn_mask": _columns(mask, *sizes),
         }
         self.watch(lift, options)
-        dropout_p = self.dropout if self.training else 0.0
+        dropout_p = self.attention_dropout if self.training else 0.0
         heads = attend(lift, **options, top_k=self.config.top_k, dropout_p=dropout_p)
         return self.merged(heads, hidden)
 

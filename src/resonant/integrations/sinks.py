@@ -1,15 +1,17 @@
-"""How much attention goes to the first token, layer by layer and head by head."""
+"""Where the layers of a language model of transformers look, first of all at the first token."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..diagnostics.attention import LayerRecord
+from ..diagnostics.attention import AttentionRecord, LayerRecord
 from ..functional.attend import attention_weights
 from ..functional.lift import Lift
 from ..nn.modes import evaluating
@@ -26,67 +28,100 @@ def attention_sinks(
 
     For any causal model of transformers whose attention goes through its interface. ``inputs`` are
     what ``model`` is called with (``input_ids``, ``attention_mask``). ``of`` says which attention:
-    "pretrained", or the "branch" of ``add_krause_branch``, whose window most queries have left the
-    first token behind: those do not count.
+    "pretrained", or the "branch" of ``add_krause_branch``, where queries whose window does not
+    reach the first token do not count.
 
     Raises ``ValueError`` for another word, a model without branch, and one whose attention cannot
     be seen.
     """
-    return torch.stack([record.sink() for record in sink_records(model, of=of, **inputs)])
+    record = record_transformer(model, of=of, **inputs)
+    return torch.stack([layer.sink() for layer in record.layers])
 
 
-def sink_records(model: Any, *, of: str = "pretrained", **inputs: Any) -> list[LayerRecord]:
-    """Weights of every layer as ``diagnostics.LayerRecord``; see ``attention_sinks``."""
+def record_transformer(model: Any, *, of: str = "pretrained", **inputs: Any) -> AttentionRecord:
+    """``diagnostics.record_attention`` for a causal model of transformers; see ``attention_sinks``.
+
+    What a query might have seen is read off the weights of all heads and rows together. Modules
+    that ``resonant.swap`` put there are told too.
+    """
     if of not in OF:
         raise ValueError(f"of is {' or '.join(OF)}; it is {of!r}")
     if of == "branch" and not branches(model):
         raise ValueError("the model has no branch; of='pretrained' looks at its own attention")
-    weights = _of_branch(model, inputs) if of == "branch" else _of_pretrained(model, inputs)
-    if not weights:
+    watch = _branches_watched if of == "branch" else _pretrained_watched
+    states: dict[str, Tensor] = {}
+    with evaluating(model), watch(model) as seen, _states_kept(model, states):
+        model(**inputs, use_cache=False)
+    if not seen:
         raise ValueError(
             f"no attention of {type(model).__name__} goes through the interface of transformers, "
             "so that its weights cannot be seen"
         )
     mask = inputs.get("attention_mask")
-    return [_record(name, each, mask) for name, each in weights.items()]
+    layers = (_record(name, weights, states[name], mask) for name, weights in seen.items())
+    return AttentionRecord(tuple(layers))
 
 
-def _of_pretrained(model: Any, inputs: dict[str, Any]) -> dict[str, Tensor]:
+@contextmanager
+def _pretrained_watched(model: Any) -> Iterator[dict[str, Tensor]]:
+    """Weights by the attention's name, collected while it attends through our interface."""
     names = {module: name for name, module in model.named_modules()}
-    before = model.config._attn_implementation
-    with evaluating(model), recorded_weights() as seen:
-        model.set_attn_implementation(register_attention())
-        try:
-            model(**inputs, use_cache=False)
-        finally:
-            model.set_attn_implementation(before)
-    return {names[module]: weights for module, weights in seen.items()}
+    before, seen = model.config._attn_implementation, {}
+    model.set_attn_implementation(register_attention())
+    try:
+        with recorded_weights() as found:
+            yield seen
+            seen.update({names[module]: weights for module, weights in found.items()})
+    finally:
+        model.set_attn_implementation(before)
 
 
-def _of_branch(model: Any, inputs: dict[str, Any]) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
+@contextmanager
+def _branches_watched(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Weights by the name of the attention that the branch stands in."""
+    seen: dict[str, Tensor] = {}
 
     def look(name: str, branch: AttentionBranch, lift: Lift, options: dict[str, Any]) -> None:
-        found[name] = attention_weights(lift, **options, top_k=branch.config.top_k)
+        seen[name] = attention_weights(lift, **options, top_k=branch.config.top_k)
 
-    with evaluating(model):
-        watched = branches(model)
-        for name, branch in watched.items():
-            branch.watch = partial(look, name, branch)  # type: ignore[method-assign]
-        try:
-            model(**inputs, use_cache=False)
-        finally:
-            for branch in watched.values():
-                del branch.watch
-    return found
+    found = branches(model)
+    for name, branch in found.items():
+        branch.watch = partial(look, name, branch)  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        for branch in found.values():
+            del branch.watch
 
 
-def _record(name: str, weights: Tensor, mask: Tensor | None) -> LayerRecord:
-    """A record of weights alone; what a query might have seen is read off them."""
+@contextmanager
+def _states_kept(model: nn.Module, states: dict[str, Tensor]) -> Iterator[None]:
+    """What every attention receives, by name."""
+
+    def keeper(name: str) -> Callable[..., None]:
+        def keep(_: nn.Module, given: tuple, named: dict[str, Any]) -> None:
+            state = named["hidden_states"] if "hidden_states" in named else given[0]
+            states[name] = state.float().cpu()
+
+        return keep
+
+    hosts = {n: m for n, m in model.named_modules() if hasattr(m, "is_causal")}
+    handles = [
+        host.register_forward_pre_hook(keeper(name), with_kwargs=True)
+        for name, host in hosts.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _record(name: str, weights: Tensor, state: Tensor, mask: Tensor | None) -> LayerRecord:
     weights = weights.float().cpu()
-    batch, _, queries, keys = weights.shape
-    real = torch.ones(batch, keys, dtype=torch.bool) if mask is None else mask.bool().cpu()
-    state = weights.new_zeros(batch, queries, 1)
-    # Where nothing else hides a key: causality, seen in all heads and rows together.
+    real = torch.ones(weights.shape[0], weights.shape[3], dtype=torch.bool)
+    if mask is not None:
+        real = mask.bool().cpu()
+    # Top-k hides other keys from each query; where no head and row looks, none may.
     sees = (weights > 0).flatten(0, 1).any(0, keepdim=True)
     return LayerRecord(name, state, weights, sees, real, real, None)

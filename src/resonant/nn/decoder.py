@@ -45,7 +45,7 @@ class DecoderHeads(nn.Module):
         self.q_norm, self.k_norm = nn.Identity(), nn.Identity()
         if hasattr(host, "q_norm"):
             self.q_norm, self.k_norm = copy.deepcopy(host.q_norm), copy.deepcopy(host.k_norm)
-        self.dropout = float(host.attention_dropout)
+        self.attention_dropout = float(host.attention_dropout)
 
     def heads(self, hidden: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys (both turned by cosine and sine, in float32 or better) and values."""
@@ -108,7 +108,7 @@ class HostedDecoderAttention(DecoderHeads):
             stored = (x.to(hidden_states.dtype) for x in (key, value))
             key, value = past_key_values.update(*stored, self.layer_idx)
             key, value = key.to(query.dtype), value.to(query.dtype)
-        dropout_p = self.dropout if self.training else 0.0
+        dropout_p = self.attention_dropout if self.training else 0.0
         output = self.hosted(query, key, value, attention_mask, causal=True, dropout_p=dropout_p)
         return self.merged(output, hidden_states), None
 
