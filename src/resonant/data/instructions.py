@@ -52,9 +52,9 @@ def load_instructions(config: InstructionsConfig) -> Instructions:
     splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
     for split, example in found:
         splits[split].append(example)
-    learned = {(e.prompt, e.response) for e in splits["train"]}
+    learned = {repr(e) for e in splits["train"]}
     for split in ("valid", "test"):  # the library copies some of its functions
-        splits[split] = [e for e in splits[split] if (e.prompt, e.response) not in learned]
+        splits[split] = [e for e in splits[split] if repr(e) not in learned]
     count = sum(map(len, splits.values()))
     if any(not examples for examples in splits.values()) or count < LEAST:
         raise UserError(
