@@ -43,7 +43,7 @@ def test_docstrings_of_the_library_are_split_by_file() -> None:
 
 
 def test_lines_are_split_by_their_prompts(tmp_path: Path) -> None:
-    lines = numbered(300) + [{"prompt": "What is 7?", "response": "Another seven."}]
+    lines = [*numbered(300), {"prompt": "What is 7?", "response": "Another seven."}]
     found = load_instructions(written(tmp_path / "a.jsonl", [*lines, "", "  "]))
     assert sum(map(len, found.splits.values())) == 301
     where = {e.prompt: s for s, each in found.splits.items() for e in each}
