@@ -34,6 +34,7 @@ ARROWS = {
         "data",
         "diagnostics",
         "experiments",
+        "integrations",
         "models",
         "nn",
         "report",

@@ -19,7 +19,8 @@ EPILOG = """\
 MODEL is one of
   package.module:name   a torch module, or a function without arguments that makes one; it may
   path/to/file.py:name  also return (model, inputs), the tensor to call it with
-  FOLDER                a language model of ours (a run, or written by save_pretrained)
+  FOLDER                a language model of ours (a run, or written by save_pretrained), or one
+                        of transformers, with or without adapters
 
 It must map a sequence to a sequence: token ids (batch, sequence) or features (batch, sequence,
 width). Which of the two, and how wide, is guessed unless you say.
@@ -102,8 +103,13 @@ def _parser() -> argparse.ArgumentParser:
 def _load(name: str) -> tuple[Any, Any]:
     """The model that ``name`` stands for, and inputs if it brings any."""
     if Path(name).is_dir():
+        from ..integrations.opening import is_foreign, open_causal
         from ..models.architectures import load_model
 
+        if is_foreign(Path(name)):
+            model = open_causal(name)[0]
+            # PEFT's shell names no arguments; what it wraps has the adapters in it.
+            return (model.get_base_model() if hasattr(model, "peft_config") else model), None
         try:
             return load_model(name), None
         except (ValueError, FileNotFoundError) as error:

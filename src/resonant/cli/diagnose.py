@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..files import read_json
+from ..integrations.opening import is_foreign
 
 if TYPE_CHECKING:
     from ..data.tokens import Tokenizer
@@ -19,16 +20,16 @@ MOST_TOKENS = 2000  # every weight is held
 def main(arguments: list[str]) -> int:
     """Print numbers by layer and write RUN/diagnosis.html."""
     options = _parser().parse_args(arguments)
-    directory = _finished(options.run)
+    directory = Path(options.run)
+    if directory.is_dir() and is_foreign(directory):
+        return _foreign(directory, options, arguments)
+    _check_finished(directory)
     import numpy as np
     import torch
 
     from ..data.tokens import Tokenizer
     from ..diagnostics import has_phases, record_phases, summarize
     from ..models.architectures import load_model
-    from ..report.attention import depth_table
-    from ..report.grid import as_rich, table_console
-    from ..report.page import write_diagnosis
     from ..report.phases import phase_sections
     from .folder import import_plugins_of, refuse_no_text
 
@@ -46,6 +47,45 @@ def main(arguments: list[str]) -> int:
     tokens = [tokenizer.decode(token[None].numpy()) for token in inputs[0]]
     found["tokens"] = np.array(tokens[: found["weights"].shape[-1]])
     phases = None if record is None else phase_sections(record, tokens)
+    return _show(found, tokens, options, arguments, phases=phases)
+
+
+def _foreign(directory: Path, options: argparse.Namespace, arguments: list[str]) -> int:
+    """A model of transformers: its own attention, or the branch's."""
+    import numpy as np
+    import torch
+
+    from ..diagnostics import summarize_record
+    from ..integrations.opening import open_causal
+    from ..integrations.sinks import record_transformer
+
+    model, tokenizer = open_causal(directory)
+    text = _text(directory) if options.text is None else options.text
+    ids = tokenizer(text)["input_ids"]
+    _check_count(len(ids))
+    try:
+        record = record_transformer(model, of=options.of, input_ids=torch.tensor([ids]))
+        found = summarize_record(record)
+    except ValueError as error:
+        raise UserError(f"{directory}: {error}") from error
+    tokens = [tokenizer.decode([token]) for token in ids]
+    found["tokens"] = np.array(tokens[: found["weights"].shape[-1]])
+    return _show(found, tokens, options, arguments)
+
+
+def _show(
+    found: dict[str, Any],
+    tokens: list[str],
+    options: argparse.Namespace,
+    arguments: list[str],
+    *,
+    phases: dict[str, Any] | None = None,
+) -> int:
+    from ..report.attention import depth_table
+    from ..report.grid import as_rich, table_console
+    from ..report.page import write_diagnosis
+
+    directory = Path(options.run)
     out = directory if options.out is None else Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     again = shlex.join(["resonant", "diagnose", *arguments])
@@ -58,20 +98,23 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _finished(run: str) -> Path:
-    if not (Path(run) / "model.safetensors").is_file():
+def _check_finished(run: Path) -> None:
+    if not (run / "model.safetensors").is_file():
         raise UserError(
             f"{run} holds no model.safetensors; give the folder of a finished run, such as "
-            "runs/demo/kuramoto-seed0"
+            "runs/demo/kuramoto-seed0, or of a model of transformers"
         )
-    return Path(run)
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     ids = tokenizer.encode(text).tolist()
-    if not 2 <= len(ids) <= MOST_TOKENS:
-        raise UserError(f"the text has {len(ids)} tokens; give 2 to {MOST_TOKENS}")
+    _check_count(len(ids))
     return ids
+
+
+def _check_count(count: int) -> None:
+    if not 2 <= count <= MOST_TOKENS:
+        raise UserError(f"the text has {count} tokens; give 2 to {MOST_TOKENS}")
 
 
 def _text(directory: Path) -> str:
@@ -89,8 +132,17 @@ def _parser() -> argparse.ArgumentParser:
         description="Where a trained language model looks, what becomes of its tokens with depth "
         "(collapse, rank, entropy, sinks), its gates and phases, on a text.",
     )
-    parser.add_argument("run", help="folder of a run, such as runs/demo/kuramoto-seed0")
+    parser.add_argument(
+        "run",
+        help="folder of a run, such as runs/demo/kuramoto-seed0, or of a model of transformers",
+    )
     parser.add_argument("--text", help="what the model reads (the prompt of its sample)")
+    parser.add_argument(
+        "--of",
+        default="pretrained",
+        choices=("pretrained", "branch"),
+        help="which attention of a model of transformers with a branch (pretrained)",
+    )
     parser.add_argument("--plugins", help="modules to import first, by comma (the run's)")
     parser.add_argument("--out", help="folder for diagnosis.html (the run's)")
     return parser

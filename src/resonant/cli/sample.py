@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
+from ..integrations.opening import is_foreign
 from .folder import described_run, import_plugins_of, refuse_no_text
 
 TYPED_CHARACTERS = 200_000  # of a prompt; more is a mistake, a data file for instance
@@ -16,7 +17,10 @@ def main(arguments: list[str]) -> int:
     """Print a continuation of the prompt."""
     options = _parser().parse_args(arguments)
     directory = Path(options.run)
-    _check(options, directory)
+    foreign = directory.is_dir() and is_foreign(directory)
+    _check(options, None if foreign else directory)
+    if foreign:
+        return _foreign(directory, options)
     import_plugins_of(directory, options.plugins)
     import torch
 
@@ -31,9 +35,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(str(error)) from error
     tokenizer = Tokenizer.load(directory)
     refuse_no_text(directory, tokenizer.vocabulary, model.config)
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
-    if not prompt or len(prompt) > TYPED_CHARACTERS:
-        raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")
+    prompt = _prompt(options)
     drawing = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
     trained = described_run(directory).get("training", {})
     drawing["context"] = options.context or trained.get("context")
@@ -42,15 +44,44 @@ def main(arguments: list[str]) -> int:
         drawn = generate(model, tokens, options.tokens, **drawing)
     except (ValueError, FileNotFoundError, OverflowError) as error:
         raise UserError(str(error)) from error
-    for number, row in enumerate(drawn):
-        if number:
-            print("\n---")
-        print(prompt + tokenizer.decode(row[tokens.shape[1] :].numpy()))
+    _show([prompt + tokenizer.decode(row[tokens.shape[1] :].numpy()) for row in drawn])
     return 0
 
 
-def _check(options: argparse.Namespace, directory: Path) -> None:
-    if not (directory / "model.safetensors").is_file():
+def _foreign(directory: Path, options: argparse.Namespace) -> int:
+    """A model of transformers, with or without adapters, by its own ``generate``."""
+    import torch
+
+    from ..integrations.opening import open_causal
+
+    model, tokenizer = open_causal(directory)
+    prompt = _prompt(options)
+    inputs = tokenizer([prompt] * options.samples, return_tensors="pt", return_token_type_ids=False)
+    cold = options.temperature == 0
+    drawing = {"do_sample": False} if cold else {"do_sample": True, "top_p": options.top_p or 1.0}
+    if not cold:
+        drawing |= {"temperature": options.temperature, "top_k": options.top_k or 0}
+    torch.manual_seed(options.seed)
+    pad = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
+    drawn = model.generate(**inputs, **drawing, max_new_tokens=options.tokens, pad_token_id=pad)
+    start = inputs["input_ids"].shape[1]
+    _show([prompt + tokenizer.decode(row[start:], skip_special_tokens=True) for row in drawn])
+    return 0
+
+
+def _prompt(options: argparse.Namespace) -> str:
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    if not prompt or len(prompt) > TYPED_CHARACTERS:
+        raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")
+    return prompt
+
+
+def _show(texts: list[str]) -> None:
+    print("\n---\n".join(texts))
+
+
+def _check(options: argparse.Namespace, directory: Path | None) -> None:
+    if directory is not None and not (directory / "model.safetensors").is_file():
         raise UserError(
             f"{directory} holds no model.safetensors; give the folder of a finished run, such as "
             "runs/demo/softmax-seed0"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from ..errors import UserError
@@ -21,3 +24,20 @@ def need(name: str) -> ModuleType:
             f"this needs the package {package} ({error}); install it with pip install "
             "'resonant[llm]'"
         ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers and PEFT without bars for weights that load at once, and without each other's
+    warnings of old names.
+    """
+    logging = need("transformers.utils.logging")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .fields import check_choice, check_least, from_preset
 from .frame_configs import CROSS_SCALARS
@@ -156,6 +156,32 @@ def preset_85m() -> LanguageModelConfig:
     return LanguageModelConfig(layers=12, width=768, heads=12, hidden=2048)
 
 
+def krause_100m() -> LanguageModelConfig:
+    """110M parameters over 32,000 subwords, windows of Krause attention; days of GPUs. Not run."""
+    return _windowed("krause", layers=12, width=768, heads=12, hidden=2048)
+
+
+def softmax_100m() -> LanguageModelConfig:
+    """The twin of krause-100m: softmax in the same window, with the same top-k. Not run."""
+    return _windowed("softmax", layers=12, width=768, heads=12, hidden=2048)
+
+
+def krause_200m() -> LanguageModelConfig:
+    """209M parameters over 32,000 subwords, windows of Krause attention; weeks of GPUs. Not run."""
+    return _windowed("krause", layers=14, width=1024, heads=16, hidden=2736)
+
+
+def softmax_200m() -> LanguageModelConfig:
+    """The twin of krause-200m: softmax in the same window, with the same top-k. Not run."""
+    return _windowed("softmax", layers=14, width=1024, heads=16, hidden=2736)
+
+
+def _windowed(mechanism: str, **sizes: Any) -> LanguageModelConfig:
+    """A window of 128 keys, of which the 96 best: what was published for models of pixels."""
+    attention = AttentionConfig(mechanism=mechanism, window=128, top_k=96)
+    return LanguageModelConfig(vocabulary=32_000, attention=attention, **sizes)
+
+
 PRESETS: dict[str, Callable[[], LanguageModelConfig]] = {
     "0.11M": preset_0_11m,
     "0.36M": preset_0_36m,
@@ -164,6 +190,10 @@ PRESETS: dict[str, Callable[[], LanguageModelConfig]] = {
     "5M": preset_5m,
     "10M": preset_10m,
     "85M": preset_85m,
+    "krause-100m": krause_100m,
+    "softmax-100m": softmax_100m,
+    "krause-200m": krause_200m,
+    "softmax-200m": softmax_200m,
 }
 
 

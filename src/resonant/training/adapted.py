@@ -16,7 +16,7 @@ from ..data.instructions import load_instructions
 from ..errors import UserError, in_words
 from ..integrations.adapters import describe_trainable, lora_config, save_branch
 from ..integrations.branch import BranchConfig, attach
-from ..integrations.libraries import need
+from ..integrations.libraries import need, quiet
 from ..integrations.sinks import attention_sinks
 from ..models.base import learned_numbers
 from ..models.configs import BASES, AdaptedModelConfig
@@ -166,8 +166,9 @@ def open_base(base: str) -> tuple[Any, Any]:
     transformers = need("transformers")
     source = str(base_folder(base)) if base in BASES else base
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-        model = transformers.AutoModelForCausalLM.from_pretrained(source)
+        with quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+            model = transformers.AutoModelForCausalLM.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise UserError(
             f"model.base {base!r} cannot be opened ({in_words(error)}); give a folder that "

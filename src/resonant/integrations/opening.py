@@ -1,0 +1,59 @@
+"""Folders of transformers and of adapters, opened: the model with its tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, in_words
+from .adapters import ADAPTER, DESCRIPTION, load_branch
+from .libraries import need, quiet
+
+
+def is_foreign(directory: Path) -> bool:
+    """Whether ``directory`` holds a model of transformers, or adapters of one."""
+    if any((directory / name).is_file() for name in (ADAPTER, DESCRIPTION)):
+        return True
+    try:
+        return "model_type" in json.loads((directory / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def open_causal(source: str | Path, base: str | None = None) -> tuple[Any, Any]:
+    """The causal language model that ``source`` holds or names, and its tokenizer, in evaluation.
+
+    ``source`` is a folder of ``save_pretrained``, a name that transformers knows, or a folder of
+    ``save_branch`` (a run of ``resonant compare llama-lora``), which is loaded into ``base`` (the
+    model it was made from).
+
+    Raises ``UserError`` for what cannot be opened.
+    """
+    path, transformers = Path(source), need("transformers")
+    adapted = (path / DESCRIPTION).is_file()
+    pretrained = str(_base_of(path) if adapted and base is None else base or source)
+    try:
+        with quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(pretrained)
+            model = transformers.AutoModelForCausalLM.from_pretrained(pretrained)
+            model = load_branch(model, path) if adapted else model
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{pretrained} cannot be opened by transformers ({in_words(error)}); give a folder "
+            "that save_pretrained wrote, with its tokenizer, or a name that it knows"
+        ) from error
+    return model.eval(), tokenizer
+
+
+def _base_of(directory: Path) -> str:
+    """The pretrained model that PEFT says an adapter is of."""
+    described = directory / ADAPTER
+    if described.is_file():
+        name = json.loads(described.read_text()).get("base_model_name_or_path")
+        if name:
+            return name
+    raise UserError(
+        f"{directory} holds a branch and not the model it is of; load it with "
+        "resonant.integrations.load_branch"
+    )

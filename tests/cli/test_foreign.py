@@ -1,0 +1,96 @@
+"""check, diagnose and sample on models of transformers, with and without adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+
+from resonant.cli.main import main
+from resonant.integrations import add_krause_branch, lora_config, save_branch
+from resonant.models.configs import Base
+from resonant.training.bases import base_model, subwords
+
+SMALL = Base("llama", layers=2, width=16, heads=2, key_value_heads=1, hidden=16, vocabulary=300)
+TEXT = "What is the number? It is one, two, three or four."
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    base_model(SMALL).save_pretrained(folder)
+    subwords(TEXT * 50, SMALL.vocabulary).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapted")
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(pretrained)
+    add_krause_branch(model, window=6, top_k=4, start="mix")
+    save_branch(peft.get_peft_model(model, lora_config(model)), folder)
+    return folder
+
+
+@pytest.fixture(params=["pretrained", "adapted"])
+def folder(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
+def test_check_certifies_them(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", folder]) == 0
+    printed = capsys.readouterr()
+    assert [line.split()[:2] for line in printed.out.splitlines() if "holds" in line] == [
+        ["causality", "holds"],
+        ["padding", "holds"],
+        ["cache", "holds"],
+    ]
+    assert "Loading weights" not in printed.err
+
+
+def test_diagnose_draws_them(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["diagnose", folder, "--text", TEXT, "--out", str(tmp_path)]) == 0
+    assert "sink" in capsys.readouterr().out
+    assert "What is" in (tmp_path / "diagnosis.html").read_text()
+
+
+def test_diagnose_asks_for_the_branch(
+    pretrained: Path, adapted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--of", "branch", "--text", TEXT, "--out", str(tmp_path)]
+    assert main(["diagnose", str(adapted), *given]) == 0
+    capsys.readouterr()
+    assert main(["diagnose", str(pretrained), *given]) == 2
+    assert "has no branch" in capsys.readouterr().err
+    assert main(["diagnose", str(pretrained), "--text", "", "--out", str(tmp_path)]) == 2
+    assert "give 2 to 2000" in capsys.readouterr().err
+
+
+def test_sample_draws_from_them(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["sample", folder, "--prompt", "It is", "--tokens", "5"]
+    drawn = []
+    for more in (["--seed", "1"], ["--seed", "1"], ["--samples", "2", "--temperature", "0"]):
+        assert main([*options, *more]) == 0
+        drawn.append(capsys.readouterr().out)
+    assert drawn[0] == drawn[1]
+    first, second = drawn[2].rstrip("\n").split("\n---\n")
+    assert first == second
+    assert first.startswith("It is")
+
+
+def test_what_cannot_be_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert main(["check", str(tmp_path)]) == 2
+    assert "cannot be opened by transformers" in capsys.readouterr().err
+    model = base_model(SMALL)
+    add_krause_branch(model)
+    save_branch(model, tmp_path / "branch")
+    assert main(["check", str(tmp_path / "branch")]) == 2
+    assert "holds a branch and not the model it is of" in capsys.readouterr().err
+    assert torch.get_default_dtype() == torch.float32
