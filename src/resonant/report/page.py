@@ -11,6 +11,7 @@ import jinja2
 from ..errors import UserError, nearest
 from ..files import write_atomically
 from .abilities import ability_tables
+from .adapters import adapter_tables
 from .alignment import alignment_tables
 from .alignment_figures import clock_curves, matrices, tempo_curves
 from .attention import (
@@ -118,7 +119,7 @@ def write_report(results: Results, directory: Path) -> Path:
         missed=missed_ceilings(results),
         sweep=sweep(results),
         learned=learned_tables(results),
-        alignment=alignment_tables(results) | speech_tables(results),
+        alignment=alignment_tables(results) | speech_tables(results) | adapter_tables(results),
         depths={arm: depth_table(each) for arm, each in diagnoses.items()},
         gates=gate_texts(diagnoses),
         figures=figures,

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ..training.statistics import paired_difference
 from .abilities import ability_tables
+from .adapters import adapter_tables
 from .alignment import alignment_tables
 from .grid import Grid, as_rich, difference_cells
 from .learned import learned_tables
@@ -187,5 +188,6 @@ def all_tables(results: Results) -> list[tuple[str | None, Grid]]:
     ]
     grids += [(None, cost(results)), (None, sweep(results))]
     tables = learned_tables(results) | alignment_tables(results) | speech_tables(results)
+    tables |= adapter_tables(results)
     grids += [(heading, grid) for heading, grid in tables.items()]
     return [(heading, grid) for heading, grid in grids if grid is not None]

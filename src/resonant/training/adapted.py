@@ -13,15 +13,17 @@ from torch import Tensor, nn
 
 from ..data.configs import InstructionsConfig
 from ..data.instructions import load_instructions
+from ..diagnostics import summarize_record
 from ..errors import UserError, in_words
 from ..integrations.adapters import describe_trainable, lora_config, save_branch
 from ..integrations.branch import BranchConfig, attach
 from ..integrations.libraries import need, quiet
-from ..integrations.sinks import attention_sinks
+from ..integrations.sinks import attention_sinks, record_transformer
 from ..models.base import learned_numbers
 from ..models.configs import BASES, AdaptedModelConfig
 from .bases import base_folder
 from .configs import RunConfig
+from .diagnosis import write_diagnosis
 from .tokenized import Tokenized, padded, tokenized
 
 EVALUATION_BATCH = 16
@@ -126,13 +128,16 @@ class AdaptedTask:
 
     def _sinks(self) -> dict[str, list[list[float]]]:
         """By branch, layer and head, over the validation examples."""
-        chosen = self._evaluated("valid")[-EVALUATION_BATCH:]
-        batch = padded(chosen, self.pad)
-        inputs = {n: x.to(self.device) for n, x in batch.items() if n != "labels"}
+        inputs = self._looked_at()
         which = ["pretrained"]
         if self.config.model.attention.mechanism != "none":  # type: ignore[union-attr]
             which.append("branch")
         return {each: attention_sinks(self.model, of=each, **inputs).tolist() for each in which}
+
+    def _looked_at(self) -> dict[str, Tensor]:
+        """The longest validation examples, as the model takes them."""
+        batch = padded(self._evaluated("valid")[-EVALUATION_BATCH:], self.pad)
+        return {name: x.to(self.device) for name, x in batch.items() if name != "labels"}
 
     @torch.no_grad()
     def _sample(self) -> tuple[str, str]:
@@ -156,6 +161,11 @@ class AdaptedTask:
     def save(self, directory: Path) -> None:
         """The adapter with its branch: ``resonant.integrations.load_branch`` reads it."""
         save_branch(self.model, directory)
+        inputs = self._looked_at()
+        found = summarize_record(record_transformer(self.model, of="pretrained", **inputs))
+        ids = inputs["input_ids"][0]
+        texts = [self.tokenizer.decode([token]) for token in ids.tolist()]
+        write_diagnosis(found, texts, directory)
 
 
 def open_base(base: str) -> tuple[Any, Any]:

@@ -19,7 +19,11 @@ def keep_diagnosis(model: nn.Module, inputs: Tensor, texts: Sequence[str], direc
     """Write ``diagnosis.npz``: ``diagnostics.summarize`` of ``inputs``, whose first row reads
     ``texts``, token by token.
     """
-    found = summarize(model, inputs)
+    write_diagnosis(summarize(model, inputs), texts, directory)
+
+
+def write_diagnosis(found: dict[str, np.ndarray], texts: Sequence[str], directory: Path) -> None:
+    """Write ``diagnosis.npz``: a summary whose first row reads ``texts``."""
     shown = found["weights"].shape[-1]
     buffer = io.BytesIO()
     np.savez_compressed(buffer, tokens=np.array(texts[:shown]), **found)  # type: ignore[arg-type]
