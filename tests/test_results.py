@@ -248,6 +248,8 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
         (PROBES.with_name("digits"), "digits", {}, 20 + 20),
         (PROBES.with_name("mnist-pixels"), "mnist-pixels", {}, 15 + 15),
         (PROBES.with_name("cifar10-subset"), "cifar10-subset", {}, 12 + 12),
+        (PROBES.with_name("llama-lora"), "llama-lora", {}, 12 + 16),
+        (PROBES.with_name("qwen-lora"), "qwen-lora", {}, 12 + 8),
     ],
 )
 def test_the_runs_are_those_of_the_experiment(
