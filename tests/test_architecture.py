@@ -127,6 +127,7 @@ def test_the_public_surface() -> None:
         "functional",
         "gaussian_locality",
         "generate",
+        "integrations",
         "krause_attention",
         "kuramoto_coupling",
         "language_model",
@@ -170,7 +171,7 @@ assert torch.get_num_threads() == threads and torch.get_default_dtype() == dtype
 assert torch.equal(torch.get_rng_state(), state) and random.getstate() == drawn
 assert dict(os.environ) == environment
 import sys
-heavy = {"lightning", "transformers", "matplotlib", "scipy", "jsonargparse", "rich"}
+heavy = {"lightning", "transformers", "peft", "matplotlib", "scipy", "jsonargparse", "rich"}
 assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)
 """
     finished = subprocess.run(

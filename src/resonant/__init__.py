@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import functional, nn, testing
+    from . import functional, integrations, nn, testing
     from .functional import (
         Band,
         Causal,
@@ -64,6 +64,7 @@ _HOME = {
     "functional": "",
     "gaussian_locality": "functional",
     "generate": "models.generation",
+    "integrations": "",
     "krause_attention": "functional",
     "kuramoto_coupling": "functional",
     "language_model": "models.language",
@@ -105,6 +106,7 @@ __all__ = [
     "functional",
     "gaussian_locality",
     "generate",
+    "integrations",
     "krause_attention",
     "kuramoto_coupling",
     "language_model",
