@@ -55,6 +55,15 @@ def test_lines_are_split_by_their_prompts(tmp_path: Path) -> None:
     assert other.digest != found.digest
 
 
+def test_other_separators_of_lines_stand_in_a_line(tmp_path: Path) -> None:
+    lines = [*numbered(100), {"prompt": "a\u2028b\u0085", "response": "c"}]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("\n".join(json.dumps(x, ensure_ascii=False) for x in lines), encoding="utf-8")
+    load_instructions.cache_clear()
+    found = load_instructions(InstructionsConfig(name="jsonl", path=str(path)))
+    assert any(e.prompt == "a\u2028b\u0085" for each in found.splits.values() for e in each)
+
+
 def test_messages_end_with_the_assistant(tmp_path: Path) -> None:
     def talk(i: int) -> dict[str, Any]:
         said = [{"role": "user", "content": f"Hi {i}"}, {"role": "assistant", "content": "Ho"}]

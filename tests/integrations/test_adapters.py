@@ -161,8 +161,8 @@ def test_adapters_of_another_configuration_are_refused(tmp_path: Path) -> None:
     description = tmp_path / "krause_branch.json"
     described = json.loads(description.read_text())
     for name, value, says in (
-        ("start", "mix", "they are of different models"),
-        ("mechanism", "softmax", "they are of different models"),
+        ("start", "mix", "do not fit its krause_branch.json"),
+        ("mechanism", "softmax", "do not fit its krause_branch.json"),
         ("window", 0, "window counts keys"),
         ("widow", 6, "did you mean 'window'"),
     ):
@@ -170,6 +170,15 @@ def test_adapters_of_another_configuration_are_refused(tmp_path: Path) -> None:
         description.write_text(json.dumps(changed))
         with pytest.raises(ValueError, match=says):
             load_branch(tiny("llama"), tmp_path)
+    description.write_text(json.dumps(described))
+    adapter = tmp_path / "adapter_config.json"
+    kept = adapter.read_text()
+    adapter.write_text(json.dumps({**json.loads(kept), "modules_to_save": None}))
+    with pytest.raises(ValueError, match="they are of different models"):
+        load_branch(tiny("llama"), tmp_path)
+    adapter.write_text(kept)
+    with pytest.raises(ValueError, match="of the same sizes with other weights"):
+        load_branch(tiny("llama", seed=1), tmp_path)
     description.write_text("{")
     with pytest.raises(ValueError, match=r"krause_branch\.json is damaged"):
         load_branch(tiny("llama"), tmp_path)
@@ -187,6 +196,38 @@ def test_a_failed_loading_leaves_the_model_as_it_was(tmp_path: Path) -> None:
         load_branch(other, tmp_path)
     assert not branches(other)
     assert torch.equal(other(tokens()).logits, tiny("llama")(tokens()).logits)
+
+
+def test_a_trained_branch_keeps_its_projections_under_adapters(tmp_path: Path) -> None:
+    model, ids = tiny("llama"), tokens()
+    add_krause_branch(model, start="mix")
+    with torch.no_grad():
+        for branch in branches(model).values():
+            branch.v_proj.weight.mul_(2.0)
+    adapted = trained(peft.get_peft_model(model, lora_config(model, dropout=0.0)))
+    save_branch(adapted, tmp_path)
+    again = load_branch(tiny("llama"), tmp_path)
+    assert torch.equal(again(ids).logits, adapted(ids).logits)
+
+
+def test_what_would_not_come_back_is_not_saved(tmp_path: Path) -> None:
+    model = adapted("llama")
+    model.merge_adapter()
+    with pytest.raises(ValueError, match="unmerge_adapter"):
+        save_branch(model, tmp_path)
+    model.unmerge_adapter()
+    model.add_adapter("second", lora_config(model))
+    with pytest.raises(ValueError, match="adapters called default, second"):
+        save_branch(model, tmp_path)
+    model = tiny("llama")
+    plain = lora_config(model)
+    add_krause_branch(model)
+    with pytest.raises(ValueError, match="make it with lora_config"):
+        save_branch(peft.get_peft_model(model, plain), tmp_path)
+    merged = trained(adapted("llama")).merge_and_unload()
+    save_branch(merged, tmp_path)
+    with pytest.raises(ValueError, match="with other weights"):
+        load_branch(tiny("llama"), tmp_path)
 
 
 def test_the_order_is_branch_then_adapters() -> None:

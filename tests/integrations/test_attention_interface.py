@@ -240,6 +240,56 @@ def test_what_is_refused() -> None:
         use_attention(model, "softmax")
 
 
+def test_hosts_that_scale_otherwise_stay_what_they_were() -> None:
+    small: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    small |= {"vocab_size": 64}
+    grouped = small | {"num_key_value_heads": 1, "intermediate_size": 32}
+    opt = {"ffn_dim": 32, "word_embed_proj_dim": 32, "max_position_embeddings": 160}
+    gpt = {"n_layer": 2, "n_embd": 32, "n_head": 2, "vocab_size": 64, "n_positions": 160}
+    for kind, sizes in (
+        ("Granite", grouped | {"attention_multiplier": 0.9}),
+        ("OPT", small | opt),
+        ("GPT2", gpt | {"scale_attn_by_inverse_layer_idx": True}),
+        ("Mistral", grouped),
+    ):
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{kind}Config")(**sizes)
+        heads = "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM"
+        model = getattr(transformers, heads)(config).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() == 2:
+                    parameter.mul_(3.0)
+            before = model(tokens()).logits
+            use_attention(model, "softmax")
+            torch.testing.assert_close(model(tokens()).logits, before, atol=1e-4, rtol=1e-4)
+
+
+def test_a_bias_by_position_is_not_left_out() -> None:
+    config = transformers.T5Config(
+        d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=64
+    )
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    model.set_attn_implementation(register_attention())
+    with pytest.raises(ValueError, match="T5Attention has a bias by position"):
+        model(input_ids=tokens(), decoder_input_ids=tokens())
+
+
+def test_a_second_use_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+    use_attention(model, "krause", layers=0, check=False)
+
+    def fails(*_: Any) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr(interface, "_certified", fails)
+    with pytest.raises(ValueError, match="no"):
+        use_attention(model, "krause", layers=1)
+    assert hasattr(model.model.layers[0].self_attn, "resonant")
+    assert not hasattr(model.model.layers[1].self_attn, "resonant")
+    assert model.config._attn_implementation == "resonant"
+
+
 def test_what_softmax_is_not_all_of_is_refused() -> None:
     sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     sizes |= {"num_key_value_heads": 1, "intermediate_size": 16, "vocab_size": 32, "head_dim": 8}

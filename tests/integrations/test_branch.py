@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from resonant.integrations import (
     register_attention,
     remove_krause_branch,
 )
-from resonant.integrations.branch import AttentionBranch
+from resonant.integrations.branch import AttentionBranch, _blend
 
 from .tiny import FAMILIES, VARIANTS, WINDOW, awake, decoded, left_padding, tiny, tokens
 
@@ -317,6 +316,40 @@ def test_a_cache_that_the_branch_has_not_seen_is_refused() -> None:
         model(ids[:, :1], past_key_values=cache)
 
 
+def test_a_cache_of_another_branch_is_refused() -> None:
+    model, ids = tiny("llama"), tokens()
+    add_krause_branch(model, window=6)
+    with torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        remove_krause_branch(model)
+        add_krause_branch(model, window=12)
+        with pytest.raises(ValueError, match="another branch has filled this cache"):
+            model(ids[:, :1], past_key_values=cache)
+
+
+def test_documents_stay_apart_where_the_host_s_kernel_gets_no_mask() -> None:
+    """As flash kernels: they part packed documents by themselves, and are told by positions."""
+    model, hidden = branched("llama"), torch.randn(1, 20, 32)
+    host, other = model.model.layers[0].self_attn, hidden.clone()
+    other[:, :8] = torch.randn(1, 8, 32)
+    place = torch.cat([torch.arange(8), torch.arange(12)]).unsqueeze(0)
+    turn = model.model.rotary_emb(hidden, place)
+    outputs = []
+    for x in (hidden, other):
+        given = {"hidden_states": x, "position_embeddings": turn, "position_ids": place}
+        output = (torch.zeros(1, 20, 32), None)  # the pretrained attention's, without documents
+        outputs.append(_blend(host, (), given, output)[0][:, 8:])
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.filterwarnings("ignore:_compile flag:DeprecationWarning")  # transformers' own
+def test_masks_of_other_kinds_are_refused() -> None:
+    model, ids = branched("llama"), tokens()
+    model.set_attn_implementation("flex_attention")
+    with pytest.raises(ValueError, match="attn_implementation='sdpa'"), torch.no_grad():
+        model(ids)
+
+
 def test_what_is_refused() -> None:
     model = tiny("llama")
     for options, says in (
@@ -335,7 +368,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="has branches already"):
         add_krause_branch(model)
     gpt = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2))
-    with pytest.raises(ValueError, match="joins Llama, Qwen2, Qwen3 of transformers, not 'gpt2'"):
+    with pytest.raises(ValueError, match="are for Llama, Qwen2, Qwen3 of transformers, not 'gpt2'"):
         add_krause_branch(gpt)
     with pytest.raises(ValueError, match="not 'Linear'"):
         add_krause_branch(nn.Linear(2, 2))
@@ -381,4 +414,4 @@ def test_time_per_token_is_flat_beyond_that_of_the_softmax_branch() -> None:
     growth = {m: median[m, 8192] / median[m, 256] for m in MECHANISMS}
     assert growth["krause"] < 1.3
     assert growth["krause"] / growth["softmax"] < 1.3
-    assert F.relu(torch.tensor(median["krause", 8192] / median["softmax", 8192] - 1.6)) == 0
+    assert median["krause", 8192] < 1.6 * median["softmax", 8192]

@@ -133,6 +133,10 @@ def test_conversations_go_by_their_template(base: str) -> None:
     (found,) = tokenized([example], tokenizer, longest=64)
     learned = [i for i in found.labels if i != IGNORED]
     assert tokenizer.decode(learned).strip() == "three<end>"  # its first token begins before
+    ends = ({"role": "user", "content": "It is"}, {"role": "assistant", "content": "end"})
+    (found,) = tokenized([Example("", "end", ends)], tokenizer, longest=64)
+    learned = [i for i in found.labels if i != IGNORED]
+    assert tokenizer.decode(learned).strip() == "end<end>"  # not the "end" of what follows
     tokenizer.chat_template = "{{ messages[-1].content | upper }}"
     with pytest.raises(UserError, match="changes the response"):
         tokenized([example], tokenizer, longest=64)

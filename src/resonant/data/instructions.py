@@ -92,7 +92,8 @@ def _stdlib() -> Iterator[tuple[str, Example]]:
 def _file(path: Path) -> Iterator[tuple[str, Example]]:
     """Lines split by the hash of what comes before the response, so that no prompt is in two."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # By line feeds alone: other separators may stand inside JSON.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); check --data.path") from error
     except UnicodeDecodeError as error:

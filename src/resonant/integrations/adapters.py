@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,9 @@ SIZES = (
     "num_attention_heads",
     "num_key_value_heads",
     "model_type",
+    "intermediate_size",
+    "head_dim",
+    "vocab_size",
 )
 
 
@@ -45,7 +49,7 @@ def lora_config(
     Source: defaults of arXiv 2602.11534.
     """
     decoder_attentions(model)
-    whole = sorted({f"{NAME}.{name}" for each in branches(model).values() for name in each.scalars})
+    whole = sorted(_learned_whole(model))
     return need("peft").LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
@@ -96,25 +100,29 @@ def describe_trainable(model: nn.Module) -> str:
 def save_branch(model: nn.Module, directory: str | Path) -> None:
     """Write the branches of ``model``, or its PEFT adapter with all it needs, into ``directory``.
 
-    Without adapters every weight of the branches is written; with adapters (``get_peft_model``)
-    PEFT's own files, in which are the low-rank updates, sigma, gamma and the mixture: the
-    projections of a branch are then copies of the pretrained ones again when loaded.
+    Every weight of the branches is written, and with adapters (``get_peft_model``) PEFT's own
+    files, in which are the low-rank updates, sigma, gamma and the mixture. The pretrained weights
+    are not: keep a model with merged adapters by its own ``save_pretrained``.
 
-    Raises ``ValueError`` for a model without branch and adapter.
+    Raises ``ValueError`` for a model without branch and adapter, merged adapters, several or one of
+    another name than "default", and an adapter that does not keep what the branch learns.
     """
     found, adapted = branches(model), _is_adapted(model)
     if not found and not adapted:
         raise ValueError("there is nothing to save: the model has neither a branch nor an adapter")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    if adapted:
+        _check_saves(model)
     config = next(iter(found.values())).config if found else None
     described = {
         "branch": None if config is None else dataclasses.asdict(config),
         "model": _sizes(model),
+        "weights": _fingerprint(model),
     }
     if adapted:
         model.save_pretrained(str(directory))  # type: ignore[operator]
-    else:
+    if found:
         content = save({n: x.contiguous() for n, x in _branch_weights(model).items()})
         write_atomically(directory / WEIGHTS, content, "branch")
     text = json.dumps(described, indent=2) + "\n"
@@ -136,7 +144,7 @@ def load_branch(model: nn.Module, directory: str | Path, *, trainable: bool = Fa
             f"{directory} holds no {DESCRIPTION}; give a folder written by save_branch"
         )
     described = _read(directory / DESCRIPTION)
-    _check_fits(model, described["model"], directory)
+    _check_fits(model, described, directory)
     if branches(model) or _is_adapted(model):
         raise ValueError(
             "the model has a branch or an adapter already; load into the pretrained model "
@@ -146,11 +154,12 @@ def load_branch(model: nn.Module, directory: str | Path, *, trainable: bool = Fa
     if branch is not None:
         attach(model, from_dict(BranchConfig, branch))
     try:
+        if branch is not None:
+            _fill(model, directory)
         if (directory / ADAPTER).is_file():
             _check_adapter(model, directory)
             peft = need("peft")
             return peft.PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
-        _fill(model, directory)
     except Exception:
         if branch is not None:
             remove_krause_branch(model)
@@ -173,9 +182,48 @@ def _sizes(model: Any) -> dict[str, Any]:
     return {name: getattr(model.config, name, None) for name in SIZES}
 
 
-def _check_fits(model: nn.Module, sizes: dict[str, Any], directory: Path) -> None:
+def _check_saves(model: Any) -> None:
+    """Raise ``ValueError`` for adapters that would not come back as they are."""
+    if list(model.peft_config) != ["default"]:
+        raise ValueError(
+            f"the model has adapters called {', '.join(model.peft_config)}, but save_branch keeps "
+            "one called default; add it without adapter_name, or save with PEFT"
+        )
+    if any(getattr(module, "merged_adapters", None) for module in model.modules()):
+        raise ValueError("the adapter is merged into the model; unmerge_adapter() first")
+    kept = set(getattr(model.peft_config["default"], "modules_to_save", None) or [])
+    if kept != _learned_whole(model):
+        raise ValueError(
+            f"the adapter keeps {_list(kept)}, but the branch learns {_list(_learned_whole(model))}"
+            "; make it with lora_config(model) once the branch is there"
+        )
+
+
+def _learned_whole(model: nn.Module) -> set[str]:
+    return {f"{NAME}.{name}" for each in branches(model).values() for name in each.scalars}
+
+
+@torch.no_grad()
+def _fingerprint(model: nn.Module) -> str:
+    """A hash of the first and last layer's pretrained projections, the same in bfloat16."""
+    found = hashlib.sha256()
+    hosts = list(decoder_attentions(model).values())
+    for host in (hosts[0], hosts[-1]):
+        for name in PROJECTIONS:
+            part = getattr(host, name)
+            weight = getattr(part, "base_layer", part).weight
+            found.update(weight.to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _check_fits(model: nn.Module, described: dict[str, Any], directory: Path) -> None:
+    if described.get("weights") != _fingerprint(model) and described["model"] == _sizes(model):
+        raise ValueError(
+            f"{directory} was saved from a model of the same sizes with other weights; load it "
+            "into the model it was made from (one with merged adapters by its state_dict)"
+        )
     for name, ours in _sizes(model).items():
-        if ours != sizes.get(name):
+        if ours != (sizes := described["model"]).get(name):
             raise ValueError(
                 f"{directory} was saved from a model with {name} = {sizes.get(name)}, but this one "
                 f"has {ours}; load it into the model it was made for"
@@ -183,11 +231,15 @@ def _check_fits(model: nn.Module, sizes: dict[str, Any], directory: Path) -> Non
 
 
 def _branch_weights(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        f"{name}.{NAME}.{inner}": tensor
-        for name, branch in branches(model).items()
-        for inner, tensor in branch.state_dict().items()
-    }
+    """Without what PEFT put around them: its updates, and scalars from before."""
+    found = {}
+    for name, branch in branches(model).items():
+        host = name.removeprefix("base_model.model.")
+        for inner, tensor in branch.state_dict().items():
+            if ".lora_" not in inner and ".modules_to_save." not in inner:
+                plain = inner.replace(".base_layer.", ".").replace(".original_module.", ".")
+                found[f"{host}.{NAME}.{plain}"] = tensor
+    return found
 
 
 def _fill(model: nn.Module, directory: Path) -> None:
@@ -202,7 +254,10 @@ def _fill(model: nn.Module, directory: Path) -> None:
     with torch.no_grad():
         for name, tensor in ours.items():
             if tensor.shape != weights[name].shape:
-                raise ValueError(f"{name} in {directory} has another shape than this model's")
+                raise ValueError(
+                    f"{name} in {directory} has the shape {tuple(weights[name].shape)}, in this "
+                    f"model {tuple(tensor.shape)}; load it into the model it was made for"
+                )
             tensor.copy_(weights[name])
 
 
@@ -213,7 +268,7 @@ def _check_adapter(model: nn.Module, directory: Path) -> None:
     """
     described = _read(directory / ADAPTER)
     saved = set(described.get("modules_to_save") or [])
-    wanted = {f"{NAME}.{name}" for each in branches(model).values() for name in each.scalars}
+    wanted = _learned_whole(model)
     if saved != wanted:
         raise ValueError(
             f"the adapter in {directory} keeps {_list(saved)}, but the branch beside it learns "

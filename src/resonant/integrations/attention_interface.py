@@ -13,14 +13,18 @@ from ..checks import Certificate, Subject, certify, guess_subject
 from ..functional.lift import Lift
 from ..functional.neighborhood import Full, Neighborhood
 from ..functional.softmax import softmax_lift
-from ..nn.decoder import HostedMechanism, hosted_attend, hosted_weights
+from ..nn.decoder import HostedMechanism, hosted_attend, hosted_weights, restarts
 from ..nn.energy import EnergyGate
 from ..nn.swap import chosen_layers
 from .libraries import need
 
 NAME = "resonant"  # of the attention in transformers, and of the module inside each attention
 BEFORE = "_attention_before_resonant"  # in the model's own dictionary
-REFUSED = {"softcap": "caps on logits", "s_aux": "learned sinks of its own"}
+REFUSED = {
+    "softcap": "caps on logits",
+    "s_aux": "learned sinks of its own",
+    "position_bias": "a bias by position",
+}
 
 _recorded: dict[nn.Module, Tensor] | None = None
 
@@ -53,8 +57,7 @@ class InterfaceMechanism(HostedMechanism):
             padding = ~taken.any(2).any(1).expand(lift.key.shape[0], -1)[:, : lift.key.shape[2]]
         documents = None
         if position is not None and position.shape[-1] == lift.key.shape[2]:
-            starts = nn.functional.pad(position.diff(dim=-1) != 1, (1, 0))
-            documents = starts.cumsum(-1)
+            documents = restarts(position).cumsum(-1)
         source = source.to(self.gate.energy.weight.dtype)
         return self.gate(lift, source, key_padding_mask=padding, documents=documents)
 
@@ -96,7 +99,8 @@ def use_attention(
     With ``check`` the self-test of ``resonant check`` is run on this very model with random tokens:
     causality, padding, cache. Where it fails what it did not fail before, or where a layer does not
     attend through the interface, the model is put back and ``ValueError`` says what.
-    ``drop_attention`` puts it back.
+    ``drop_attention`` puts it back; so does, without the scalars, ``set_attn_implementation``.
+    In bfloat16 rounding changes whom a sharp ``top_k`` keeps, which the self-test may refuse.
 
     Raises ``ValueError`` for a model without such attention and an unknown mechanism or layer,
     ``TypeError`` for an option that there is not, ``UserError`` without transformers.
@@ -115,8 +119,7 @@ def use_attention(
         _check_gate(name, hosts[name], gate)
         if hasattr(hosts[name], NAME):
             raise ValueError(f"{name} attends by ours already; drop_attention first")
-    before = model.config._attn_implementation
-    model.__dict__.setdefault(BEFORE, before)
+    model.__dict__.setdefault(BEFORE, implementations(model))
     for name, module in made.items():
         weight = next(hosts[name].parameters())
         hosts[name].add_module(NAME, module.to(weight.device).train(hosts[name].training))
@@ -126,7 +129,7 @@ def use_attention(
     try:
         return _certified(model, {hosts[name]: name for name in names})
     except Exception:
-        drop_attention(model)
+        _take_back(model, names)
         raise
 
 
@@ -138,10 +141,23 @@ def drop_attention(model: Any) -> list[str]:
     found = [name for name, module in model.named_modules() if hasattr(module, NAME)]
     if not found:
         raise ValueError("no layer of this model attends by ours; use_attention first")
-    for name in found:
-        delattr(model.get_submodule(name), NAME)
-    model.set_attn_implementation(model.__dict__.pop(BEFORE))
+    _take_back(model, found)
     return found
+
+
+def _take_back(model: Any, names: list[str]) -> None:
+    for name in names:
+        delattr(model.get_submodule(name), NAME)
+    if not any(hasattr(module, NAME) for module in model.modules()):
+        model.set_attn_implementation(model.__dict__.pop(BEFORE))
+
+
+def implementations(model: Any) -> dict[str, str | None]:
+    """The attention implementations of a model and of its parts, as it takes them back."""
+    config = model.config
+    parts = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", {})}
+    own = {n: part._attn_implementation for n, part in parts.items() if part is not None}
+    return {"": config._attn_implementation, **own}
 
 
 def attention_mask(
@@ -174,19 +190,18 @@ def attention_forward(
 
     Raises ``ValueError`` for what softmax over heads is not all of (caps on logits, learned sinks).
     """
-    for name, what in REFUSED.items():
-        if given.get(name) is not None:
-            raise ValueError(
-                f"{type(module).__name__} has {what} ({name}), which Resonant's attention lacks; "
-                "choose another model, or other layers"
-            )
     query, key, value, attention_mask = tensors
+    _refuse(module, given, (query.shape[2], key.shape[2]))
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     own: InterfaceMechanism | None = getattr(module, NAME, None)
     options: dict[str, Any] = {"causal": causal}
     if own is None:
         lift = softmax_lift(query, key, value, scale=scaling)
     else:
+        # Every mechanism lifts raw queries; where the host scales otherwise than softmax does,
+        # or has scaled them already, its logits are those of queries so much longer.
+        longer = 1.0 if scaling is None else scaling * query.shape[-1] ** 0.5
+        query = query if abs(longer - 1.0) < 1e-6 else query * longer
         lift = own.gated(own.lift(query, key, value), value, attention_mask, position_ids)
         options |= {"neighborhood": own.neighborhood, "top_k": own.top_k}
     if _recorded is not None:
@@ -195,6 +210,19 @@ def attention_forward(
     if own is not None:
         output = own.mechanism.read(output, query)
     return output.transpose(1, 2).to(value.dtype).contiguous(), None
+
+
+def _refuse(module: nn.Module, given: dict[str, Any], sizes: tuple[int, int]) -> None:
+    """Raise ``ValueError`` for options of a host's attention that ours would leave out."""
+    for name, value in given.items():
+        what = REFUSED.get(name, "something added to its logits")
+        shaped = isinstance(value, Tensor) and value.is_floating_point()
+        shaped = shaped and tuple(value.shape[-2:]) == sizes
+        if value is not None and (name in REFUSED or shaped):
+            raise ValueError(
+                f"{type(module).__name__} has {what} ({name}), which Resonant's attention lacks; "
+                "choose another model, or other layers"
+            )
 
 
 @contextmanager
@@ -247,14 +275,20 @@ def _check_gate(name: str, host: Any, gate: str | None) -> None:
 def _certified(model: Any, hosts: dict[nn.Module, str]) -> Certificate:
     """The certificate of a model in which every one of ``hosts`` attends through the interface."""
     decoder = any(getattr(host, "is_causal", False) for host in hosts)
-    subject = guess_subject(model, vocabulary=getattr(model.config, "vocab_size", None))
+    try:
+        subject = guess_subject(model, vocabulary=getattr(model.config, "vocab_size", None))
+    except ValueError as error:
+        raise ValueError(
+            f"the self-test cannot call this model with token ids alone ({error}); pass "
+            "check=False and certify it with resonant.checks.Subject and certify"
+        ) from error
     with recorded_weights() as seen, torch.no_grad():
         subject.call(subject.rows(subject.inputs))
     missed = [name for host, name in hosts.items() if host not in seen]
     if missed:
         raise ValueError(
-            f"{missed[0]} computes attention by itself, not through the interface of transformers; "
-            "choose other layers"
+            f"{missed[0]} was not called with token ids alone, or computes attention by itself and "
+            "not through the interface of transformers; choose other layers"
         )
     certificate = certify(subject) if decoder else certify(subject, ("padding",))
     fails = _failing(certificate) - _failing_before(model, subject, _failing(certificate))

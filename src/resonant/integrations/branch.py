@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..functional.mechanism import mechanism
 from ..functional.neighborhood import Causal
 from ..models.fields import check_choice
 from ..nn.cache import AttentionCache
-from ..nn.decoder import PROJECTIONS, DecoderHeads, Turn
+from ..nn.decoder import DecoderHeads, Turn, restarts
 from ..nn.parameter import HeadScalar
 from .families import decoder_attentions
 
@@ -25,6 +26,9 @@ MECHANISMS = ("krause", "softmax")
 NAME = "krause_branch"  # of the module inside each attention
 PRETRAINED_SHARE = 4.0  # odds of the pretrained attention in the mixture, at the start
 MIXING_SPREAD = 0.01  # standard deviation of the mixture's weights, at the start
+
+
+_numbers = itertools.count()  # of branches: a cache is filled by one alone
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class AttentionBranch(DecoderHeads):
     ``[w_s, w_k] = softmax(W [out_s; out_k] + b)`` of the two outputs, W ~ N(0, 0.01), b = [log 4,
     0]. With the start "mix" the layer gives ``w_s out_s + w_k out_k`` (as published), with
     "identity" ``out_s + gamma w_k (out_k - out_s)``, gamma = 0 at the start: exactly the pretrained
-    output, whatever the branch does.
+    output, as long as the branch's own is a finite number.
 
     Projections (and Qwen3's norms of heads) are copies of the pretrained ones, biases where those
     have them. Rotary positions are the host's. Distances are float32 or better. Attention
@@ -72,7 +76,7 @@ class AttentionBranch(DecoderHeads):
 
     def __init__(self, host: Any, config: BranchConfig) -> None:
         super().__init__(host)
-        self.config = config
+        self.config, self.number = config, next(_numbers)
         limits = [w for w in (config.window, getattr(host, "sliding_window", None)) if w]
         self.neighborhood = Causal(min(limits) if limits else None)
         width, device = host.o_proj.out_features, host.o_proj.weight.device
@@ -150,6 +154,11 @@ def _columns(mask: Tensor | None, tokens: int, held: int) -> Tensor | None:
     """
     if mask is None:
         return None
+    if not isinstance(mask, Tensor):
+        raise ValueError(
+            f"the branch reads masks as tensors, not as {type(mask).__name__}; load the model with "
+            "attn_implementation='sdpa'"
+        )
     if mask.dim() == 2:
         mask = mask[:, None, None, :].bool()
     end = min(tokens, mask.shape[-1])
@@ -197,15 +206,11 @@ def attach(model: nn.Module, config: BranchConfig) -> list[str]:
     hosts = decoder_attentions(model)
     if branches(model):
         raise ValueError("the model has branches already; remove_krause_branch takes them out")
-    for name, host in hosts.items():
-        for part in PROJECTIONS:
-            if not hasattr(getattr(host, part), "out_features") or hasattr(
-                getattr(host, part), "lora_A"
-            ):
-                raise ValueError(
-                    f"{name}.{part} carries an adapter, which the branch would copy; add the "
-                    "branch first, then the adapters (merge or unload those that are there)"
-                )
+    if any(type(module).__module__.startswith("peft.") for module in model.modules()):
+        raise ValueError(
+            "the model carries adapters, which a branch would copy; add the branch first, then the "
+            "adapters (merge or unload those that are there)"
+        )
     for host in hosts.values():
         branch = AttentionBranch(host, config).train(host.training)
         host.add_module(NAME, branch)
@@ -234,13 +239,21 @@ def _blend(host: Any, inputs: tuple, given: dict[str, Any], output: Any) -> Any:
     branch: AttentionBranch = getattr(host, NAME)
     named = dict(zip(("hidden_states", "position_embeddings", "attention_mask"), inputs)) | given  # noqa: B905
     cache = _cache_of(host, branch, named)
-    own = branch.attended(
-        named["hidden_states"],
-        named["position_embeddings"],
-        named.get("attention_mask"),
-        cache=cache,
-    )
+    mask = named.get("attention_mask")
+    if mask is None:  # kernels that part packed documents by themselves get no mask
+        mask = _of_documents(named.get("position_ids"), named["hidden_states"].shape[1])
+    own = branch.attended(named["hidden_states"], named["position_embeddings"], mask, cache=cache)
     return (branch(output[0], own), *output[1:])
+
+
+def _of_documents(position: Tensor | None, tokens: int) -> Tensor | None:
+    """The mask of documents packed in rows, told by positions that go back; None if none do."""
+    if position is None or tokens == 1 or position.shape[-1] != tokens:
+        return None
+    label = restarts(position).cumsum(-1)
+    if not label.any():
+        return None
+    return (label.unsqueeze(-1) == label.unsqueeze(-2)).unsqueeze(1)
 
 
 def _cache_of(host: Any, branch: AttentionBranch, named: dict[str, Any]) -> AttentionCache | None:
@@ -253,13 +266,13 @@ def _cache_of(host: Any, branch: AttentionBranch, named: dict[str, Any]) -> Atte
         return None
     from .branch_cache import branched_layer  # transformers
 
-    layer = branched_layer(past, host.layer_idx, branch.neighborhood.window)
+    layer = branched_layer(past, host.layer_idx, branch.neighborhood.window, branch.number)
     before = int(layer.get_seq_length()) - named["hidden_states"].shape[1]
     if layer.branch.length != before:
         raise ValueError(
             f"the cache holds {before} tokens, of which the branch has seen {layer.branch.length}: "
-            "it was filled under gradients, before the branch was added, or cut; begin with a new "
-            "cache, inside torch.no_grad()"
+            "it was filled under gradients, before the branch was added, by a learned prefix, or "
+            "cut; begin with a new cache, inside torch.no_grad()"
         )
     # Under gradients, as in training with use_cache left on, there is nothing to go on from.
     return None if torch.is_grad_enabled() and _learns(branch, named) else layer.branch

@@ -18,9 +18,9 @@ class BranchedLayer(CacheLayerMixin):
     keys the window holds none.
     """
 
-    def __init__(self, inner: Any, window: int | None) -> None:
+    def __init__(self, inner: Any, window: int | None, owner: int) -> None:
         # Not super().__init__(): keys and values are the inner layer's.
-        self.inner, self.window = inner, window
+        self.inner, self.window, self.owner = inner, window, owner
         self.branch = AttentionCache(window)
 
     is_croppable = False
@@ -101,10 +101,15 @@ class BranchedLayer(CacheLayerMixin):
         self.inner.crop(0)
 
 
-def branched_layer(cache: Any, index: int, window: int | None) -> BranchedLayer:
-    """Layer ``index`` of a transformers cache, with room for a branch's keys from now on."""
-    cache = getattr(cache, "self_attention_cache", cache)
+def branched_layer(cache: Any, index: int, window: int | None, owner: int) -> BranchedLayer:
+    """Layer ``index`` of a transformers cache, with room for the keys of branch ``owner``.
+
+    Raises ``ValueError`` for a cache that another branch has filled.
+    """
     layer = cache.layers[index]
     if not isinstance(layer, BranchedLayer):
-        layer = cache.layers[index] = BranchedLayer(layer, window)
+        layer = cache.layers[index] = BranchedLayer(layer, window, owner)
+    if layer.owner != owner and layer.branch.length:
+        raise ValueError("another branch has filled this cache; begin with a new one")
+    layer.owner = owner
     return layer

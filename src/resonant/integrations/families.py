@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import nearest
-from ..nn.decoder import DECODERS, is_decoder
+from ..nn.decoder import DECODERS, HostedDecoderAttention, is_decoder
 
 
 def decoder_attentions(model: nn.Module) -> dict[str, Any]:
@@ -16,11 +16,14 @@ def decoder_attentions(model: nn.Module) -> dict[str, Any]:
     Raises ``ValueError`` for any other model, and for one made bidirectional.
     """
     found = {n: m for n, m in model.named_modules() if is_decoder(m)}
+    if not found and any(isinstance(m, HostedDecoderAttention) for m in model.modules()):
+        raise ValueError("the attention of this model was swapped; resonant.unswap first")
     if not found:
         kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         known = [name.lower() for name in DECODERS.values()]
+        families = ", ".join(DECODERS.values())
         raise ValueError(
-            f"a branch joins {', '.join(DECODERS.values())} of transformers, not {kind!r} "
+            f"branches and adapters are for {families} of transformers, not {kind!r} "
             f"({nearest(str(kind), known)}); resonant.swap changes the attention of other models"
         )
     for name, module in found.items():

@@ -15,7 +15,7 @@ from ..diagnostics.attention import AttentionRecord, LayerRecord
 from ..functional.attend import attention_weights
 from ..functional.lift import Lift
 from ..nn.modes import evaluating
-from .attention_interface import recorded_weights, register_attention
+from .attention_interface import implementations, recorded_weights, register_attention
 from .branch import AttentionBranch, branches
 
 OF = ("pretrained", "branch")
@@ -51,7 +51,7 @@ def record_transformer(model: Any, *, of: str = "pretrained", **inputs: Any) -> 
     watch = _branches_watched if of == "branch" else _pretrained_watched
     states: dict[str, Tensor] = {}
     with evaluating(model), watch(model) as seen, _states_kept(model, states):
-        model(**inputs, use_cache=False)
+        model(**inputs | {"use_cache": False})
     if not seen:
         raise ValueError(
             f"no attention of {type(model).__name__} goes through the interface of transformers, "
@@ -66,7 +66,7 @@ def record_transformer(model: Any, *, of: str = "pretrained", **inputs: Any) -> 
 def _pretrained_watched(model: Any) -> Iterator[dict[str, Tensor]]:
     """Weights by the attention's name, collected while it attends through our interface."""
     names = {module: name for name, module in model.named_modules()}
-    before, seen = model.config._attn_implementation, {}
+    before, seen = implementations(model), {}
     model.set_attn_implementation(register_attention())
     try:
         with recorded_weights() as found:

@@ -68,6 +68,11 @@ def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return x * cosine.unsqueeze(1) + torch.cat([-second, first], dim=-1) * sine.unsqueeze(1)
 
 
+def restarts(position: Tensor) -> Tensor:
+    """True where positions (batch or 1, token) go back: where a packed document begins."""
+    return nn.functional.pad(position.diff(dim=-1) <= 0, (1, 0))
+
+
 class HostedDecoderAttention(DecoderHeads):
     """``mechanism_name`` with the call of transformers' decoders, and their masks and caches.
 
@@ -224,10 +229,11 @@ def hosted_options(
 
     Raises ``ValueError`` for a mask of other axes, as flash kernels take.
     """
-    if mask is not None and mask.dim() != 4:
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 4):
+        what = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(
-            f"a mask of transformers has axes (batch, head, query, key) here, not "
-            f"{tuple(mask.shape)}; load the model with attn_implementation='sdpa'"
+            f"a mask of transformers has axes (batch, head, query, key) here, not {what}; load the "
+            "model with attn_implementation='sdpa'"
         )
     queries, keys = lift.query.shape[2], lift.key.shape[2]
     if not causal:

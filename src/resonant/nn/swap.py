@@ -202,6 +202,11 @@ def _decoder(old: Any, mechanism: str, options: dict[str, Any]) -> HostedDecoder
             f"{mechanism} attention has no place in a decoder of transformers, whose caches hold "
             "keys and values; choose softmax, krause or a mechanism of your own"
         )
+    if hasattr(old, "krause_branch"):
+        raise ValueError(
+            "this attention has a branch beside it; remove it first by "
+            "resonant.integrations.remove_krause_branch"
+        )
     kept: dict[str, Any] = {"sigma": old.head_dim**0.25} if mechanism == "krause" else {}
     if isinstance(old, HostedDecoderAttention):
         kept |= {"neighborhood": old.hosted.neighborhood, "top_k": old.hosted.top_k}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -74,11 +75,19 @@ def _text(example: Example, tokenizer: Any) -> tuple[str, int]:
         )
     try:
         whole = tokenizer.apply_chat_template([*example.messages], tokenize=False)
+        before = tokenizer.apply_chat_template(
+            [*example.messages[:-1]], tokenize=False, add_generation_prompt=True
+        )
     except Exception as error:  # a template may raise anything
         raise UserError(f"the chat template refuses an example ({in_words(error)})") from error
-    border = whole.rfind(example.response)
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(whole, before, strict=False))
+    shared = sum(1 for _ in same)
+    border = whole.find(example.response.strip(), shared)
     if border < 0:
-        raise UserError("the chat template changes the response, so that it cannot be found in it")
+        raise UserError(
+            f"the chat template changes the response {example.response[:40]!r}, so that it cannot "
+            "be found in it"
+        )
     return whole, border
 
 
