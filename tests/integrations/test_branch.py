@@ -342,7 +342,7 @@ def test_documents_stay_apart_where_the_host_s_kernel_gets_no_mask() -> None:
     assert torch.equal(*outputs)
 
 
-@pytest.mark.filterwarnings("ignore:_compile flag:DeprecationWarning")  # transformers' own
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of flex attention's masks
 def test_masks_of_other_kinds_are_refused() -> None:
     model, ids = branched("llama"), tokens()
     model.set_attn_implementation("flex_attention")
