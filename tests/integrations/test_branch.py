@@ -343,7 +343,7 @@ def test_documents_stay_apart_where_the_host_s_kernel_gets_no_mask() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of flex attention's masks
-def test_masks_of_other_kinds_are_refused() -> None:
+def test_masks_of_other_kinds_are_refused(unchecked: None) -> None:
     model, ids = branched("llama"), tokens()
     model.set_attn_implementation("flex_attention")
     with pytest.raises(ValueError, match="attn_implementation='sdpa'"), torch.no_grad():
