@@ -32,6 +32,13 @@ LONG = (
     "test_clock.py::test_ten_thousand_frames_streamed_are_the_full_pass",
     "test_speech.py::test_models_learn_from_recordings_too",
     "test_adapted.py::test_bfloat16_and_checkpointed_activations",
+    "test_mel.py::test_a_tone_lies_in_its_frames_and_its_band[40-512]",
+    "test_own_mechanism.py::test_it_is_compared_from_the_command_line",
+    "test_speech.py::test_the_same_phrases_at_every_tempo",
+    "test_errors.py::test_an_unknown_mechanism_and_a_missing_plugin",
+    "test_position.py::test_locality_keeps_the_budget_at_8192_tokens",
+    "test_banded.py::test_laws_hold_segment_by_segment[kuramoto-paths]",
+    "test_banded.py::test_laws_hold_segment_by_segment[softmax-sink-paths]",
 )
 
 
