@@ -16,9 +16,11 @@ from resonant.integrations import (
     add_krause_branch,
     attention_sinks,
     branches,
+    drop_attention,
     record_transformer,
     use_attention,
 )
+from resonant.integrations.attention_interface import implementations
 
 from .tiny import VARIANTS, awake, left_padding, tiny, tokens
 
@@ -106,6 +108,24 @@ def test_a_summary_has_what_reports_show() -> None:
     assert found["sink"].shape == found["entropy"].shape == (2, 4)
     assert found["weights"].shape == (2, 4, 23, 23)
     assert (found["effective_rank"] > 1).all()
+
+
+def test_parts_keep_the_attention_that_they_had() -> None:
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 16}
+    text = transformers.LlamaConfig(**sizes, vocab_size=64)
+    seen = transformers.CLIPVisionConfig(**sizes, image_size=8, patch_size=4)
+    config = transformers.LlavaConfig(text_config=text, vision_config=seen, image_token_index=63)
+    model = transformers.LlavaForConditionalGeneration(config).eval()
+    model.set_attn_implementation({"text_config": "eager"})
+    before = implementations(model)
+    assert len(set(before.values())) == 2
+    attention_sinks(model, input_ids=tokens() % 60)
+    assert implementations(model) == before
+    use_attention(model, "krause", layers="*language_model*", check=False)
+    assert implementations(model) != before
+    drop_attention(model)
+    assert implementations(model) == before
 
 
 def test_what_is_refused() -> None:

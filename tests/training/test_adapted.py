@@ -288,6 +288,14 @@ def test_bases_that_cannot_be_opened(config: RunConfig, tmp_path: Path) -> None:
         AdaptedModelConfig(base="tiny-lama")
 
 
+@pytest.mark.parametrize("name", BASES)
+def test_every_base_is_a_model_of_its_family(name: str) -> None:
+    with torch.device("meta"):
+        model = base_model(BASES[name])
+    assert model.config.model_type == name.removeprefix("tiny-")
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(0.9, abs=0.05)
+
+
 def test_subwords_are_the_same_each_time_and_tell_offsets() -> None:
     first, second = (subwords(TEXT, 300) for _ in range(2))
     assert first.get_vocab() == second.get_vocab()

@@ -110,10 +110,10 @@ def save_branch(model: nn.Module, directory: str | Path) -> None:
     found, adapted = branches(model), _is_adapted(model)
     if not found and not adapted:
         raise ValueError("there is nothing to save: the model has neither a branch nor an adapter")
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     if adapted:
         _check_saves(model)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
     config = next(iter(found.values())).config if found else None
     described = {
         "branch": None if config is None else dataclasses.asdict(config),

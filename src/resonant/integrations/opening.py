@@ -21,28 +21,32 @@ def is_foreign(directory: Path) -> bool:
         return False
 
 
-def open_causal(source: str | Path, base: str | None = None) -> tuple[Any, Any]:
+def open_causal(source: str | Path) -> tuple[Any, Any]:
     """The causal language model that ``source`` holds or names, and its tokenizer, in evaluation.
 
     ``source`` is a folder of ``save_pretrained``, a name that transformers knows, or a folder of
-    ``save_branch`` (a run of ``resonant compare llama-lora``), which is loaded into ``base`` (the
-    model it was made from).
+    ``save_branch`` (a run of ``resonant compare llama-lora``), loaded into the model that it names.
 
     Raises ``UserError`` for what cannot be opened.
     """
     path, transformers = Path(source), need("transformers")
     adapted = (path / DESCRIPTION).is_file()
-    pretrained = str(_base_of(path) if adapted and base is None else base or source)
+    pretrained = _base_of(path) if adapted else str(source)
     try:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(pretrained)
             model = transformers.AutoModelForCausalLM.from_pretrained(pretrained)
-            model = load_branch(model, path) if adapted else model
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{pretrained} cannot be opened by transformers ({in_words(error)}); give a folder "
             "that save_pretrained wrote, with its tokenizer, or a name that it knows"
         ) from error
+    if adapted:
+        try:
+            with quiet():
+                model = load_branch(model, path)
+        except ValueError as error:
+            raise UserError(str(error)) from error
     return model.eval(), tokenizer
 
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from ..data.configs import InstructionsConfig
 from ..data.instructions import load_instructions
 from ..diagnostics import summarize_record
-from ..errors import UserError, in_words
+from ..errors import UserError
 from ..integrations.adapters import describe_trainable, lora_config, save_branch
 from ..integrations.branch import BranchConfig, attach
-from ..integrations.libraries import need, quiet
+from ..integrations.libraries import need
+from ..integrations.opening import open_causal
 from ..integrations.sinks import attention_sinks, record_transformer
 from ..models.base import learned_numbers
 from ..models.configs import BASES, AdaptedModelConfig
@@ -173,17 +174,10 @@ def open_base(base: str) -> tuple[Any, Any]:
 
     Raises ``UserError`` for what transformers cannot open.
     """
-    transformers = need("transformers")
-    source = str(base_folder(base)) if base in BASES else base
     try:
-        with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-            model = transformers.AutoModelForCausalLM.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"model.base {base!r} cannot be opened ({in_words(error)}); give a folder that "
-            f"save_pretrained of transformers wrote, a model's name there, or {', '.join(BASES)}"
-        ) from error
+        model, tokenizer = open_causal(base_folder(base) if base in BASES else base)
+    except UserError as error:
+        raise UserError(f"model.base: {error}, or {', '.join(BASES)}") from error
     if not tokenizer.is_fast:
         raise UserError(
             f"the tokenizer of {base!r} tells no offsets, by which responses are found; use a fast "

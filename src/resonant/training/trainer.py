@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..files import fault
-from ..integrations.libraries import need
+from ..integrations.libraries import need, quiet
 from .configs import RunConfig
 from .loop import Diverged, Report, build_optimizer, learning_rate
 from .metrics import Metrics, read_metrics
@@ -55,12 +54,10 @@ class TrainerRun:
         return list((self.directory / CHECKPOINTS).glob("checkpoint-*"))
 
     def until_done(self, report: Report) -> None:
-        """Train what is left, then drop the checkpoints: the run's ``done.json`` is what counts."""
+        """Train what is left, from the last checkpoint on."""
         self.report, self.started = report, time.perf_counter() - self.seconds
         if self.step < self.config.training.steps:
-            with warnings.catch_warnings():
-                # transformers and PEFT warn of each other's names.
-                warnings.simplefilter("ignore")
+            with quiet():
                 resumed = None if self.checkpoint is None else str(self.checkpoint)
                 self._trainer().train(resume_from_checkpoint=resumed)
         elif self.checkpoint is not None:  # killed between the last step and done.json
