@@ -80,6 +80,56 @@ def test_arrows_between_rooms(path: Path) -> None:
             assert path.name in ABLATIONS, f"arms are data: {path.name} imports {module}"
 
 
+def imported_files(path: Path, root: Path = SOURCE) -> set[Path]:
+    """Files of the package that a file imports, inside functions too."""
+
+    def file_of(parts: list[str]) -> Path | None:
+        place = root.joinpath(*parts)
+        found = [f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()]
+        return found[0] if found and parts else None
+
+    package, files = path.relative_to(root).parent.parts, set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        named = node.module.split(".") if node.module else []
+        if node.level:
+            named = [*package[: len(package) - node.level + 1], *named]
+        elif named[0] == "resonant":
+            named = named[1:]
+        else:
+            continue
+        files |= {file_of([*named, alias.name]) or file_of(named) for alias in node.names}
+    return {file for file in files if file not in (None, path)}  # type: ignore[misc]
+
+
+def circles(root: Path) -> list[Path]:
+    """Files that import themselves by way of others."""
+    after = {path: imported_files(path, root) for path in root.rglob("*.py")}
+
+    def reached(start: Path) -> set[Path]:
+        open_, seen = [start], set()
+        while open_:
+            new = after.get(open_.pop(), set()) - seen
+            seen |= new
+            open_ += new
+        return seen
+
+    return sorted(path for path in after if path in reached(path))
+
+
+def test_no_circle_among_files() -> None:
+    """Rule 1, imports inside functions included."""
+    assert circles(SOURCE) == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("def call():\n    from .two import name\n")
+    (tmp_path / "two.py").write_text("from resonant.one import call\n")
+    (tmp_path / "three.py").write_text("from . import one\n")
+    assert [path.name for path in circles(tmp_path)] == ["one.py", "two.py"]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_files_and_functions_stay_short(path: Path) -> None:
     text = path.read_text()

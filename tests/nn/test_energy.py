@@ -21,7 +21,7 @@ from resonant.nn import (
     register_gate,
 )
 from resonant.training.configs import TrainingConfig
-from resonant.training.loop import build_optimizer
+from resonant.training.optimizer import build_optimizer
 
 EMBED, HEADS = 16, 4
 

@@ -22,7 +22,7 @@ from ..files import write_atomically
 from ..integrations.libraries import need
 from ..models.configs import BASES, Base
 from .configs import TrainingConfig
-from .loop import build_optimizer, learning_rate
+from .optimizer import build_optimizer, learning_rate
 
 RECIPE = 1  # raise it, and rename the bases, when the same base would come out otherwise
 CHECKPOINT_EVERY = 100

@@ -8,7 +8,6 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,13 @@ from ..errors import UserError
 from ..files import damaged, fault, write_atomically
 from ..models.base import learned_numbers
 from ..models.configs import AdaptedModelConfig
-from .configs import RunConfig, TrainingConfig, config_hash, import_plugins
+from .configs import RunConfig, config_hash, import_plugins
 from .metrics import Metrics
+from .optimizer import Diverged, Report, build_optimizer, learning_rate
 from .task import Task
 from .tasks import build_task
 
-Report = Callable[[int, float], None]
 LOCK_SECONDS = 60.0
-
-
-class Diverged(UserError):
-    """The loss is no number any more."""
 
 
 def train(
@@ -197,35 +192,6 @@ class _Run:
         )
         write_atomically(self.directory / "last.ckpt", buffer.getvalue(), "checkpoint")
         fault("checkpoint-written")
-
-
-def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices only: norms and learned scalars must be free to move.
-
-    Nor on parameters that a module names in ``no_weight_decay`` (the energies of a gate).
-    """
-    exempt = {
-        id(module.get_parameter(name))
-        for module in model.modules()
-        for name in getattr(module, "no_weight_decay", ())
-    }
-    decayed, free = [], []
-    for parameter in model.parameters():
-        matrix = parameter.dim() >= 2 and id(parameter) not in exempt
-        (decayed if matrix else free).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": training.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.95), fused=True)
-
-
-def learning_rate(training: TrainingConfig, step: int) -> float:
-    """Linear warm-up to the peak, then half a cosine down to a tenth of it."""
-    if step < training.warmup:
-        return training.learning_rate * (step + 1) / training.warmup
-    through = (step - training.warmup) / max(1, training.steps - training.warmup)
-    return training.learning_rate * (0.55 + 0.45 * math.cos(math.pi * through))
 
 
 def _load(checkpoint: Path) -> dict[str, Any]:

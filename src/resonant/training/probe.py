@@ -27,7 +27,7 @@ def main() -> None:
     import torch
 
     from .configs import import_plugins, run_config
-    from .loop import build_optimizer
+    from .optimizer import build_optimizer
     from .tasks import build_task
 
     torch.set_num_threads(1)

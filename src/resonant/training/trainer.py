@@ -16,8 +16,8 @@ from torch import Tensor
 from ..files import fault
 from ..integrations.libraries import need, quiet
 from .configs import RunConfig
-from .loop import Diverged, Report, build_optimizer, learning_rate
 from .metrics import Metrics, read_metrics
+from .optimizer import Diverged, Report, build_optimizer, learning_rate
 
 if TYPE_CHECKING:
     from .adapted import AdaptedTask

@@ -40,7 +40,8 @@ def _serve(job: dict, channel: TextIO) -> None:
     from ..errors import UserError
     from ..files import disk_error
     from .configs import run_config
-    from .loop import Diverged, train
+    from .loop import train
+    from .optimizer import Diverged
 
     # Elsewhere than on the CPU some sums have no deterministic form: a warning, no error.
     torch.use_deterministic_algorithms(True, warn_only=job["device"] != "cpu")
