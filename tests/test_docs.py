@@ -12,8 +12,8 @@ import pytest
 
 from resonant.cli.main import COMMANDS
 from resonant.cli.options import parse, training_parser
-from resonant.experiments import EXPERIMENTS
 from resonant.functional.mechanism import _MECHANISMS
+from resonant.lab.domains import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
 SITE = sorted((ROOT / "docs").rglob("*.md"))
@@ -82,7 +82,7 @@ def test_commands_are_commands(page: str, words: list[str]) -> None:
     if "EXPERIMENT" in rest or "..." in rest or not rest:
         return
     if command not in ("compare", "train"):
-        module = importlib.import_module(f"resonant.cli.{command}")
+        module = importlib.import_module(COMMANDS[command][0])
         if hasattr(module, "_parser"):
             module._parser().parse_args(rest)
         return

@@ -10,10 +10,10 @@ import torch
 
 import resonant
 from resonant.functional.mechanism import _MECHANISMS, mechanism
-from resonant.models.configs import AttentionConfig
+from resonant.models.language_configs import AttentionConfig
 from resonant.nn import attention
 from resonant.testing import LAWS, assert_cache, assert_causal, assert_padding, check_mechanism
-from tests.training.running import compare, quality, write_text
+from tests.lab.running import compare, quality, write_text
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "own_mechanism.py"
 

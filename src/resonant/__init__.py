@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         sinusoidal_encoding,
         softmax_attention,
     )
+    from .integrations.swap import swap, unswap
     from .models.generation import generate
     from .models.language import LanguageModel, language_model
     from .models.phase import PhaseLanguageModel, phase_language_model
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from .models.speech import SpeechTransformer, speech_transformer
     from .models.swin import SwinTransformer, swin_transformer
     from .models.vision import VisionTransformer, vision_transformer
-    from .nn.swap import swap, unswap
 
 _HOME = {
     "Band": "functional",
@@ -77,10 +77,10 @@ _HOME = {
     "sinusoidal_encoding": "functional",
     "softmax_attention": "functional",
     "speech_transformer": "models.speech",
-    "swap": "nn",
+    "swap": "integrations.swap",
     "swin_transformer": "models.swin",
     "testing": "",
-    "unswap": "nn",
+    "unswap": "integrations.swap",
     "vision_transformer": "models.vision",
 }
 

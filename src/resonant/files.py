@@ -11,6 +11,10 @@ from typing import Any
 
 from .errors import UserError
 
+# What a saved model is called, ours and transformers'.
+WEIGHTS = "model.safetensors"
+MODEL_CONFIG = "config.json"
+
 # Where a run can be killed by RESONANT_FAULT=point (or point:n for its n-th passing). Each file
 # written atomically adds "<label>-half" and "<label>-unreplaced".
 FAULT_POINTS = (

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resonant.experiments.energy_gate import LEAKING_GATE
 from resonant.functional import Causal
-from resonant.models.configs import AttentionConfig, LanguageModelConfig, PositionConfig
+from resonant.lab.kit.config import import_plugins
+from resonant.lab.text.energy_gate import LEAKING_GATE
 from resonant.models.language import LanguageModel
+from resonant.models.language_configs import AttentionConfig, LanguageModelConfig, PositionConfig
 from resonant.nn import KrauseAttention
-from resonant.training.configs import import_plugins
 
 import_plugins((LEAKING_GATE,))
 WIDTH = 16

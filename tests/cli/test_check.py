@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from resonant.cli.main import main
-from resonant.data.tokens import Tokenizer
+from resonant.lab.text.tokens import Tokenizer
 from tests.checks import models
 
 HERE = Path(models.__file__)

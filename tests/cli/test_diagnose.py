@@ -7,7 +7,7 @@ import pytest
 
 import resonant
 from resonant.cli.main import main
-from resonant.data.tokens import Tokenizer
+from resonant.lab.text.tokens import Tokenizer
 
 
 def saved(model: resonant.PhaseLanguageModel | resonant.LanguageModel, where: Path) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from resonant.cli.main import main
-from tests.training.running import compare, write_text
+from tests.lab.running import compare, write_text
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_help_answers_within_a_second_without_torch() -> None:
 def test_a_model_of_frames_is_no_model_of_text(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from resonant.models.configs import FrameTransformerConfig
+    from resonant.models.frame_configs import FrameTransformerConfig
     from resonant.models.frames import FrameTransformer
 
     FrameTransformer(FrameTransformerConfig(width=16, heads=2)).save_pretrained(tmp_path)

@@ -12,8 +12,8 @@ import transformers
 
 from resonant.cli.main import main
 from resonant.integrations import add_krause_branch, lora_config, save_branch
-from resonant.models.configs import Base
-from resonant.training.bases import base_model, subwords
+from resonant.lab.adapters.bases import base_model, subwords
+from resonant.lab.adapters.model_config import Base
 
 SMALL = Base("llama", layers=2, width=16, heads=2, key_value_heads=1, hidden=16, vocabulary=300)
 TEXT = "What is the number? It is one, two, three or four."

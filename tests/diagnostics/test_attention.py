@@ -17,7 +17,7 @@ from resonant.diagnostics import (
     token_cosine,
 )
 from resonant.functional import Causal, energy_log_gate
-from resonant.models.configs import AttentionConfig
+from resonant.models.language_configs import AttentionConfig
 
 
 def layer(weights: torch.Tensor, real: torch.Tensor | None = None) -> LayerRecord:

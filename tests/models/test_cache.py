@@ -10,14 +10,14 @@ from torch import Tensor
 import resonant
 from resonant.functional.documents import document_runs
 from resonant.models.base import CausalModel
-from resonant.models.configs import (
+from resonant.models.language import LanguageModel
+from resonant.models.language_configs import (
     ADDED,
     POSITIONS,
     AttentionConfig,
     LanguageModelConfig,
     PositionConfig,
 )
-from resonant.models.language import LanguageModel
 
 WINDOW, LENGTH, CHUNK = 7, 23, 5
 PADS = torch.tensor([0, 3, 22])

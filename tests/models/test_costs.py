@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from resonant.models.architectures import build_model
-from resonant.models.configs import PRESETS, AttentionConfig, LanguageModelConfig, preset
 from resonant.models.costs import token_cost
+from resonant.models.language_configs import PRESETS, AttentionConfig, LanguageModelConfig, preset
 
 CASES = {
     "plain": LanguageModelConfig(),

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from resonant.data.configs import SymbolsConfig
-from resonant.data.symbols import Utterances, utterances
-from resonant.models.configs import CrossAttentionConfig, FrameTransformerConfig
+from resonant.lab.alignment.config import SymbolsConfig
+from resonant.lab.alignment.symbols import Utterances, utterances
+from resonant.models.frame_configs import CrossAttentionConfig, FrameTransformerConfig
 from resonant.models.frames import FrameTransformer
 
 SMALL = FrameTransformerConfig(width=16, heads=2, hidden=24, encoder_hidden=24)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 import resonant
 from resonant.functional import mechanisms
-from resonant.models.configs import PRESETS, AttentionConfig, LanguageModelConfig, preset
 from resonant.models.fields import from_dict
 from resonant.models.language import LanguageModel
+from resonant.models.language_configs import PRESETS, AttentionConfig, LanguageModelConfig, preset
 
 CHOICES = [
     AttentionConfig(name, window, top_k)

@@ -11,17 +11,15 @@ import torch.nn.functional as F
 import resonant
 from resonant.functional.documents import document_runs
 from resonant.models.architectures import load_model
-from resonant.models.configs import (
+from resonant.models.language import LanguageModel
+from resonant.models.language_configs import AttentionConfig, PositionConfig, preset
+from resonant.models.phase import PhaseLanguageModel
+from resonant.models.phase_configs import (
     PHASE_POSITIONS,
     PHASE_PRESETS,
-    AttentionConfig,
     PhaseLanguageModelConfig,
-    PositionConfig,
     phase_preset,
-    preset,
 )
-from resonant.models.language import LanguageModel
-from resonant.models.phase import PhaseLanguageModel
 from resonant.testing import assert_cache, assert_causal, assert_padding
 from tests.models.test_cache import LENGTH, TOLERANCE, WINDOW, decode, tokens
 

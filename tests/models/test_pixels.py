@@ -10,8 +10,8 @@ import torch
 
 from resonant import PixelModel, pixel_model
 from resonant.cli.main import main
-from resonant.models.configs import AttentionConfig, PixelModelConfig, PositionConfig
-from resonant.models.pixel_configs import PIXEL_PRESETS
+from resonant.models.language_configs import AttentionConfig, PositionConfig
+from resonant.models.pixel_configs import PIXEL_PRESETS, PixelModelConfig
 
 ARMS: list[dict[str, Any]] = [
     {},

@@ -10,15 +10,16 @@ import torch
 from resonant import Grid, swin_transformer, vision_transformer
 from resonant.diagnostics import record_attention
 from resonant.functional import record_paths
-from resonant.models.architectures import build_picture_model, load_model
-from resonant.models.configs import (
+from resonant.models.architectures import build_vision_model, load_model
+from resonant.models.swin import SwinTransformer
+from resonant.models.vision import VisionTransformer
+from resonant.models.vision_configs import (
+    SWIN_PRESETS,
+    VISION_PRESETS,
     SwinTransformerConfig,
     VisionAttentionConfig,
     VisionTransformerConfig,
 )
-from resonant.models.swin import SwinTransformer
-from resonant.models.vision import VisionTransformer
-from resonant.models.vision_configs import SWIN_PRESETS, VISION_PRESETS
 from resonant.nn import KrauseAttention
 
 SMALL: dict[str, Any] = {"layers": 3, "width": 16, "heads": 2, "hidden": 24}
@@ -119,11 +120,11 @@ def test_presets_build_and_swin_shifts_every_second_block() -> None:
         for name in SWIN_PRESETS:
             assert isinstance(swin_transformer(name), SwinTransformer)
     config = SwinTransformerConfig(image_height=16, image_width=32)
-    blocks = [b for stage in build_picture_model(config).stages for b in stage]
+    blocks = [b for stage in build_vision_model(config).stages for b in stage]
     shifts = [b.attention.shift for b in blocks if hasattr(b, "attention")]
     assert shifts == [0, 2, 0, 2]
     square = SwinTransformerConfig(image_height=16, image_width=16)
-    blocks = [b for stage in build_picture_model(square).stages for b in stage]
+    blocks = [b for stage in build_vision_model(square).stages for b in stage]
     assert [b.attention.shift for b in blocks if hasattr(b, "attention")] == [0, 2, 0, 0]
 
 

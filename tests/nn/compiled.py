@@ -8,7 +8,7 @@ import torch
 
 import resonant
 from resonant.functional import Causal, SpecialOrthogonal, Sphere, Unitary
-from resonant.models.configs import VisionAttentionConfig
+from resonant.models.vision_configs import VisionAttentionConfig
 from resonant.nn import (
     ClockAttention,
     EnergyGate,

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from resonant.functional import Causal, Full
 from resonant.functional.attend import record_paths
-from resonant.models.configs import AttentionConfig
+from resonant.lab.kit.config import TrainingConfig
+from resonant.lab.kit.optimizer import build_optimizer
 from resonant.models.language import language_model
+from resonant.models.language_configs import AttentionConfig
 from resonant.nn import (
     EnergyGate,
     RelativeMorletPosition,
@@ -20,8 +22,6 @@ from resonant.nn import (
     build_gate,
     register_gate,
 )
-from resonant.training.configs import TrainingConfig
-from resonant.training.optimizer import build_optimizer
 
 EMBED, HEADS = 16, 4
 

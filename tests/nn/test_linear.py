@@ -7,7 +7,7 @@ import torch
 
 from resonant import language_model
 from resonant.functional import Causal, Grid
-from resonant.models.configs import PositionConfig
+from resonant.models.language_configs import PositionConfig
 from resonant.nn import AttentionCache, EnergyGate, LinearAttention, RotaryPosition, attention
 
 

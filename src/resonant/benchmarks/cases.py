@@ -26,7 +26,7 @@ from ..functional import (
 )
 from ..functional.attend import Path
 from ..functional.clock import DIFFUSION, FLOOR
-from ..models.configs import AttentionConfig, preset
+from ..models.language_configs import AttentionConfig, preset
 from .plain_model import PlainModel
 
 THREADS = 2

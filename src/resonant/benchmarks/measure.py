@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ..training.probe import peak_bytes, reset_peak
+from ..memory import peak_bytes, reset_peak
 
 ROUNDS = 7
 

@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
 
     from ..benchmarks import rows as table
     from ..benchmarks.cases import THREADS, set_threads
-    from ..report.grid import Grid, as_rich, table_console
+    from ..lab.kit.grid import Grid, as_rich, table_console
 
     words = [word.lower() for word in options.rows]
     rows = [row for row in table.ROWS if all(word in row.says.lower() for word in words)]

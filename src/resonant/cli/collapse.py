@@ -21,9 +21,9 @@ def main(arguments: list[str]) -> int:
 
     from ..diagnostics.collapse import MECHANISMS, collapse
     from ..files import write_atomically
-    from ..report.collapse import collapse_curves, collapse_strip, collapse_table
-    from ..report.figures import on_paper
-    from ..report.grid import as_markdown, as_rich, table_console
+    from ..lab.kit.grid import as_markdown, as_rich, table_console
+    from ..lab.kit.svg import on_paper
+    from ..lab.report.collapse import collapse_curves, collapse_strip, collapse_table
 
     world = {"particles": options.particles, "seed": options.seed}
     worlds = [collapse(name, depths=CURVE, **world) for name in MECHANISMS]

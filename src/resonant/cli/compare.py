@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..lab.kit.folder import COSTS, SWEEP, SWEPT
 from .options import base_config, parse, pick_experiment, training_parser
 
 if TYPE_CHECKING:
-    from ..training.compare import Plan
+    from ..lab.compare.plan import Plan
 
 
 def main(arguments: list[str]) -> int:
@@ -25,8 +26,10 @@ def main(arguments: list[str]) -> int:
     if options.estimate is not None and not options.estimate > 0:
         raise UserError(f"--estimate takes TFLOP/s above 0; it is {options.estimate}")
     # After --help and most mistakes are dealt with: numpy, scipy and matplotlib take seconds.
-    from ..training.compare import check_directories, default_workers, lock, make_plan
-    from ..training.sweep import parse_rates
+    from ..lab.compare.compare import default_workers
+    from ..lab.compare.folders import check_directories, lock
+    from ..lab.compare.plan import make_plan
+    from ..lab.compare.sweep import parse_rates
 
     plan = make_plan(
         experiment,
@@ -48,7 +51,7 @@ def main(arguments: list[str]) -> int:
         workers = options.workers or (default_workers() if on_cpu else 1)
         if rates is None:
             check_directories(plan, overwrite=options.overwrite)
-            (plan.out / "sweep.json").unlink(missing_ok=True)
+            (plan.out / SWEEP).unlink(missing_ok=True)
         else:
             plan = _sweep(plan, rates, workers=workers, overwrite=options.overwrite)
         return _run(plan, workers)
@@ -74,8 +77,8 @@ def _add_options(parser: argparse.ArgumentParser, seeds: int) -> None:
 
 def _estimate(plan: Plan, teraflops: float) -> int:
     """Print FLOPs and hours by arm."""
-    from ..report.grid import Grid, as_rich, table_console
-    from ..training.estimate import Estimate, estimate
+    from ..lab.compare.estimate import Estimate, estimate
+    from ..lab.kit.grid import Grid, as_rich, table_console
 
     arms = estimate(plan)
     sums = [sum(getattr(arm, name) for arm in arms) for name in ("runs", "tokens", "flops")]
@@ -111,14 +114,14 @@ def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: boo
     """The plan with every arm at the best of ``rates``."""
     from rich.console import Console
 
-    from ..training.compare import check_directories
-    from ..training.sweep import adopt, at_best, run_sweep, write_sweep
+    from ..lab.compare.folders import check_directories
+    from ..lab.compare.sweep import adopt, at_best, run_sweep, write_sweep
 
     console = Console()
     tried = ", ".join(f"{rate:g}" for rate in rates)
     console.print(
         f"{plan.data}; learning rates {tried} for {len(plan.arms)} arms under seed "
-        f"{plan.runs[0].seed}, in {plan.out}/sweep",
+        f"{plan.runs[0].seed}, in {plan.out}/{SWEPT}",
         highlight=False,
         soft_wrap=True,
     )
@@ -140,10 +143,11 @@ def _run(plan: Plan, workers: int) -> int:
     """Train, measure, report."""
     from rich.console import Console
 
-    from ..report.page import write_report
-    from ..report.results import gather, missed_ceilings
-    from ..report.table import print_table
-    from ..training.compare import prepare, probe_all, train_all
+    from ..lab.compare.compare import measure_costs, train_all
+    from ..lab.compare.description import prepare
+    from ..lab.kit.results import gather, missed_ceilings
+    from ..lab.report.page import write_report
+    from ..lab.report.sections import print_tables
 
     prepare(plan)
     console = Console()
@@ -153,12 +157,12 @@ def _run(plan: Plan, workers: int) -> int:
     train_all(plan, workers=workers, console=console)
     if plan.device == "cpu":
         console.print("measuring time and memory, arms taking turns", highlight=False)
-        probe_all(plan)
+        measure_costs(plan)
     else:
-        (plan.out / "probe.json").unlink(missing_ok=True)  # of other runs
+        (plan.out / COSTS).unlink(missing_ok=True)  # of other runs
     results = gather(plan.out)
     page = write_report(results, plan.out)
-    print_table(results, console)
+    print_tables(results, console)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
     missed = missed_ceilings(results)
     for line in missed:

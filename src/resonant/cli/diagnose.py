@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import UserError
-from ..files import read_json
+from ..files import WEIGHTS, read_json
 from ..integrations.opening import is_foreign
-
-if TYPE_CHECKING:
-    from ..data.tokens import Tokenizer
+from ..lab.kit.folder import DIAGNOSIS_PAGE, DONE, import_plugins_of, require
 
 MOST_TOKENS = 2000  # every weight is held
 
@@ -27,17 +25,13 @@ def main(arguments: list[str]) -> int:
     import numpy as np
     import torch
 
-    from ..data.tokens import Tokenizer
     from ..diagnostics import has_phases, record_phases, summarize
-    from ..models.architectures import load_model
-    from ..report.phases import phase_sections
-    from .folder import import_plugins_of, refuse_no_text
+    from ..lab.domains import open_reader
+    from ..lab.report.phases import phase_sections
 
     import_plugins_of(directory, options.plugins)
-    tokenizer = Tokenizer.load(directory)
     try:
-        model = load_model(directory)
-        refuse_no_text(directory, tokenizer.vocabulary, model.config)
+        model, tokenizer = open_reader(directory)
         text = _text(directory) if options.text is None else options.text
         inputs = torch.tensor([_ids(tokenizer, text)])
         found = summarize(model, inputs)
@@ -81,9 +75,9 @@ def _show(
     *,
     phases: dict[str, Any] | None = None,
 ) -> int:
-    from ..report.attention import depth_table
-    from ..report.grid import as_rich, table_console
-    from ..report.page import write_diagnosis
+    from ..lab.kit.grid import as_rich, table_console
+    from ..lab.report.attention import depth_table
+    from ..lab.report.page import write_diagnosis
 
     directory = Path(options.run)
     out = directory if options.out is None else Path(options.out)
@@ -99,14 +93,15 @@ def _show(
 
 
 def _check_finished(run: Path) -> None:
-    if not (run / "model.safetensors").is_file():
-        raise UserError(
-            f"{run} holds no model.safetensors; give the folder of a finished run, such as "
-            "runs/demo/kuramoto-seed0, or of a model of transformers"
-        )
+    require(
+        run,
+        WEIGHTS,
+        "give the folder of a finished run, such as runs/demo/kuramoto-seed0, or of a model of "
+        "transformers",
+    )
 
 
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+def _ids(tokenizer: Any, text: str) -> list[int]:
     ids = tokenizer.encode(text).tolist()
     _check_count(len(ids))
     return ids
@@ -119,7 +114,7 @@ def _check_count(count: int) -> None:
 
 def _text(directory: Path) -> str:
     """The prompt of the run's own sample."""
-    done = directory / "done.json"
+    done = directory / DONE
     text = read_json(done).get("prompt") if done.is_file() else None
     if not text:
         raise UserError(f"{directory} has no sample to show; give --text")
@@ -144,5 +139,5 @@ def _parser() -> argparse.ArgumentParser:
         help="which attention of a model of transformers with a branch (pretrained)",
     )
     parser.add_argument("--plugins", help="modules to import first, by comma (the run's)")
-    parser.add_argument("--out", help="folder for diagnosis.html (the run's)")
+    parser.add_argument("--out", help=f"folder for {DIAGNOSIS_PAGE} (the run's)")
     return parser

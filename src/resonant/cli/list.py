@@ -1,51 +1,117 @@
-"""`resonant list`: experiments with their arms, model presets, data."""
+"""`resonant list [NAME]`: domains, experiments, data and presets; what there is under a name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from ..experiments import EXPERIMENTS
-from ..models.configs import PRESETS, LanguageModelConfig
+from ..errors import UserError, nearest
+from ..lab.domains import DOMAINS, EXPERIMENTS, data_classes
+from ..lab.kit.domain import Domain
+from ..lab.kit.experiment import Experiment
+from ..lab.kit.folder import import_plugins_of
 from ..models.costs import token_cost
+from ..models.fields import field_docs
 from ..models.frame_configs import SPEECH_PRESETS
+from ..models.language_configs import PRESETS, LanguageModelConfig
+from ..models.phase_configs import PHASE_PRESETS
 from ..models.pixel_configs import PIXEL_PRESETS
 from ..models.vision_configs import SWIN_PRESETS, VISION_PRESETS
 
 CONTEXT = 2048  # at which presets are counted
+# Of ``resonant.FUNCTION(NAME)``.
+PRESETS_OF: dict[str, Mapping[str, Callable[[], Any]]] = {
+    "language_model": PRESETS,
+    "phase_language_model": PHASE_PRESETS,
+    "speech_transformer": SPEECH_PRESETS,
+    "vision_transformer": VISION_PRESETS,
+    "swin_transformer": SWIN_PRESETS,
+    "pixel_model": PIXEL_PRESETS,
+}
 
 
 def main(arguments: list[str]) -> int:
-    """Print what can be named on the command line."""
-    if arguments:
-        print("usage: resonant list\n\nWhat there is: experiments and arms, presets, data.")
-        return 0 if arguments[0] in ("-h", "--help") else 2
-    print("experiments (resonant compare NAME)")
-    for experiment in EXPERIMENTS.values():
-        print(f"  {experiment.name:12} {experiment.says}")
-        for arm in experiment.arms:
-            against = f" (against {arm.control})" if arm.control else ""
-            print(f"    {arm.name:20} {arm.says}{against}")
-    print("\npresets (resonant.language_model(NAME))")
-    for name, build in PRESETS.items():
+    """Print what can be named on the command line, or what a name stands for."""
+    options = _parser().parse_args(arguments)
+    import_plugins_of(None, options.plugins)
+    if options.name is None:
+        _everything()
+        return 0
+    known: dict[str, list[tuple[Callable[[Any], None], Any]]] = {}
+    for domain in DOMAINS:
+        known.setdefault(domain.name, []).append((_domain, domain))
+    for name, experiment in EXPERIMENTS.items():
+        known.setdefault(name, []).append((_experiment, experiment))
+    for name, kind in data_classes().items():
+        known.setdefault(name, []).append((lambda kind, name=name: _data(name, kind), kind))
+    for name in PRESETS_OF:
+        known.setdefault(name, []).append((_presets, name))
+    if options.name not in known:
+        raise UserError(
+            f"no domain, experiment, data or kind of model is called {options.name!r}; "
+            f"{nearest(options.name, known)}"
+        )
+    for number, (show, what) in enumerate(known[options.name]):
+        print("\n" if number else "", end="")
+        show(what)
+    return 0
+
+
+def _everything() -> None:
+    print("experiments by domain (resonant compare NAME; its arms: resonant list NAME)")
+    for domain in DOMAINS:
+        print(f"  {domain.name}")
+        for experiment in domain.experiments:
+            print(f"    {experiment.name:23} {experiment.says}")
+    print("\ndata by domain (--data.name NAME; the fields: resonant list NAME)")
+    for domain in DOMAINS:
+        print(f"  {domain.name:12} {', '.join(_data_names(domain))}")
+    print("\npresets (resonant.FUNCTION(NAME); what they cost: resonant list FUNCTION)")
+    for function, presets in PRESETS_OF.items():
+        print(f"  {function:21} {', '.join(presets)}")
+
+
+def _data_names(domain: Domain) -> list[str]:
+    return [name for kind in domain.data for name in kind.NAMES]  # type: ignore[attr-defined]
+
+
+def _domain(domain: Domain) -> None:
+    print(f"domain {domain.name}")
+    print(f"  data         {', '.join(_data_names(domain))}")
+    print(f"  models       {', '.join(kind.architecture for kind in domain.models)}")  # type: ignore[attr-defined]
+    print(f"  experiments  {', '.join(each.name for each in domain.experiments)}")
+    for name, (_, says) in domain.commands.items():
+        print(f"  command      resonant {name}: {says}")
+
+
+def _experiment(experiment: Experiment) -> None:
+    base = experiment.base
+    print(f"experiment {experiment.name} (resonant compare {experiment.name})")
+    print(f"  {experiment.says}")
+    steps = f"{base.training.steps} steps of {base.training.batch_size}"
+    print(f"  data {base.data.name}, {steps}, {experiment.seeds} seeds, {experiment.unit}")
+    print("  arms")
+    for arm in experiment.arms:
+        against = f" (against {arm.control})" if arm.control else ""
+        print(f"    {arm.name:23} {arm.says}{against}")
+
+
+def _data(name: str, kind: type) -> None:
+    print(f"data {name} (--data.name {name})")
+    print(f"  {(kind.__doc__ or '').strip().splitlines()[0]}")
+    for field, says in field_docs(kind).items():
+        print(f"    --data.{field:12} {says}")
+
+
+def _presets(function: str) -> None:
+    print(f"presets of resonant.{function}(NAME)")
+    for name, build in PRESETS_OF[function].items():
         says = (build.__doc__ or "").strip().splitlines()[0]
         print(f"  {name:12} {says}")
-        print(f"  {'':12} {_cost(build())}")
-    others: dict[str, Mapping[str, object]] = {
-        "speech_transformer": SPEECH_PRESETS,
-        "vision_transformer": VISION_PRESETS,
-        "swin_transformer": SWIN_PRESETS,
-        "pixel_model": PIXEL_PRESETS,
-    }
-    for function, presets in others.items():
-        for name, make in presets.items():
-            says = (make.__doc__ or "").strip().splitlines()[0]
-            print(f"  {name:10} {says} (resonant.{function}(NAME))")
-    print("\ndata (--data.name NAME): stdlib, shakespeare, file (with --data.path TEXT)")
-    print("symbols, made up, are the data of align (--data.longest N and so on)")
-    print("digits, mnist, cifar10, cifar10-subset, imagenet (your folder) are pictures")
-    print("stdlib-docs, jsonl (yours, with --data.path LINES) are those of the -lora experiments")
-    print("espeak, ljspeech, ljspeech-sample, recordings are those of speech")
-    return 0
+        config = build()
+        if type(config) is LanguageModelConfig:
+            print(f"  {'':12} {_cost(config)}")
 
 
 def _cost(config: LanguageModelConfig) -> str:
@@ -56,3 +122,15 @@ def _cost(config: LanguageModelConfig) -> str:
         f"{cost.training_flops / 1e6:,.1f} MFLOPs a token in training, "
         f"{cost.decoding_flops / 1e6:,.1f} in decoding, {cost.cache_bytes / 1e6:,.2f} MB of cache"
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="resonant list",
+        description="What there is: domains, experiments and their arms, data, presets.",
+    )
+    parser.add_argument(
+        "name", nargs="?", help="a domain, experiment, data set or model function (all, in brief)"
+    )
+    parser.add_argument("--plugins", help="modules to import first, by comma: your domains")
+    return parser

@@ -1,4 +1,7 @@
-"""`resonant COMMAND ...`: one file a command, imported only when it is called."""
+"""`resonant COMMAND ...`: one file a command, imported only when it is called.
+
+Commands of one kind of data alone are those of its domain.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,29 @@ import sys
 
 from ..errors import UserError, nearest
 from ..files import disk_error
+from ..lab.domains import DOMAINS
 
+# By name: the module whose ``main`` is called, and a line of help.
 COMMANDS = {
-    "compare": "train arms of an experiment under several seeds; table and report",
-    "train": "train one arm under one seed",
-    "sample": "text from a trained model",
-    "speak": "sound from a trained model of speech",
-    "draw": "pictures from a trained model of pixels",
-    "check": "certify any model: causality, padding, cache",
-    "diagnose": "where a trained model looks, what becomes of its tokens: pictures",
-    "collapse": "particles moved by attention alone: pictures",
-    "report": "write the report of a comparison again",
-    "bench": "time and memory beside fused SDPA",
-    "explain": "a mechanism in a page: equation, code, cost, when to use it",
-    "list": "what there is: experiments, arms, presets, data",
+    "compare": (
+        "resonant.cli.compare",
+        "train arms of an experiment under several seeds; table and report",
+    ),
+    "train": ("resonant.cli.train", "train one arm under one seed"),
+    **{name: command for domain in DOMAINS for name, command in domain.commands.items()},
+    "check": ("resonant.cli.check", "certify any model: causality, padding, cache"),
+    "diagnose": (
+        "resonant.cli.diagnose",
+        "where a trained model looks, what becomes of its tokens: pictures",
+    ),
+    "collapse": ("resonant.cli.collapse", "particles moved by attention alone: pictures"),
+    "report": ("resonant.cli.report", "write the report of a comparison again"),
+    "bench": ("resonant.cli.bench", "time and memory beside fused SDPA"),
+    "explain": (
+        "resonant.cli.explain",
+        "a mechanism in a page: equation, code, cost, when to use it",
+    ),
+    "list": ("resonant.cli.list", "what there is: experiments, arms, presets, data"),
 }
 
 
@@ -34,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise UserError(f"no command is called {command!r}; {nearest(command, COMMANDS)}")
-        module = importlib.import_module(f"resonant.cli.{command}")
+        module = importlib.import_module(COMMANDS[command][0])
         return module.main(rest)
     except UserError as error:
         print(f"resonant: {error}", file=sys.stderr)
@@ -51,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:9} {says}" for name, says in COMMANDS.items()]
+    lines = [f"  {name:9} {says}" for name, (_, says) in COMMANDS.items()]
     return "\n".join(
         [
             "resonant: attention that synchronises, honestly compared",

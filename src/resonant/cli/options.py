@@ -10,21 +10,37 @@ from typing import Any, get_type_hints
 import jsonargparse
 
 from ..errors import UserError, nearest
-from ..experiments import EXPERIMENTS, Experiment
-from ..training.configs import RunConfig, flatten
+from ..lab.domains import EXPERIMENTS
+from ..lab.kit.config import RunConfig, flatten
+from ..lab.kit.experiment import Experiment
+from ..lab.kit.folder import import_plugins_of
+from ..models.fields import field_docs
 
 OPEN_ENDED = "model.attention.scalars"  # a mapping: any name may follow
 NAMES = ("model", "training", "data")
 
 
 def pick_experiment(arguments: list[str]) -> tuple[Experiment, list[str]]:
-    """The experiment named first (the demo's if none) and the remaining arguments."""
+    """The experiment named first (the demo's if none) and the remaining arguments.
+
+    Plugins are imported before, which may bring it.
+    """
+    import_plugins_of(None, _plugins(arguments))
     if not arguments or arguments[0].startswith("-"):
-        return EXPERIMENTS["stdlib"], arguments
+        return next(iter(EXPERIMENTS.values())), arguments
     name, *rest = arguments
     if name not in EXPERIMENTS:
         raise UserError(f"no experiment is called {name!r}; {nearest(name, EXPERIMENTS)}")
     return EXPERIMENTS[name], rest
+
+
+def _plugins(arguments: list[str]) -> str | None:
+    """What ``--plugins`` says, before there is a parser."""
+    for option, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = option.partition("=")
+        if name == "--plugins":
+            return value if equals else following
+    return None
 
 
 def training_parser(command: str, experiment: Experiment) -> jsonargparse.ArgumentParser:
@@ -53,7 +69,7 @@ def _add_models(parser: jsonargparse.ArgumentParser, experiment: Experiment) -> 
     models += [(arm.name, arm.model) for arm in experiment.arms if arm.model]
     seen = {"architecture"}  # what an arm is about: no option
     for name, model in models:
-        hints, says = get_type_hints(type(model)), _field_docs(type(model))
+        hints, says = get_type_hints(type(model)), field_docs(type(model))
         for field in dataclasses.fields(model):
             if field.name in seen:
                 continue
@@ -76,13 +92,6 @@ def _other_defaults(
     others = {name: getattr(m, field) for name, m in models if hasattr(m, field)}
     said = [f"{name}: {v}" for name, v in others.items() if isinstance(v, int) and v != default]
     return f" ({', '.join(said)})" if said else ""
-
-
-def _field_docs(kind: type) -> dict[str, str]:
-    """What the docstring of a configuration says of each field."""
-    lines = (kind.__doc__ or "").partition("Args:")[2].splitlines()
-    pairs = (line.strip().partition(": ") for line in lines if ": " in line)
-    return {name: says for name, _, says in pairs}
 
 
 def parse(

@@ -19,10 +19,10 @@ def main(arguments: list[str]) -> int:
     directory = options.directory
     from rich.console import Console
 
-    from ..report.grid import as_markdown
-    from ..report.page import write_figures, write_report
-    from ..report.results import gather
-    from ..report.table import all_tables, print_table
+    from ..lab.kit.grid import as_markdown
+    from ..lab.kit.results import gather
+    from ..lab.report.page import write_figures, write_report
+    from ..lab.report.sections import all_tables, print_tables
 
     if options.figures is not None and options.figures.exists() and not options.figures.is_dir():
         raise UserError(f"--figures takes a folder, but {options.figures} is a file")
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         for heading, grid in all_tables(results):
             print(as_markdown(grid, heading))
     else:
-        print_table(results, console)
+        print_tables(results, console)
     console.print(f"report: {write_report(results, directory)}", highlight=False, soft_wrap=True)
     if options.figures is not None:
         for path in write_figures(results, directory, options.figures, only=options.only):

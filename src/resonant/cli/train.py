@@ -16,14 +16,10 @@ def main(arguments: list[str]) -> int:
     options, overrides = parse(parser, rest)
     from rich.console import Console
 
-    from ..training.compare import (
-        check_directories,
-        lock,
-        make_plan,
-        prepare,
-        read_done,
-        train_all,
-    )
+    from ..lab.compare.compare import train_all
+    from ..lab.compare.description import prepare
+    from ..lab.compare.folders import check_directories, lock, read_done
+    from ..lab.compare.plan import make_plan
 
     plan = make_plan(
         experiment.alone(options.arm),

@@ -11,12 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..functional import (
-    Band,
-    krause_attention,
-    kuramoto_coupling,
-    softmax_attention,
-)
+from ..functional import Band, krause_attention, kuramoto_coupling, softmax_attention
 from ..functional.manifold import Sphere
 
 SPHERE = Sphere(3)

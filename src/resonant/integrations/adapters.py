@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ..files import write_atomically
 from ..models.fields import from_dict
-from ..nn.decoder import PROJECTIONS
 from .branch import NAME, BranchConfig, attach, branches, remove_krause_branch
+from .decoder import PROJECTIONS
 from .families import decoder_attentions
 from .libraries import need
 

@@ -13,10 +13,10 @@ from ..checks import Certificate, Subject, certify, guess_subject
 from ..functional.lift import Lift
 from ..functional.neighborhood import Full, Neighborhood
 from ..functional.softmax import softmax_lift
-from ..nn.decoder import HostedMechanism, hosted_attend, hosted_weights, restarts
 from ..nn.energy import EnergyGate
-from ..nn.swap import chosen_layers
+from .decoder import HostedMechanism, hosted_attend, hosted_weights, restarts
 from .libraries import need
+from .swap import chosen_layers
 
 NAME = "resonant"  # of the attention in transformers, and of the module inside each attention
 BEFORE = "_attention_before_resonant"  # in the model's own dictionary

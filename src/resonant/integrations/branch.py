@@ -17,8 +17,8 @@ from ..functional.mechanism import mechanism
 from ..functional.neighborhood import Causal
 from ..models.fields import check_choice
 from ..nn.cache import AttentionCache
-from ..nn.decoder import DecoderHeads, Turn, restarts
 from ..nn.parameter import HeadScalar
+from .decoder import DecoderHeads, Turn, restarts
 from .families import decoder_attentions
 
 STARTS = ("identity", "mix")

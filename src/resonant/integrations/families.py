@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import nearest
-from ..nn.decoder import DECODERS, HostedDecoderAttention, is_decoder
+from .decoder import DECODERS, HostedDecoderAttention, is_decoder
 
 
 def decoder_attentions(model: nn.Module) -> dict[str, Any]:

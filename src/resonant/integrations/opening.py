@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, in_words
+from ..files import MODEL_CONFIG
 from .adapters import ADAPTER, DESCRIPTION, load_branch
 from .libraries import need, quiet
 
@@ -16,7 +17,7 @@ def is_foreign(directory: Path) -> bool:
     if any((directory / name).is_file() for name in (ADAPTER, DESCRIPTION)):
         return True
     try:
-        return "model_type" in json.loads((directory / "config.json").read_text())
+        return "model_type" in json.loads((directory / MODEL_CONFIG).read_text())
     except (OSError, ValueError):
         return False
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..files import MODEL_CONFIG
 from .base import CausalModel
-from .configs import ModelConfig
 from .language import LanguageModel
 from .phase import PhaseLanguageModel
 from .pixels import PixelModel
@@ -18,21 +18,21 @@ ARCHITECTURES: dict[str, type[CausalModel]] = {
     "transformer": LanguageModel,
     "phase": PhaseLanguageModel,
 }
-PICTURES: dict[str, Any] = {
+VISION: dict[str, Any] = {
     "vision": VisionTransformer,
     "swin": SwinTransformer,
     "pixels": PixelModel,
 }
 
 
-def build_model(config: ModelConfig) -> CausalModel:
+def build_model(config: Any) -> CausalModel:
     """The model that ``config`` describes."""
     return ARCHITECTURES[config.architecture](config)  # type: ignore[call-arg]
 
 
-def build_picture_model(config: ModelConfig) -> Any:
-    """The model of pictures that ``config`` describes."""
-    return PICTURES[config.architecture](config)
+def build_vision_model(config: Any) -> Any:
+    """The model of images that ``config`` describes."""
+    return VISION[config.architecture](config)
 
 
 def load_model(directory: str | Path) -> CausalModel:
@@ -40,7 +40,7 @@ def load_model(directory: str | Path) -> CausalModel:
 
     Raises ``FileNotFoundError`` or ``ValueError`` when a file is missing or does not fit.
     """
-    path, architecture = Path(directory) / "config.json", None
+    path, architecture = Path(directory) / MODEL_CONFIG, None
     if path.is_file():
         try:
             architecture = json.loads(path.read_text()).get("architecture")
@@ -53,8 +53,8 @@ def load_model(directory: str | Path) -> CausalModel:
         )
     if architecture == "pixels":
         return PixelModel.from_pretrained(directory)
-    if architecture in PICTURES:
-        kind = PICTURES[architecture].__name__
+    if architecture in VISION:
+        kind = VISION[architecture].__name__
         raise ValueError(
             f"{directory} holds a model of pictures, which takes and makes no text; load it with "
             f"{kind}.from_pretrained, see what it does with `resonant report` on the comparison's "

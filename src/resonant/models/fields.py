@@ -3,12 +3,68 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
 
 from ..errors import nearest
 
 T = TypeVar("T")
+READ, FIXED, KNOWN = "read", "fixed", "known"  # keys of a field's metadata, see below
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Where an option is read: in words, and as a question to the configuration it is a field of.
+
+    ``{}`` in the words stands for the dotted name of that configuration.
+    """
+
+    says: str
+    holds: Callable[[Any], bool]
+
+
+def read_where(default: Any, says: str, holds: Callable[[Any], bool]) -> Any:
+    """A field that only configurations read of which ``holds`` is true."""
+    return dataclasses.field(default=default, metadata={READ: Condition(says, holds)})
+
+
+def read_with(default: Any, name: str, value: str) -> Any:
+    """A field that is read where the field ``name`` beside it is ``value``."""
+    says = f"with {{}}.{name} = {value}"
+    return read_where(default, says, lambda config: getattr(config, name) == value)
+
+
+def fixing(*names: str) -> dict[str, tuple[str, ...]]:
+    """Metadata of a nested field of which the model is about ``names``: no options of its arms."""
+    return {FIXED: names}
+
+
+def open_choice(default: Any, *known: str) -> Any:
+    """A field that names one of ``known``, or what a plugin registers."""
+    return dataclasses.field(default=default, metadata={KNOWN: known})
+
+
+def options(config: Any, prefix: str) -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """(dotted name, field, configuration it is a field of) of every field, nested ones too."""
+    for each in dataclasses.fields(config):
+        name, value = f"{prefix}.{each.name}", getattr(config, each.name)
+        yield name, each, config
+        if dataclasses.is_dataclass(value):
+            yield from options(value, name)
+
+
+def fixed_options(config: Any, prefix: str) -> set[str]:
+    """Dotted names of the fields that ``config`` is about, see ``fixing``."""
+    found = options(config, prefix)
+    return {f"{name}.{inner}" for name, each, _ in found for inner in each.metadata.get(FIXED, ())}
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """What the docstring of a configuration says of each field."""
+    lines = (kind.__doc__ or "").partition("Args:")[2].splitlines()
+    pairs = (line.strip().partition(": ") for line in lines if ": " in line)
+    return {name: says for name, _, says in pairs}
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -44,6 +100,8 @@ def with_changes(config: T, mechanism: str | None, changes: Mapping[str, Any]) -
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     """Build a configuration dataclass, nested ones included, from plain values.
 
+    What is a configuration already is taken as it is.
+
     Raises ``ValueError`` for a field it does not have, naming the nearest, and ``TypeError`` for a
     value that is not a mapping where one is due.
     """
@@ -53,29 +111,11 @@ def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"{kind.__name__} has no field {name!r}; {nearest(name, known)}")
-        nested = [k for k in get_args(hints[name]) or [hints[name]] if dataclasses.is_dataclass(k)]
-        if nested:
+        if dataclasses.is_dataclass(hints[name]) and not isinstance(value, hints[name]):  # type: ignore[arg-type]
             if not isinstance(value, Mapping):
                 raise TypeError(f"{kind.__name__}.{name} takes named fields, not {value!r}")
-            value = from_dict(_of_union(nested, value), value)
+            value = from_dict(hints[name], value)  # type: ignore[arg-type]
         elif isinstance(value, list):
             value = tuple(value)
         built[name] = value
     return kind(**built)
-
-
-def _of_union(kinds: list[Any], values: Mapping[str, Any]) -> Any:
-    """The one of several configurations that ``values`` are of; the first if they do not say.
-
-    Models say so by their ``architecture``, data by their ``name``, one of ``NAMES``.
-    """
-    if len(kinds) == 1:
-        return kinds[0]
-    if "architecture" not in {f.name for f in dataclasses.fields(kinds[0])}:
-        return next((kind for kind in kinds if values.get("name") in kind.NAMES), kinds[0])
-    name, known = values.get("architecture"), {kind().architecture: kind for kind in kinds}
-    if name is None:
-        return kinds[0]
-    if name not in known:
-        raise ValueError(f"no architecture is called {name!r}; {nearest(name, known)}")
-    return known[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from .fields import check_choice, check_least, from_preset
+from .fields import check_choice, check_least, fixing, from_preset, read_where, read_with
 
 # The learned scalars of each kind of cross-attention, whose starts ``scalars`` may give.
 CROSS_SCALARS = {
@@ -32,9 +32,9 @@ class CrossAttentionConfig:
     """
 
     mechanism: str = "softmax"
-    score: str = "frozen"
-    measure: bool = False
-    components: int = 3
+    score: str = read_with("frozen", "mechanism", "clock")
+    measure: bool = read_with(False, "mechanism", "clock")
+    components: int = read_with(3, "mechanism", "gaussian-mixture")
     guide: float = 0.0
     scalars: dict[str, float] = field(default_factory=dict)
     dropout: float = 0.0
@@ -54,6 +54,15 @@ class CrossAttentionConfig:
             check_choice("a name in model.attention.scalars", name, CROSS_SCALARS[self.mechanism])
             if not start > 0:
                 raise ValueError(f"model.attention.scalars.{name} must be above 0; it is {start}")
+
+
+def _starts_at_a_rate(config: FrameTransformerConfig) -> bool:
+    mechanism = config.attention.mechanism
+    runs_on = mechanism == "clock" and config.decoding == "autoregressive"
+    return runs_on or mechanism == "gaussian-mixture"
+
+
+STARTS = ("by mixtures and by autoregressive clocks", _starts_at_a_rate)
 
 
 @dataclass(frozen=True)
@@ -87,8 +96,10 @@ class FrameTransformerConfig:
     encoder_hidden: int = 128
     decoding: str = "parallel"
     position: str = "sinusoidal"
-    symbols_per_frame: float = 0.2
-    attention: CrossAttentionConfig = field(default_factory=CrossAttentionConfig)
+    symbols_per_frame: float = read_where(0.2, *STARTS)
+    attention: CrossAttentionConfig = field(
+        default_factory=CrossAttentionConfig, metadata=fixing("mechanism")
+    )
     architecture: str = "frames"
 
     def __post_init__(self) -> None:
@@ -140,7 +151,7 @@ class SpeechTransformerConfig(FrameTransformerConfig):
     width: int = 96
     hidden: int = 192
     encoder_hidden: int = 192
-    symbols_per_frame: float = 0.27
+    symbols_per_frame: float = read_where(0.27, *STARTS)
     architecture: str = "speech"
     voices: int = 3
 

@@ -26,8 +26,8 @@ from ..nn import (
 )
 from ..nn.cache import refuse_training
 from .base import CausalModel
-from .configs import LanguageModelConfig, preset
 from .fields import with_changes
+from .language_configs import LanguageModelConfig, preset
 from .positions import head_position
 
 

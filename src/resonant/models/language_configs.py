@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .fields import check_choice, check_least, from_preset
+from .fields import check_choice, check_least, from_preset, open_choice, read_with
 from .frame_configs import CROSS_SCALARS
 
 
@@ -29,8 +29,8 @@ class AttentionConfig:
     top_k: int | None = None
     scalars: dict[str, float] = field(default_factory=dict)
     dropout: float = 0.0
-    gate: str | None = None
-    standardize: str = "prefix"
+    gate: str | None = open_choice(None, "energy")
+    standardize: str = read_with("prefix", "gate", "energy")
 
     def __post_init__(self) -> None:
         check_least("model.attention", self, {"window": 1, "top_k": 1})
@@ -63,8 +63,8 @@ class PositionConfig:
     kind: str = "rotary"
     base: float = 10_000.0
     convention: str = "half"
-    locality: float = 64.0
-    max_length: int = 512
+    locality: float = read_with(64.0, "kind", "morlet-relative")
+    max_length: int = read_with(512, "kind", "learned")
 
     def __post_init__(self) -> None:
         check_choice("model.position.kind", self.kind, POSITIONS)

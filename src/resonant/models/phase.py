@@ -16,7 +16,7 @@ from ..nn import HeadPosition, KuramotoAttention, ModelCache, PhaseBlock, build_
 from ..nn.cache import refuse_training
 from ..nn.parameter import WideEmbedding
 from .base import CausalModel
-from .configs import PhaseLanguageModelConfig, phase_preset
+from .phase_configs import PhaseLanguageModelConfig, phase_preset
 from .positions import head_position
 
 # Uniform angles would scramble what the drift tells (math: section 2).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..nn import HeadPosition, RelativeMorletPosition, RotaryPosition
-from .configs import PositionConfig
+from .language_configs import PositionConfig
 
 
 def head_position(config: PositionConfig, head_dim: int, heads: int) -> HeadPosition | None:

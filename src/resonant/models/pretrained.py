@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from ..files import write_atomically
-from ..nn.swap import is_swapped
+from ..files import MODEL_CONFIG, WEIGHTS, write_atomically
+from ..nn.modes import is_swapped
 from .fields import from_dict
 
 M = TypeVar("M", bound=nn.Module)
@@ -36,9 +36,9 @@ def save_pretrained(model: nn.Module, config: Any, directory: str | Path) -> Non
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     content = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-    write_atomically(directory / "config.json", content.encode(), "model-config")
+    write_atomically(directory / MODEL_CONFIG, content.encode(), "model-config")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(directory / "model.safetensors", save(weights), "model")
+    write_atomically(directory / WEIGHTS, save(weights), "model")
 
 
 def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> M:
@@ -48,16 +48,16 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
     unknown field, damaged weights or weights that do not fit.
     """
     directory = Path(directory)
-    for name in ("config.json", "model.safetensors"):
+    for name in (MODEL_CONFIG, WEIGHTS):
         if not (directory / name).is_file():
             raise FileNotFoundError(
                 f"{directory} holds no {name}; give a folder written by save_pretrained"
             )
     try:
-        described = json.loads((directory / "config.json").read_text())
+        described = json.loads((directory / MODEL_CONFIG).read_text())
     except ValueError as error:
         raise ValueError(
-            f"{directory / 'config.json'} is damaged ({error}); save the model again"
+            f"{directory / MODEL_CONFIG} is damaged ({error}); save the model again"
         ) from error
     architecture, wanted = described.get("architecture"), config_type().architecture
     if architecture != wanted:
@@ -67,21 +67,21 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
         )
     model = kind(from_dict(config_type, described))
     try:
-        weights = load_file(directory / "model.safetensors")
+        weights = load_file(directory / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(
-            f"{directory / 'model.safetensors'} is damaged ({error}); save the model again"
+            f"{directory / WEIGHTS} is damaged ({error}); save the model again"
         ) from error
     missing = sorted(set(model.state_dict()) ^ set(weights))
     if missing:
         raise ValueError(
-            f"the weights in {directory} do not fit its config.json (first: {missing[0]})"
+            f"the weights in {directory} do not fit its {MODEL_CONFIG} (first: {missing[0]})"
         )
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise ValueError(
-            f"the weights in {directory} do not fit its config.json ({first})"
+            f"the weights in {directory} do not fit its {MODEL_CONFIG} ({first})"
         ) from error
     return model

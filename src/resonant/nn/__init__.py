@@ -24,7 +24,6 @@ from .position import (
     SinusoidalPosition,
 )
 from .softmax import SoftmaxAttention
-from .swap import swap, unswap
 from .timed import padded_queries
 from .vision import DropPath, VisionBlock
 from .window import PatchMerging, WindowAttention
@@ -64,6 +63,4 @@ __all__ = [
     "build_gate",
     "padded_queries",
     "register_gate",
-    "swap",
-    "unswap",
 ]

@@ -1,4 +1,4 @@
-"""Evaluation for a while."""
+"""Evaluation for a while; whether a module stands in the place of another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
+
+# In modules' own dictionaries, so that they are no parameters of the model.
+ORIGINAL, NESTED = "_swapped_from", "_nested_before_swap"
 
 
 @contextmanager
@@ -40,3 +43,8 @@ def evaluating(model: Any) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
+
+
+def is_swapped(module: nn.Module) -> bool:
+    """Whether this very module stands in the place of another."""
+    return ORIGINAL in module.__dict__

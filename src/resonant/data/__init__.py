@@ -1,1 +1,0 @@
-"""Preparation of data and resumable batches. Knows no models."""

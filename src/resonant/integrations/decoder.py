@@ -1,0 +1,259 @@
+"""Attention in the place of that of transformers' decoders, with its call, masks and caches."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import nearest
+from ..functional.attend import attend, attention_weights
+from ..functional.lift import Lift
+from ..functional.mask import AS_GOOD_AS_BLOCKED
+from ..functional.mechanism import mechanism
+from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, reach
+from ..nn.parameter import HeadScalar
+
+# Classes of the library transformers that are made and called alike.
+DECODERS = {"LlamaAttention": "Llama", "Qwen2Attention": "Qwen2", "Qwen3Attention": "Qwen3"}
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+OPTIONS = ("neighborhood", "top_k")
+Turn = tuple[Float[Tensor, "#batch token dim"], Float[Tensor, "#batch token dim"]]
+
+
+def is_decoder(module: nn.Module) -> bool:
+    """Whether ``module`` is the attention of a Llama, Qwen2 or Qwen3 of transformers."""
+    kind = type(module)
+    return kind.__name__ in DECODERS and kind.__module__.startswith("transformers.")
+
+
+class DecoderHeads(nn.Module):
+    """Copies of the projections of a decoder's attention ``host``, biases where it has them.
+
+    So of the norms of heads, where it has them (Qwen3).
+    """
+
+    def __init__(self, host: Any) -> None:
+        super().__init__()
+        self.head_dim: int = host.head_dim
+        self.num_heads = host.q_proj.out_features // host.head_dim
+        self.q_proj, self.k_proj = copy.deepcopy(host.q_proj), copy.deepcopy(host.k_proj)
+        self.v_proj, self.o_proj = copy.deepcopy(host.v_proj), copy.deepcopy(host.o_proj)
+        self.q_norm, self.k_norm = nn.Identity(), nn.Identity()
+        if hasattr(host, "q_norm"):
+            self.q_norm, self.k_norm = copy.deepcopy(host.q_norm), copy.deepcopy(host.k_norm)
+        self.attention_dropout = float(host.attention_dropout)
+
+    def heads(self, hidden: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys (both turned by cosine and sine, in float32 or better) and values."""
+        shape = (*hidden.shape[:-1], -1, self.head_dim)
+        query = self.q_norm(self.q_proj(hidden).view(shape)).transpose(1, 2)
+        key = self.k_norm(self.k_proj(hidden).view(shape)).transpose(1, 2)
+        value = self.v_proj(hidden).view(shape).transpose(1, 2)
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        query, key = (turned(x.to(wide), *turn) for x in (query, key))
+        return query, key, value.to(wide)
+
+    def merged(self, heads: Float[Tensor, "batch head token dim"], like: Tensor) -> Tensor:
+        """Heads projected back, in the dtype of ``like``."""
+        return self.o_proj(heads.transpose(1, 2).flatten(2).to(like.dtype))
+
+
+def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary positions, halves paired, by tables (batch or 1, token, dim)."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine.unsqueeze(1) + torch.cat([-second, first], dim=-1) * sine.unsqueeze(1)
+
+
+def restarts(position: Tensor) -> Tensor:
+    """True where positions (batch or 1, token) go back: where a packed document begins."""
+    return nn.functional.pad(position.diff(dim=-1) <= 0, (1, 0))
+
+
+class HostedDecoderAttention(DecoderHeads):
+    """``mechanism_name`` with the call of transformers' decoders, and their masks and caches.
+
+    (hidden_states, position_embeddings, attention_mask, past_key_values) -> (x, None). Rotary
+    positions are the host's, keys and values lie in the cache of transformers, turned. Learned
+    scalars are per head. ``neighborhood`` and ``top_k`` narrow what the host's mask leaves. Made by
+    ``resonant.swap``.
+
+    Raises ``TypeError`` for an option or scalar that there is not.
+    """
+
+    def __init__(
+        self,
+        host: Any,
+        mechanism_name: str,
+        *,
+        neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+        top_k: int | None = None,
+        **scalar_starts: float,
+    ) -> None:
+        super().__init__(host)
+        self.layer_idx: int = host.layer_idx
+        self.hosted = HostedMechanism(
+            mechanism_name, self.num_heads, neighborhood=neighborhood, top_k=top_k, **scalar_starts
+        )
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch token embed"],
+        position_embeddings: Turn,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        **ignored: Any,
+    ) -> tuple[Float[Tensor, "batch token embed"], None]:
+        """``ignored`` is what transformers passes on to kernels of its own."""
+        query, key, value = self.heads(hidden_states, position_embeddings)
+        if past_key_values is not None:
+            stored = (x.to(hidden_states.dtype) for x in (key, value))
+            key, value = past_key_values.update(*stored, self.layer_idx)
+            key, value = key.to(query.dtype), value.to(query.dtype)
+        dropout_p = self.attention_dropout if self.training else 0.0
+        output = self.hosted(query, key, value, attention_mask, causal=True, dropout_p=dropout_p)
+        return self.merged(output, hidden_states), None
+
+
+class HostedMechanism(nn.Module):
+    """A mechanism over projected heads of another library, which brings its masks.
+
+    Learned scalars are per head and lie in ``scalars``.
+
+    Raises ``TypeError`` for a scalar that there is not, ``ValueError`` for mechanisms of phases.
+    """
+
+    def __init__(
+        self,
+        mechanism_name: str,
+        num_heads: int,
+        *,
+        neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+        top_k: int | None = None,
+        **scalar_starts: float,
+    ) -> None:
+        super().__init__()
+        self.mechanism = mechanism(mechanism_name)
+        if self.mechanism.couples_phases:
+            raise ValueError(
+                f"{mechanism_name} couples phases, which another library's model has none of; "
+                "choose krause, softmax-sink or a mechanism of your own"
+            )
+        unknown = sorted(set(scalar_starts) - set(self.mechanism.scalars))
+        if unknown:
+            known = [*OPTIONS, *self.mechanism.scalars]
+            raise TypeError(
+                f"{mechanism_name} has no option or learned scalar {unknown[0]!r} here; "
+                f"{nearest(unknown[0], known)}"
+            )
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k counts the keys to keep, so it is at least 1; it is {top_k}")
+        reach(neighborhood)  # refuses what is no neighborhood
+        self.neighborhood, self.top_k = neighborhood, top_k
+        self.scalars = nn.ModuleDict(
+            {
+                name: HeadScalar(
+                    num_heads, scalar_starts.get(name, scalar.start), positive=scalar.positive
+                )
+                for name, scalar in self.mechanism.scalars.items()
+            }
+        )
+
+    def lift(self, query: Tensor, key: Tensor, value: Tensor) -> Lift:
+        """The mechanism's lift, in float32 or better, with the learned scalars."""
+        wide = torch.promote_types(query.dtype, torch.float32)
+        heads = (x.to(wide) for x in (query, key, value))
+        return self.mechanism.lift(*heads, **{n: module() for n, module in self.scalars.items()})
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch head query dim"],
+        key: Float[Tensor, "batch key_head key dim"],
+        value: Float[Tensor, "batch key_head key value_dim"],
+        mask: Tensor | None,
+        *,
+        causal: bool,
+        dropout_p: float = 0.0,
+    ) -> Float[Tensor, "batch head query value_dim"]:
+        """Attend under the host's ``mask`` (see ``hosted_attend``)."""
+        options = {"causal": causal, "neighborhood": self.neighborhood, "top_k": self.top_k}
+        output = hosted_attend(self.lift(query, key, value), mask, **options, dropout_p=dropout_p)
+        return self.mechanism.read(output, query)
+
+    def extra_repr(self) -> str:
+        return f"{self.mechanism.name}, neighborhood={self.neighborhood}, top_k={self.top_k}"
+
+
+def hosted_attend(
+    lift: Lift,
+    mask: Tensor | None,
+    *,
+    causal: bool,
+    neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+    top_k: int | None = None,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """``attend`` under a mask as transformers makes it for SDPA; see ``hosted_options``."""
+    lift, options = hosted_options(lift, mask, causal=causal, neighborhood=neighborhood)
+    return attend(lift, **options, top_k=top_k, dropout_p=dropout_p)
+
+
+def hosted_weights(
+    lift: Lift,
+    mask: Tensor | None,
+    *,
+    causal: bool,
+    neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+    top_k: int | None = None,
+) -> Tensor:
+    """``attention_weights`` under a mask as transformers makes it for SDPA."""
+    keys = lift.key.shape[2]
+    lift, options = hosted_options(lift, mask, causal=causal, neighborhood=neighborhood)
+    weights = attention_weights(lift, **options, top_k=top_k)
+    return nn.functional.pad(weights, (0, keys - weights.shape[3]))
+
+
+def hosted_options(
+    lift: Lift, mask: Tensor | None, *, causal: bool, neighborhood: Neighborhood
+) -> tuple[Lift, dict[str, Any]]:
+    """The lift over the keys that count, and neighbourhood and mask for ``attend``.
+
+    ``mask`` is 4-D with SDPA's polarity (or float, added), or None. None means everything for one
+    query and for encoders; for several queries of a decoder query i is the i-th token of the
+    sequence, and keys beyond them are room that a cache keeps free. With a mask a query stands
+    where its last visible key does: so scores never depend on whether room is left behind the keys
+    (a static cache) or keys are gone before them (a sliding one).
+
+    Raises ``ValueError`` for a mask of other axes, as flash kernels take.
+    """
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 4):
+        what = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(
+            f"a mask of transformers has axes (batch, head, query, key) here, not {what}; load the "
+            "model with attn_implementation='sdpa'"
+        )
+    queries, keys = lift.query.shape[2], lift.key.shape[2]
+    if not causal:
+        return lift, {"neighborhood": neighborhood, "attn_mask": mask}
+    neighborhood = causal_part(neighborhood)
+    if mask is None:
+        lift = lift if queries == 1 else lift.keys(0, queries)
+        return lift, {"neighborhood": neighborhood, "attn_mask": None}
+    window = neighborhood.window if isinstance(neighborhood, Causal) else None
+    mask = mask[..., :keys]
+    if window is not None and window < keys:
+        mask = _near(mask, window)
+    return lift, {"neighborhood": Full(), "attn_mask": mask}
+
+
+def _near(mask: Tensor, window: int) -> Tensor:
+    """The mask without keys more than a window behind each query's last visible one."""
+    boolean = mask.dtype == torch.bool
+    visible = mask if boolean else mask > AS_GOOD_AS_BLOCKED
+    index = torch.arange(mask.shape[-1], device=mask.device)
+    last = torch.where(visible, index, -1).amax(-1, keepdim=True)
+    near = index > last - window
+    return mask & near if boolean else mask.masked_fill(~near, float("-inf"))

@@ -1,0 +1,1 @@
+"""The laboratory: models trained and compared on data of many kinds. Needs the extra ``lab``."""

@@ -1,0 +1,1 @@
+"""Made-up sequences that ask for one ability each."""

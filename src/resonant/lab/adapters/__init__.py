@@ -1,0 +1,1 @@
+"""Pretrained language models that learn by low-rank adapters."""

@@ -1,0 +1,32 @@
+"""Prompts and responses as a configuration, readable without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..kit.config import Data
+
+
+@dataclass(frozen=True)
+class InstructionsConfig(Data):
+    """Prompts with responses, of which the responses are learned.
+
+    Args:
+        name: stdlib-docs (heads of functions of Python's library and what they do), or jsonl
+        path: the file of JSON lines, for name jsonl: prompt and response, or messages, on each
+    """
+
+    NAMES: ClassVar[tuple[str, ...]] = ("stdlib-docs", "jsonl")
+    name: str = "stdlib-docs"
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in self.NAMES:
+            known = ", ".join(self.NAMES)
+            raise ValueError(f"data.name of instructions is one of {known}, not {self.name!r}")
+        if (self.name == "jsonl") != (self.path is not None):
+            raise ValueError(
+                "data.name jsonl and data.path, the file of your prompts and responses, belong "
+                "together; give both or neither"
+            )

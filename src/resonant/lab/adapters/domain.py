@@ -1,0 +1,44 @@
+"""Adapters of pretrained language models as a domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..kit.config import RunConfig
+from ..kit.domain import Described, Domain
+from .config import InstructionsConfig
+from .experiments import EXPERIMENTS
+from .model_config import BASES, AdaptersModelConfig
+
+
+def describe(config: InstructionsConfig, data_dir: Path | None) -> Described:
+    """The hash of prompts and responses, and how many there are."""
+    from . import instructions
+
+    del data_dir  # a file of their own, or Python's library
+    found = instructions.load_instructions(config)
+    return Described(found.digest, instructions.describe(found))
+
+
+def prepare(configs: Sequence[RunConfig], data_dir: Path | None) -> None:
+    """Train the small base models that the cache lacks."""
+    from .bases import base_folder  # transformers
+
+    models = [each.model for each in configs]
+    bases = {model.base for model in models if isinstance(model, AdaptersModelConfig)}
+    for base in sorted(bases & BASES.keys()):
+        base_folder(base)
+
+
+DOMAIN = Domain(
+    name="adapters",
+    data=(InstructionsConfig,),
+    models=(AdaptersModelConfig,),
+    experiments=EXPERIMENTS,
+    task="resonant.lab.adapters.task:AdaptersTask",
+    describe="resonant.lab.adapters.domain:describe",
+    sections="resonant.lab.adapters.report:SECTIONS",
+    runner="resonant.lab.adapters.trainer:TrainerRun",
+    prepare="resonant.lab.adapters.domain:prepare",
+)

@@ -1,0 +1,133 @@
+"""Prompts with responses: docstrings of Python's own library, or a user's JSON lines."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ..text.corpus import SPLITS, split_of, stdlib_files
+from .config import InstructionsConfig
+
+SHORTEST, LONGEST = 20, 300  # characters of a docstring's first paragraph
+LEAST = 20  # examples of a file
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt with its response; a conversation is its messages, of which the last is learned.
+
+    ``messages`` are of the form that chat templates take, or None for plain text.
+    """
+
+    prompt: str
+    response: str
+    messages: tuple[dict[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """Examples by split, and a hash of them."""
+
+    name: str
+    splits: dict[str, list[Example]]
+    digest: str
+
+
+@lru_cache(maxsize=2)
+def load_instructions(config: InstructionsConfig) -> Instructions:
+    """The examples that ``config`` names, split.
+
+    Raises ``UserError`` for a file that cannot be read, lines that are no examples, and too few.
+    """
+    found = _stdlib() if config.name == "stdlib-docs" else _file(Path(config.path or ""))
+    splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    for split, example in found:
+        splits[split].append(example)
+    learned = {repr(e) for e in splits["train"]}
+    for split in ("valid", "test"):  # the library copies some of its functions
+        splits[split] = [e for e in splits[split] if repr(e) not in learned]
+    count = sum(map(len, splits.values()))
+    if any(not examples for examples in splits.values()) or count < LEAST:
+        raise UserError(
+            f"{config.path or config.name} has {count} examples; a comparison needs at least "
+            f"{LEAST}, some hundreds rather, to split into train, valid and test"
+        )
+    text = json.dumps({s: [vars(e) for e in each] for s, each in splits.items()}, sort_keys=True)
+    return Instructions(config.name, splits, hashlib.sha256(text.encode()).hexdigest())
+
+
+def describe(instructions: Instructions) -> str:
+    """One line for tables: the name, how many, hash, and the Python whose library it is."""
+    count = sum(map(len, instructions.splits.values()))
+    own = instructions.name == "stdlib-docs"
+    source = f" of Python {platform.python_version()}" if own else ""
+    return f"{instructions.name}{source}, {count:,} examples, sha256 {instructions.digest[:12]}"
+
+
+def _stdlib() -> Iterator[tuple[str, Example]]:
+    """Heads of documented functions, each file in the split it has in the text ``stdlib``."""
+    for split, path in stdlib_files():
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):  # templates of other programs lie there too
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                document = inspect.cleandoc(ast.get_docstring(node) or "").partition("\n\n")[0]
+                if SHORTEST <= len(document) <= LONGEST and document.isascii():
+                    prompt = f'def {node.name}({ast.unparse(node.args)}):\n    """'
+                    body = document.replace("\n", "\n    ")
+                    yield split, Example(prompt, f'{body}"""\n')
+
+
+def _file(path: Path) -> Iterator[tuple[str, Example]]:
+    """Lines split by the hash of what comes before the response, so that no prompt is in two."""
+    try:
+        # By line feeds alone: other separators may stand inside JSON.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); check --data.path") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text ({error}); convert it") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            example = _example(line, f"{path}, line {number}")
+            before = example.prompt or json.dumps((example.messages or ())[:-1], sort_keys=True)
+            yield split_of(before), example
+
+
+def _example(line: str, where: str) -> Example:
+    wanted = 'give {"prompt": TEXT, "response": TEXT}, or {"messages": [{"role", "content"}, ...]}'
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where} is no JSON ({error}); {wanted}") from error
+    if isinstance(values, dict):
+        if all(isinstance(values.get(name), str) for name in ("prompt", "response")):
+            if not values["response"].strip():
+                raise UserError(f"{where} has an empty response; leave the line out")
+            return Example(values["prompt"], values["response"])
+        messages = values.get("messages")
+        if isinstance(messages, list) and messages and all(map(_is_message, messages)):
+            if messages[-1]["role"] != "assistant":
+                raise UserError(
+                    f"{where} ends with a message of {messages[-1]['role']!r}, but the last one is "
+                    "what is learned; end with the assistant's"
+                )
+            return Example("", messages[-1]["content"], tuple(messages))
+    raise UserError(f"{where} is no example; {wanted}")
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), str) for name in ("role", "content")
+    )

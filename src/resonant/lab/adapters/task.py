@@ -1,0 +1,232 @@
+"""Low-rank adaptation of a pretrained language model as a task."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...diagnostics import summarize_record
+from ...errors import UserError
+from ...integrations.adapters import describe_trainable, lora_config, save_branch
+from ...integrations.branch import BranchConfig, attach
+from ...integrations.libraries import need
+from ...integrations.opening import open_causal
+from ...integrations.sinks import attention_sinks, record_transformer
+from ...models.base import learned_numbers
+from ..kit.config import RunConfig, check_corpus
+from ..kit.diagnosis import with_texts
+from ..kit.task import Outcome
+from .bases import base_folder
+from .config import InstructionsConfig
+from .instructions import load_instructions
+from .model_config import BASES, AdaptersModelConfig
+from .tokenized import Tokenized, padded, tokenized
+
+EVALUATION_BATCH = 16
+SAMPLE_PROMPT = 40  # tokens of a sample's prompt that are told, at most
+
+
+class AdaptersTask:
+    """Losses in nats per token of the responses."""
+
+    def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
+        del data_dir
+        assert isinstance(config.data, InstructionsConfig)
+        assert isinstance(config.model, AdaptersModelConfig)
+        self.config, self.device = config, torch.device(device)
+        self.instructions = load_instructions(config.data)
+        check_corpus(config, self.instructions.digest, "examples")
+        pretrained, self.tokenizer = open_base(config.model.base)
+        self.model: Any = adapted(pretrained, config).to(self.device)
+        self.start = _learned(self.model)
+        self.pad = _pad(self.tokenizer)
+        self.splits = {
+            split: tokenized(examples, self.tokenizer, longest=config.training.context)
+            for split, examples in self.instructions.splits.items()
+        }
+
+    def example(self, index: int) -> Tokenized:
+        """The ``index``-th example of training: whole rounds in orders drawn by the seed."""
+        train = self.splits["train"]
+        turn, place = divmod(index, len(train))
+        key = [self.config.seed, turn]
+        if getattr(self, "_turn", None) != turn:
+            order = np.random.Generator(np.random.Philox(key=key)).permutation(len(train))
+            self._turn, self._order = turn, order
+        return train[int(self._order[place])]
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """The batch of ``step``, as the model takes it."""
+        size = self.config.training.batch_size
+        rows = [self.example(step * size + i) for i in range(size)]
+        return {name: x.to(self.device) for name, x in self.collated(rows).items()}
+
+    def collated(self, rows: list[Tokenized]) -> dict[str, Tensor]:
+        """Examples as one batch, padded on the right."""
+        return padded(rows, self.pad)
+
+    def loss(self, step: int) -> Tensor:
+        """Mean cross-entropy of the responses in the batch of ``step``."""
+        return self.model(**self.batch(step), use_cache=False).loss
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> float:
+        """Mean loss in nats per token of the responses, over a fixed part of ``split``."""
+        chosen = self._evaluated(split)
+        training, total, count = self.model.training, 0.0, 0
+        self.model.eval()
+        for start in range(0, len(chosen), EVALUATION_BATCH):
+            batch = padded(chosen[start : start + EVALUATION_BATCH], self.pad)
+            batch = {name: x.to(self.device) for name, x in batch.items()}
+            labels = batch.pop("labels")[:, 1:]
+            logits = self.model(**batch, use_cache=False).logits[:, :-1].float()
+            total += F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum").item()
+            count += int((labels != -100).sum())
+        self.model.train(training)
+        return total / count
+
+    def _evaluated(self, split: str) -> list[Tokenized]:
+        """Examples by length, so that little is padding; the same for every seed and arm."""
+        most = self.config.training.evaluated(split)
+        return sorted(self.splits[split][:most], key=lambda example: len(example.ids))
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens per training step, on average, prompts included."""
+        mean = np.mean([len(example.ids) for example in self.splits["train"]])
+        return round(self.config.training.batch_size * float(mean))
+
+    def finish(self) -> Outcome:
+        """Losses; parameters, what learns, sinks by layer and head, a response sampled."""
+        metrics = {"valid_loss": self.evaluate("valid"), "test_loss": self.evaluate("test")}
+        prompt, text = self._sample()
+        parameters = dict(self.model.named_parameters())
+        facts = {
+            "device": str(self.device),
+            "parameters": sum(p.numel() for p in parameters.values()),
+            "attention_parameters": sum(
+                p.numel() for name, p in parameters.items() if ".self_attn." in name
+            ),
+            "trainable_parameters": sum(p.numel() for p in parameters.values() if p.requires_grad),
+            "trainable": describe_trainable(self.model).splitlines(),
+            "learned_numbers": {"start": self.start, "end": _learned(self.model)},
+            "sinks": self._sinks(),
+            "prompt": prompt,
+            "sample": text,
+        }
+        return Outcome(metrics, facts, self._at_work())
+
+    def _sinks(self) -> dict[str, list[list[float]]]:
+        """By branch, layer and head, over the validation examples."""
+        inputs = self._looked_at()
+        which = ["pretrained"]
+        if self.config.model.attention.mechanism != "none":  # type: ignore[union-attr]
+            which.append("branch")
+        return {each: attention_sinks(self.model, of=each, **inputs).tolist() for each in which}
+
+    def _looked_at(self) -> dict[str, Tensor]:
+        """The longest validation examples, as the model takes them."""
+        batch = padded(self._evaluated("valid")[-EVALUATION_BATCH:], self.pad)
+        return {name: x.to(self.device) for name, x in batch.items() if name != "labels"}
+
+    @torch.no_grad()
+    def _sample(self) -> tuple[str, str]:
+        """What the model answers, always the likeliest token, to the first validation prompt."""
+        example = self.splits["valid"][0]
+        prompt = torch.tensor([example.ids[: example.prompt]], device=self.device)
+        training = self.model.training
+        self.model.eval()
+        ids = self.model.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=max(1, self.config.training.sample_tokens),
+            do_sample=False,
+            pad_token_id=self.pad,
+        )[0]
+        self.model.train(training)
+        decode = self.tokenizer.decode
+        said = decode(ids[prompt.shape[1] :], skip_special_tokens=True)
+        return decode(prompt[0][-SAMPLE_PROMPT:]), said
+
+    def _at_work(self) -> dict[str, dict]:
+        """What the pretrained attention does with a few examples."""
+        inputs = self._looked_at()
+        found = summarize_record(record_transformer(self.model, of="pretrained", **inputs))
+        ids = inputs["input_ids"][0]
+        return with_texts(found, [self.tokenizer.decode([token]) for token in ids.tolist()])
+
+    def save(self, directory: Path) -> None:
+        """The adapter with its branch: ``resonant.integrations.load_branch`` reads it."""
+        save_branch(self.model, directory)
+
+
+def open_base(base: str) -> tuple[Any, Any]:
+    """The pretrained model and its tokenizer.
+
+    Raises ``UserError`` for what transformers cannot open.
+    """
+    try:
+        model, tokenizer = open_causal(base_folder(base) if base in BASES else base)
+    except UserError as error:
+        raise UserError(f"model.base: {error}, or {', '.join(BASES)}") from error
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"the tokenizer of {base!r} tells no offsets, by which responses are found; use a fast "
+            "tokenizer (tokenizer.json)"
+        )
+    return model, tokenizer
+
+
+def adapted(pretrained: nn.Module, config: RunConfig) -> Any:
+    """``pretrained`` with the branch and the adapters of ``config``, started by its seed."""
+    model = config.model
+    assert isinstance(model, AdaptersModelConfig)
+    torch.manual_seed(config.seed)
+    branch = model.attention
+    try:
+        if branch.mechanism != "none":
+            own = {"mechanism": branch.mechanism, "start": branch.start, **branch.scalars}
+            attach(pretrained, BranchConfig(window=branch.window, top_k=branch.top_k, **own))
+        lora = lora_config(pretrained, rank=model.rank, alpha=model.alpha, dropout=model.dropout)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
+    # One seed gives the adapters of the pretrained projections the same start in every arm.
+    made = need("peft").get_peft_model(pretrained, lora)
+    _start_alike(made, config.seed)
+    return made
+
+
+@torch.no_grad()
+def _start_alike(model: nn.Module, seed: int) -> None:
+    """Draw every low-rank matrix by its own name, so that arms share those that they share."""
+    for name, parameter in model.named_parameters():
+        if ".lora_A." in name:
+            drawn = np.random.Generator(np.random.Philox(key=[seed, _number(name)]))
+            bound = parameter.shape[1] ** -0.5  # as nn.Linear and PEFT start
+            values = drawn.uniform(-bound, bound, size=tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(values))
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+
+
+def _learned(model: nn.Module) -> dict[str, list[float]]:
+    """Learned scalars by module; PEFT keeps the values from before beside them."""
+    found = learned_numbers(model)
+    return {
+        name.removeprefix("base_model.model.model.").replace(".modules_to_save.default", ""): x
+        for name, x in found.items()
+        if ".original_module" not in name
+    }
+
+
+def _pad(tokenizer: Any) -> int:
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return 0 if pad is None else int(pad)

@@ -1,0 +1,1 @@
+"""Symbols to frames, whose true alignment is known."""

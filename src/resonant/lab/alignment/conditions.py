@@ -1,0 +1,25 @@
+"""Under which conditions alignments are tested. No torch here: reports read it too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TEMPI = (0.6, 0.8, 1.0, 1.25, 1.6)  # at which tests are made
+LONG = "long"  # twice as long as the utterances of training
+REAL = "real"  # recordings, by models of synthetic speech
+ALIGNMENT = "alignment.npz"  # in a run's folder: what pictures of alignments need
+SHOWN = ("1", "0.6", "1.6", REAL)  # of which a picture is kept
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A test set: its name in metrics, its tempo, and twice the symbols or not."""
+
+    name: str
+    tempo: float = 1.0
+    long: bool = False
+
+
+AS_TRAINED = Condition("1")
+CONDITIONS = (*(Condition(f"{tempo:g}", tempo) for tempo in TEMPI), Condition(LONG, long=True))
+ON_RECORDINGS = Condition(REAL)

@@ -1,0 +1,1 @@
+"""A comparison: plan, options, folders, sweep, estimate, display."""

@@ -1,0 +1,72 @@
+"""What a comparison says of itself, written before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from ...files import write_atomically
+from ..kit.config import differences, plain
+from ..kit.experiment import Arm
+from ..kit.folder import COMPARISON
+from .plan import Plan
+
+
+def prepare(plan: Plan) -> None:
+    """Write down what the comparison is."""
+    described = {
+        "experiment": plan.experiment.name,
+        "says": _says(plan),
+        "data": plan.data,
+        "unit": plan.experiment.unit,
+        "token": plan.experiment.token,
+        **_contrasts(plan),
+        "arms": [_described(plan, arm) for arm in plan.arms],
+        "runs": [config.name for config in plan.runs],
+        "ceilings": plan.ceilings,
+    }
+    content = json.dumps(described, indent=2).encode()
+    write_atomically(plan.out / COMPARISON, content, "comparison")
+
+
+def _says(plan: Plan) -> str:
+    """The experiment's own words, which are about its own data."""
+    if plan.runs[0].data.trained_on() == plan.experiment.base.data or plan.experiment.scores:
+        return plan.experiment.says
+    return f"the arms of {plan.experiment.name} on other data"
+
+
+def _contrasts(plan: Plan) -> dict[str, Any]:
+    """The experiment's further pairs and interactions whose arms are all here, and its floor."""
+    experiment, here = plan.experiment, {arm.name for arm in plan.arms}
+    if plan.runs[0].data != experiment.base.data:  # both are about that text alone
+        experiment = dataclasses.replace(experiment, published={}, floor=None)
+    return {
+        "compared": [pair for pair in experiment.compared if here >= set(pair)],
+        "interactions": [
+            [*pairs] for pairs in experiment.interactions if here >= {*pairs[0], *pairs[1]}
+        ],
+        "published": [[*pair, x] for pair, x in experiment.published.items() if here >= set(pair)],
+        "floor": experiment.floor,
+        "scores": dict(experiment.scores),
+    }
+
+
+def _described(plan: Plan, arm: Arm) -> dict[str, Any]:
+    """An arm for the report, with the values it was run with."""
+    config = next(config for config in plan.runs if config.arm == arm.name)
+    values = plain(config)
+    changes = [f"{name} = {values[name]}" for name in arm.changes]
+    if arm.model is not None:
+        shape = ["architecture", "layers", "width", "heads", "hidden"]
+        control = plan.experiment.model(plan.experiment.arm(arm.control or arm.name))
+        control = control or plan.experiment.base.model
+        if isinstance(control, type(arm.model)) and control != arm.model:
+            old, new = dataclasses.asdict(control), dataclasses.asdict(arm.model)
+            shape = [name for name, *_ in differences(old, new)]
+        changes += [f"model.{name} = {values[f'model.{name}']}" for name in shape]
+    if arm.learning_rate is not None and values["training.learning_rate"] == arm.learning_rate:
+        changes.append(f"training.learning_rate = {arm.learning_rate} (found by --sweep lr)")
+    described = {"name": arm.name, "says": arm.says, "control": arm.control}
+    return described | {"changes": ", ".join(changes)}

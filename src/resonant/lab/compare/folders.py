@@ -1,0 +1,97 @@
+"""The folders of a comparison: which runs they hold, and whose they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from ...errors import UserError
+from ...files import read_json
+from ..domains import resolve
+from ..kit.config import RunConfig, config_hash, differences, run_config
+from ..kit.folder import CONFIG, DONE, LOCK, read_config
+from .plan import Plan
+
+
+def check_directories(plan: Plan, *, overwrite: bool, rates: Sequence[float] = ()) -> None:
+    """Refuse folders that hold a run of another configuration, or empty them if told to.
+
+    A learning rate among ``rates`` is no other configuration.
+    """
+    runs = [(config, plan.directory(config)) for config in plan.runs]
+    check_folders(runs, overwrite=overwrite, rates=rates)
+
+
+def check_folders(
+    runs: Sequence[tuple[RunConfig, Path]], *, overwrite: bool, rates: Sequence[float] = ()
+) -> None:
+    """``check_directories`` for runs with their folders."""
+    for config, directory in runs:
+        if not (directory / CONFIG).is_file():
+            continue
+        old, new = _filled(read_config(directory)), _as_json(config)
+        changed = [
+            (name, before, now)
+            for name, before, now in differences(old, new)
+            if not (name == "training.learning_rate" and before in rates)
+        ]
+        if changed and overwrite:
+            shutil.rmtree(directory)
+        elif changed:
+            name, before, now = changed[0]
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise UserError(
+                f"{directory} holds a run of another configuration ({name} was {before}, is "
+                f"{now}{more}); choose another --out, or pass --overwrite to train it anew"
+            )
+
+
+def _filled(values: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with fields that were added since it was written, at their defaults.
+
+    As it is where it is no run of today.
+    """
+    try:
+        return _as_json(run_config(values, resolve))
+    except (TypeError, ValueError):
+        return values
+
+
+def _as_json(config: RunConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def is_done(directory: Path, config: RunConfig) -> bool:
+    """Whether the run is finished and is of this very configuration."""
+    done = read_done(directory)
+    return done is not None and done.get("hash") == config_hash(config)
+
+
+def read_done(directory: Path) -> dict[str, Any] | None:
+    """What a finished run left, or None."""
+    path = directory / DONE
+    return read_json(path) if path.is_file() else None
+
+
+@contextmanager
+def lock(out: Path) -> Iterator[None]:
+    """Make the folder and hold it: two comparisons in one folder would undo each other."""
+    out.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(out / LOCK)
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(
+            f"another comparison is at work in {out}; wait for it, or choose another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        held.release()

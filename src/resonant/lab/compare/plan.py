@@ -1,0 +1,82 @@
+"""What a comparison will do: every run with its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ..domains import describe, domain_of
+from ..kit.config import RunConfig
+from ..kit.experiment import Arm, Experiment
+from .options import check_names, check_options
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison will do: every run with its folder, ordered so that seeds complete."""
+
+    experiment: Experiment
+    arms: tuple[Arm, ...]
+    runs: tuple[RunConfig, ...]
+    out: Path
+    data_dir: Path | None
+    data: str
+    ceilings: dict[str, float]
+    device: str = "cpu"
+
+    def directory(self, config: RunConfig) -> Path:
+        """The folder of one run."""
+        return self.out / config.name
+
+
+def make_plan(
+    experiment: Experiment,
+    base: RunConfig,
+    *,
+    arms: Sequence[str] | None,
+    seeds: Sequence[int],
+    out: Path,
+    data_dir: Path | None,
+    overrides: dict[str, Any],
+    device: str = "cpu",
+) -> Plan:
+    """Resolve arms and seeds into runs, to be trained on ``device``, which is no part of them.
+
+    Raises ``UserError`` for an unknown arm, data that cannot be had, and options that change no
+    arm, make one the same as its control, or sizes that do not fit the data.
+    """
+    _check_device(device)
+    named = experiment.arms if arms is None else [experiment.arm(name) for name in arms]
+    chosen = tuple(arm for arm in experiment.arms if arm in named)
+    runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
+    for run in runs:
+        domain_of(run).check(run)
+    known = {run.data: describe(run.data, data_dir) for run in runs}
+    runs = tuple(dataclasses.replace(run, corpus=known[run.data].digest) for run in runs)
+    described = "; ".join(each.words for each in known.values())
+    check_options(chosen, runs[: len(chosen)], overrides)
+    if base.plugins == experiment.base.plugins:
+        check_names(experiment, runs, overrides)
+    # What the experiment demands holds for its own configuration, not for another budget or text.
+    ceilings = {} if overrides else dict(experiment.ceilings)
+    return Plan(experiment, chosen, runs, out, data_dir, described, ceilings, device)
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise UserError(f"--device is cpu, cuda or cuda:N with a number N; it is {device!r}")
+    import torch  # only where a GPU is asked for: it takes seconds
+
+    index = int(device.partition(":")[2] or 0)
+    if index >= torch.cuda.device_count():
+        raise UserError(
+            f"there is no {device} here: PyTorch sees {torch.cuda.device_count()} GPUs; leave out "
+            "--device"
+        )

@@ -1,0 +1,151 @@
+"""The kinds of data there are: the one list, and what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError, nearest
+from .abilities.domain import DOMAIN as ABILITIES
+from .adapters.domain import DOMAIN as ADAPTERS
+from .alignment.domain import DOMAIN as ALIGNMENT
+from .kit.config import Data, RunConfig, import_plugins, run_config
+from .kit.domain import Described, Domain, load
+from .kit.experiment import Experiment
+from .kit.folder import described_run
+from .speech.domain import DOMAIN as SPEECH
+from .text.domain import DOMAIN as TEXT
+from .vision.domain import DOMAIN as VISION
+
+if TYPE_CHECKING:
+    from .kit.task import Task
+
+# In the order in which reports show them.
+DOMAINS = [TEXT, ABILITIES, ALIGNMENT, SPEECH, VISION, ADAPTERS]
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for domain in DOMAINS for e in domain.experiments}
+
+
+def register_domain(domain: Domain) -> None:
+    """Add a domain of one's own: its experiments are compared, reported and listed like ours.
+
+    Call it when a plugin is imported (``--plugins MODULE``).
+
+    Raises ``ValueError`` for a name of a domain, experiment or data that is taken.
+    """
+    names = {
+        "domain": ([each.name for each in DOMAINS], [domain.name]),
+        "experiment": (list(EXPERIMENTS), [each.name for each in domain.experiments]),
+        "data": (list(data_classes()), [n for kind in domain.data for n in kind.NAMES]),  # type: ignore[attr-defined]
+    }
+    for what, (known, given) in names.items():
+        for name in given:
+            if name in known:
+                raise ValueError(f"a {what} named {name!r} is registered already; choose another")
+    DOMAINS.append(domain)
+    EXPERIMENTS.update({each.name: each for each in domain.experiments})
+
+
+def data_classes() -> dict[str, type]:
+    """The class of every data set's configuration, by the data's name."""
+    return {name: kind for domain in DOMAINS for kind in domain.data for name in kind.NAMES}  # type: ignore[attr-defined]
+
+
+def model_classes() -> dict[str, type]:
+    """The class of every model's configuration, by its architecture."""
+    return {kind.architecture: kind for domain in DOMAINS for kind in domain.models}  # type: ignore[attr-defined]
+
+
+def resolve(part: str, values: Mapping[str, Any]) -> type:
+    """The class that plain values of a run's "data" or "model" are of.
+
+    Raises ``ValueError`` for a name that there is not.
+    """
+    key, what, known = {
+        "data": ("name", "data", data_classes()),
+        "model": ("architecture", "architecture", model_classes()),
+    }[part]
+    name = values.get(key)
+    if name is None:
+        raise ValueError(f"the {part} of a run says which it is by {key!r}, which is missing")
+    if name not in known:
+        raise ValueError(f"no {what} is called {name!r}; {nearest(str(name), known)}")
+    return known[name]
+
+
+def read_run(values: Mapping[str, Any]) -> RunConfig:
+    """A run from plain values, after its plugins were imported, which may bring its domain.
+
+    Raises ``UserError`` for a plugin that cannot be imported, ``ValueError`` for unknown names.
+    """
+    import_plugins(tuple(values.get("plugins", ())))
+    return run_config(values, resolve)
+
+
+def domain_of(config: RunConfig) -> Domain:
+    """The domain of a run: that of its data.
+
+    Raises ``UserError`` for a model that is not for these data.
+    """
+    domain = domain_of_data(config.data.name)
+    if type(config.model) not in domain.models:  # one may be made of another
+        raise UserError(
+            f"a model of architecture {config.model.architecture} cannot be trained on "
+            f"{config.data.name!r}"
+        )
+    return domain
+
+
+def domain_of_data(name: str, plugins: tuple[str, ...] = ()) -> Domain:
+    """The domain of the data called ``name``; ``UserError`` names the nearest if there is none.
+
+    Where no domain here has such data, ``plugins`` are imported, which may bring one.
+    """
+    if name not in data_classes():
+        import_plugins(plugins)
+    for domain in DOMAINS:
+        if any(name in kind.NAMES for kind in domain.data):  # type: ignore[attr-defined]
+            return domain
+    raise UserError(
+        f"no data is called {name!r}; {nearest(name, data_classes())} (data of one's own need "
+        "--plugins)"
+    )
+
+
+def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") -> Task:
+    """The model of ``config`` with its data, on ``device``.
+
+    Raises ``UserError`` for a model that is not for these data.
+    """
+    domain = domain_of(config)
+    domain.check(config)
+    return load(domain.task)(config, data_dir, device)
+
+
+def describe(data: Data, data_dir: Path | None) -> Described:
+    """A hash of the data, and what they are in a few words; makes what the cache lacks.
+
+    Raises ``UserError`` for data that cannot be had.
+    """
+    return load(domain_of_data(data.name).describe)(data, data_dir)
+
+
+def prepare_runs(runs: Iterable[RunConfig], data_dir: Path | None) -> None:
+    """Make what runs need beside their data, where the cache has none."""
+    by_domain: dict[str, list[RunConfig]] = {}
+    for config in runs:
+        by_domain.setdefault(domain_of(config).name, []).append(config)
+    for domain in DOMAINS:
+        if domain.prepare is not None and domain.name in by_domain:
+            load(domain.prepare)(by_domain[domain.name], data_dir)
+
+
+def open_reader(directory: Path) -> tuple[Any, Any]:
+    """A trained model that reads text, and its tokenizer.
+
+    Raises ``UserError`` or ``ValueError`` for a folder that holds none.
+    """
+    data = described_run(directory).get("data") or {}
+    own = [d for d in DOMAINS if any(data.get("name") in k.NAMES for k in d.data)]  # type: ignore[attr-defined]
+    reader = next(domain.reader for domain in (*own, *DOMAINS) if domain.reader is not None)
+    return load(reader)(directory)

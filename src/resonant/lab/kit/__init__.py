@@ -1,0 +1,1 @@
+"""What every kind of data stands on: configurations, experiments, domains, results, statistics."""

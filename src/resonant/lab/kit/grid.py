@@ -1,0 +1,75 @@
+"""Tables for the terminal and the page alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .statistics import Difference
+
+LEFT = frozenset({"arm", "control", "verdict", "note", "phases", "contrast", "row"})
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: its columns, a row an arm, and how to read it."""
+
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    legend: str
+
+    @property
+    def left(self) -> frozenset[str]:
+        """The columns that hold words."""
+        return LEFT & set(self.columns)
+
+
+def alone(grid: Grid | None) -> dict[str, Grid]:
+    """The tables of a section that is one table, under the section's heading."""
+    return {} if grid is None else {"": grid}
+
+
+def difference_cells(
+    control: str | None, difference: Difference | None, *, digits: int = 4
+) -> tuple[str, str, str, str]:
+    """Control, difference with its interval, verdict, and what could have been seen."""
+    if control is None or difference is None:
+        return "", "", "", ""
+    mean = f"{difference.mean:+.{digits}f}"
+    if difference.half_width is None or difference.detectable is None:
+        return control, mean, difference.verdict, ""
+    seen = mean.strip("+-0.") != ""  # what is not printed is not judged
+    return (
+        control,
+        f"{mean if seen else f'{0:.{digits}f}'} ± {difference.half_width:.{digits}f}",
+        difference.verdict if seen else "no difference shown",
+        f"{difference.detectable:.{digits}f}",
+    )
+
+
+def as_markdown(grid: Grid, heading: str | None = None) -> str:
+    """A grid as Markdown, to paste into a document."""
+    sides = ["---" if column in LEFT else "---:" for column in grid.columns]
+    rows = ["| " + " | ".join(row) + " |" for row in (grid.columns, sides, *grid.rows)]
+    above = [] if heading is None else [f"**{heading}**", ""]
+    return "\n".join([*above, *rows, "", grid.legend, ""])
+
+
+def table_console(**options: Any) -> Console:
+    """A console; outside a terminal as wide as tables need."""
+    console = Console(**options)
+    return console if console.is_terminal else Console(width=140, **options)
+
+
+def as_rich(grid: Grid, heading: str | None = None) -> Table:
+    """A grid as a table for the terminal."""
+    table = Table(title=heading, title_justify="left")
+    for column in grid.columns:
+        side = "left" if column in LEFT else "right"
+        table.add_column(column, justify=side, no_wrap=True)
+    for row in grid.rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,68 @@
+"""What training asks of a kind of problem, and what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor, nn
+
+from .optimizer import Report
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trained model is worth.
+
+    Args:
+        metrics: numbers by name: ``valid_loss``, ``test_loss``, and what else tables compare
+        facts: what else the report shows, as JSON: parameter counts, samples
+        arrays: what pictures need, by the name of the file and of the array
+    """
+
+    metrics: Mapping[str, float]
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A model with its data: everything that training does not know.
+
+    ``loss(step)`` is the mean loss of the step's batch, a function of the configuration, the seed
+    and the step alone. ``evaluate(split)`` is the loss on "valid" or "test" in the same unit.
+    """
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    def loss(self, step: int) -> Tensor: ...
+
+    def evaluate(self, split: str) -> float: ...
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens, frames or images per training step."""
+        ...
+
+    def finish(self) -> Outcome:
+        """Measure the trained model on the validation and the test split."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write the trained model, loadable on its own."""
+        ...
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """A training of a task: taken up where it was left, then gone through to the end."""
+
+    seconds: float
+
+    def resume(self) -> None: ...
+
+    def until_done(self, report: Report) -> None: ...

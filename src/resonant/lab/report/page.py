@@ -1,0 +1,116 @@
+"""The report: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError, nearest
+from ...files import write_atomically
+from ..kit.domain import Figure
+from ..kit.folder import DIAGNOSIS_PAGE, REPORT
+from ..kit.grid import Grid
+from ..kit.results import Results, missed_ceilings
+from ..kit.svg import on_paper
+from .attention import Diagnosis, attention_maps, depth_curves, depth_table, gate_texts
+from .render import render
+from .sections import sections_of
+from .table import title
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section with what it shows of one comparison."""
+
+    heading: str
+    tables: Mapping[str, Grid]
+    figures: Sequence[Figure]
+    html: str
+
+
+def parts_of(results: Results, directory: Path) -> list[Part]:
+    """The sections that have something to show, figures drawn."""
+    parts = []
+    for section in sections_of(results):
+        figures = [each for each in section.figures(results, directory) if each.svg]
+        html = section.html(results, directory).strip()
+        part = Part(section.heading, section.tables(results), figures, html)
+        if part.tables or part.figures or part.html:
+            parts.append(part)
+    return parts
+
+
+def figures_of(results: Results, directory: Path) -> dict[str, str]:
+    """Every figure that there is something for by name, as SVG elements."""
+    sections = sections_of(results)
+    figures = [each for section in sections for each in section.figures(results, directory)]
+    return {each.name: each.svg for each in figures if each.svg}
+
+
+def write_figures(
+    results: Results, directory: Path, target: Path, *, only: str | None = None
+) -> list[Path]:
+    """Write the figures into ``target`` as SVG files, dark on white, for documents.
+
+    They are those of the report, or the one called ``only``; returns their paths.
+
+    Raises ``UserError`` for a figure that there is not.
+    """
+    figures = figures_of(results, directory)
+    if only is not None and only not in figures:
+        raise UserError(f"no figure here is called {only!r}; {nearest(only, figures)}")
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in figures.items():
+        if only in (None, name):
+            path = target / f"{name}.svg"
+            write_atomically(path, on_paper(figure).encode(), "figure")
+            written.append(path)
+    return written
+
+
+def write_report(results: Results, directory: Path) -> Path:
+    """Write the page into ``directory`` and return its path."""
+    page = render(
+        "page.html",
+        title=title(results),
+        results=results,
+        missed=missed_ceilings(results),
+        parts=parts_of(results, directory),
+        directory=str(directory),
+    )
+    path = directory / REPORT
+    write_atomically(path, page.encode(), "report")
+    return path
+
+
+def write_diagnosis(
+    diagnosis: Diagnosis,
+    tokens: list[str],
+    directory: Path,
+    *,
+    title: str,
+    command: str,
+    phases: dict[str, Any] | None = None,
+) -> Path:
+    """Write the page into ``directory`` and return its path.
+
+    ``tokens`` are the texts of the row looked at; ``phases`` what ``phase_sections`` made.
+    """
+    known = {title: diagnosis}
+    page = render(
+        "at_work.html",
+        title=title,
+        text="".join(tokens),
+        depth=depth_curves(known),
+        table=depth_table(diagnosis),
+        maps=attention_maps(diagnosis),
+        gates=gate_texts(known),
+        phases=phases,
+        command=command,
+    )
+    path = directory / DIAGNOSIS_PAGE
+    write_atomically(path, page.encode(), "diagnosis")
+    return path

@@ -1,0 +1,1 @@
+"""One training: loop, worker, pool, process, cost."""

@@ -1,0 +1,79 @@
+"""Time, memory and FLOPs of an arm's training step, in a fresh process of its own.
+
+``python -m resonant.lab.run.cost`` reads a run as JSON, then a line per command: "go" times a
+few steps, "finish" reports memory and FLOPs. The parent lets the arms take turns, so that a change
+in the machine's load falls on all alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+WARMUP_STEPS = 3
+TIMED_STEPS = 3
+
+
+def main() -> None:
+    """Serve one arm."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    import torch
+
+    from ...memory import peak_bytes, reset_peak
+    from ..domains import build_task, read_run
+    from ..kit.optimizer import build_optimizer
+
+    torch.set_num_threads(1)
+    sys.path.insert(0, os.getcwd())
+    job = json.loads(sys.stdin.readline())
+    config = read_run(job["config"])
+    task = build_task(config, None if job["data_dir"] is None else Path(job["data_dir"]))
+    optimizer = build_optimizer(task.model, config.training)
+
+    def step(number: int) -> None:
+        task.loss(number).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    task.loss(0)  # what the process needs at all is loaded before the baseline is taken
+    baseline = reset_peak()
+    for number in range(WARMUP_STEPS):
+        step(number)
+    peak = peak_bytes() - baseline
+    channel.write(json.dumps({"ready": True}) + "\n")
+    for line in sys.stdin:
+        if line.strip() == "go":
+            started = time.process_time()
+            for number in range(TIMED_STEPS):
+                step(number)
+            seconds = (time.process_time() - started) / TIMED_STEPS
+            channel.write(json.dumps({"step_seconds": seconds}) + "\n")
+        else:
+            tokens = task.tokens_per_step
+            answer = {
+                "peak_bytes": peak,
+                "flops_per_token": count_flops(task) / tokens,
+                "tokens_per_step": tokens,
+            }
+            channel.write(json.dumps(answer) + "\n")
+            return
+
+
+def count_flops(task: Any) -> float:
+    """Multiplications and additions of forward and backward, all visible or not to the kernel."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # The fused CPU kernel is not in the counter's list; its materialized twin is.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        task.loss(0).backward()
+    return float(counter.get_total_flops())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""One run: train, measure, checkpoint, finish; killed anywhere, it resumes to the same numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+import yaml
+from torch import nn
+
+from ...errors import UserError
+from ...files import damaged, fault, write_atomically
+from ...models.base import learned_numbers
+from ..domains import build_task, domain_of
+from ..kit.config import RunConfig, config_hash, import_plugins
+from ..kit.domain import load
+from ..kit.folder import CHECKPOINT, CONFIG, DONE, LEARNED, LOCK, METRICS, write_arrays
+from ..kit.metrics import Metrics
+from ..kit.optimizer import Diverged, Report, build_optimizer, learning_rate
+from ..kit.task import Runner, Task
+
+LOCK_SECONDS = 60.0
+
+
+def train(
+    config: RunConfig,
+    directory: Path,
+    data_dir: Path | None,
+    report: Report,
+    *,
+    device: str = "cpu",
+) -> None:
+    """Train ``config`` in ``directory`` until ``done.json`` is there.
+
+    Elsewhere than on the CPU (untested) a resumed run with dropout draws other noise.
+    Goes on from ``last.ckpt`` if there is one. ``report(step, loss)`` is called after each step.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    # The system frees the lock of a dead process; a killed parent's worker may live for a moment.
+    with filelock.FileLock(directory / LOCK, timeout=LOCK_SECONDS):
+        task = _begin(config, directory, data_dir, device=device)
+        state: Runner = load(domain_of(config).runner)(task, config, directory)
+        state.resume()
+        state.until_done(report)
+        finish(task, config, directory, seconds=state.seconds)
+
+
+def _begin(config: RunConfig, directory: Path, data_dir: Path | None, *, device: str) -> Task:
+    fault("run-started")
+    described = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
+    write_atomically(directory / CONFIG, described.encode(), "config")
+    import_plugins(config.plugins)
+    return build_task(config, data_dir, device)
+
+
+def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) -> None:
+    """Measure the trained model, keep it and what pictures need, write ``done.json`` last."""
+    outcome = task.finish()
+    task.save(directory)
+    for name, arrays in outcome.arrays.items():
+        write_arrays(directory / name, arrays)
+    fault("model-written")
+    training = config.training
+    done = {
+        "hash": config_hash(config),
+        "arm": config.arm,
+        "seed": config.seed,
+        "steps": training.steps,
+        "tokens": training.steps * task.tokens_per_step,
+        "learning_rate": training.learning_rate,
+        "metrics": dict(outcome.metrics),
+        "seconds": seconds,
+        **outcome.facts,
+    }
+    write_atomically(directory / DONE, json.dumps(done, indent=2).encode(), "done")
+    fault("done-written")
+
+
+class Run:
+    """The state that a checkpoint holds: model, optimiser, step and time, at a row of metrics.
+
+    Batches depend on seed and step alone, so there is no loader to save; dropout's generator is.
+    """
+
+    def __init__(self, task: Task, config: RunConfig, directory: Path) -> None:
+        self.task, self.training, self.directory = task, config.training, directory
+        self.hash = config_hash(config)
+        self.optimizer = build_optimizer(task.model, config.training)
+        self.step, self.seconds, self.loss_sum = 0, 0.0, 0.0
+
+    def resume(self) -> None:
+        """Take up ``last.ckpt``; rows of metrics.csv beyond it are dropped."""
+        checkpoint = self.directory / CHECKPOINT
+        if checkpoint.is_file():
+            saved = _load(checkpoint)
+            if saved["hash"] != self.hash:
+                raise UserError(
+                    f"{checkpoint} belongs to a run of another configuration; delete its folder, "
+                    "or choose another --out"
+                )
+            self.task.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            torch.set_rng_state(saved["generator"])
+            self.step, self.seconds = saved["step"], saved["seconds"]
+        self.metrics = Metrics(self.directory / METRICS, keep_until=self.step)
+        names = tuple(self._learned())
+        self.learned = None
+        if len(names) > 1:
+            path = self.directory / LEARNED
+            self.learned = Metrics(path, keep_until=self.step or -1, columns=names)
+            if self.step == 0:
+                self.learned.write(self._learned())
+
+    def _learned(self) -> dict[str, float]:
+        """Learned scalars now, one number a head each."""
+        values = learned_numbers(self.task.model)
+        flat = {f"{name}[{i}]": x for name, each in values.items() for i, x in enumerate(each)}
+        return {"step": float(self.step), **flat}
+
+    def until_done(self, report: Report) -> None:
+        training = self.training
+        self.task.model.train()
+        started = time.perf_counter() - self.seconds
+        while self.step < training.steps:
+            loss = self._advance()
+            fault("step")
+            self.seconds = time.perf_counter() - started
+            if self.step % training.evaluate_every == 0 or self.step == training.steps:
+                self._record()
+            report(self.step, loss)
+
+    def _advance(self) -> float:
+        rate = learning_rate(self.training, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.task.loss(self.step)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.task.model.parameters(), self.training.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Diverged(
+                f"the loss became {value} at step {self.step} in {self.directory.name}; lower "
+                "--training.learning_rate or --training.clip"
+            )
+        self.loss_sum += value
+        self.step += 1
+        return value
+
+    def _record(self) -> None:
+        """A row of metrics, then the checkpoint that vouches for it."""
+        every = self.training.evaluate_every
+        since = self.step % every or every
+        row = {
+            "step": float(self.step),
+            "train_loss": self.loss_sum / since,
+            "valid_loss": self.task.evaluate("valid"),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": self.seconds,
+        }
+        self.loss_sum = 0.0
+        self.metrics.write(row)
+        if self.learned is not None:
+            self.learned.write(self._learned())
+        fault("metrics-written")
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "hash": self.hash,
+                "model": self.task.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generator": torch.get_rng_state(),
+                "step": self.step,
+                "seconds": self.seconds,
+            },
+            buffer,
+        )
+        write_atomically(self.directory / CHECKPOINT, buffer.getvalue(), "checkpoint")
+        fault("checkpoint-written")
+
+
+def _load(checkpoint: Path) -> dict[str, Any]:
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise damaged(checkpoint) from error

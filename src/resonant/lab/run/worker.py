@@ -1,0 +1,78 @@
+"""A worker process: one thread, runs handed to it one by one as lines of JSON.
+
+Started by ``compare`` as ``python -m resonant.lab.run.worker``; ends when its input ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TextIO
+
+REPORT_EVERY_SECONDS = 0.5
+
+
+def main() -> None:
+    """Serve runs until the input closes."""
+    # The real standard output is the channel; whatever a library prints goes to standard error.
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    import torch
+
+    torch.set_num_threads(1)
+    sys.path.insert(0, os.getcwd())
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            _serve(job, channel)
+        except BrokenPipeError:
+            return
+
+
+def _serve(job: dict, channel: TextIO) -> None:
+    import time
+
+    import torch
+
+    from ...errors import UserError
+    from ...files import disk_error
+    from ..domains import read_run
+    from ..kit.optimizer import Diverged
+    from .loop import train
+
+    # Elsewhere than on the CPU some sums have no deterministic form: a warning, no error.
+    torch.use_deterministic_algorithms(True, warn_only=job["device"] != "cpu")
+    last = 0.0
+
+    def say(**message: object) -> None:
+        channel.write(json.dumps(message) + "\n")
+
+    def report(step: int, loss: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= REPORT_EVERY_SECONDS:
+            last = time.monotonic()
+            say(event="progress", step=step, loss=loss)
+
+    say(event="started")
+    try:
+        data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
+        config, directory = read_run(job["config"]), Path(job["directory"])
+        train(config, directory, data_dir, report, device=job["device"])
+    except TimeoutError:
+        busy = f"{job['directory']} is in use by another process; wait for it or choose --out"
+        say(event="failed", message=busy)
+    except UserError as error:
+        say(event="failed", message=str(error), diverged=isinstance(error, Diverged))
+    except OSError as error:
+        say(event="failed", message=str(disk_error(error)))
+    except Exception:
+        say(event="failed", message=traceback.format_exc(), fault=True)
+    else:
+        say(event="done")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Speech whose phonemes have known ends."""

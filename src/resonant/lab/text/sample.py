@@ -1,0 +1,107 @@
+"""`resonant sample`: text from a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ...errors import UserError
+from ...files import WEIGHTS
+from ...integrations.opening import is_foreign
+from ..kit.folder import described_run, import_plugins_of, require
+
+TYPED_CHARACTERS = 200_000  # of a prompt; more is a mistake, a data file for instance
+
+
+def main(arguments: list[str]) -> int:
+    """Print a continuation of the prompt."""
+    options = _parser().parse_args(arguments)
+    directory = Path(options.run)
+    foreign = directory.is_dir() and is_foreign(directory)
+    _check(options, None if foreign else directory)
+    if foreign:
+        return _foreign(directory, options)
+    import_plugins_of(directory, options.plugins)
+    import torch
+
+    from ...models.generation import generate
+    from .reading import open_text_model
+
+    torch.set_num_threads(1)
+    try:
+        model, tokenizer = open_text_model(directory)
+    except (ValueError, FileNotFoundError, OverflowError) as error:
+        raise UserError(str(error)) from error
+    prompt = _prompt(options)
+    drawing = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
+    trained = described_run(directory).get("training", {})
+    drawing["context"] = options.context or trained.get("context")
+    try:
+        tokens = torch.tensor([tokenizer.encode(prompt).tolist()] * options.samples)
+        drawn = generate(model, tokens, options.tokens, **drawing)
+    except (ValueError, FileNotFoundError, OverflowError) as error:
+        raise UserError(str(error)) from error
+    _show([prompt + tokenizer.decode(row[tokens.shape[1] :].numpy()) for row in drawn])
+    return 0
+
+
+def _foreign(directory: Path, options: argparse.Namespace) -> int:
+    """A model of transformers, with or without adapters, by its own ``generate``."""
+    import torch
+
+    from ...integrations.opening import open_causal
+
+    model, tokenizer = open_causal(directory)
+    prompt = _prompt(options)
+    inputs = tokenizer([prompt] * options.samples, return_tensors="pt", return_token_type_ids=False)
+    cold = options.temperature == 0
+    drawing = {"do_sample": False} if cold else {"do_sample": True, "top_p": options.top_p or 1.0}
+    if not cold:
+        drawing |= {"temperature": options.temperature, "top_k": options.top_k or 0}
+    torch.manual_seed(options.seed)
+    pad = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
+    drawn = model.generate(**inputs, **drawing, max_new_tokens=options.tokens, pad_token_id=pad)
+    start = inputs["input_ids"].shape[1]
+    _show([prompt + tokenizer.decode(row[start:], skip_special_tokens=True) for row in drawn])
+    return 0
+
+
+def _prompt(options: argparse.Namespace) -> str:
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    if not prompt or len(prompt) > TYPED_CHARACTERS:
+        raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")
+    return prompt
+
+
+def _show(texts: list[str]) -> None:
+    print("\n---\n".join(texts))
+
+
+def _check(options: argparse.Namespace, directory: Path | None) -> None:
+    if directory is not None:
+        move = "give the folder of a finished run, such as runs/demo/softmax-seed0"
+        require(directory, WEIGHTS, move)
+    for name, least in (("samples", 1), ("context", 2), ("tokens", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} must be at least {least}; it is {value}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="resonant sample", description="Text from the folder of a finished run."
+    )
+    parser.add_argument("run", help="folder of a run, such as runs/demo/softmax-seed0")
+    parser.add_argument("--prompt", default="\n", help="what to go on from; - reads it")
+    parser.add_argument("--tokens", type=int, default=300, help="how many to draw (300)")
+    parser.add_argument("--samples", type=int, default=1, help="how many texts (1)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 = the likeliest (0.8)")
+    parser.add_argument("--top-k", type=int, help="draw from the k likeliest")
+    parser.add_argument("--top-p", type=float, help="draw from the likeliest that reach p")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    parser.add_argument(
+        "--context", type=int, help="tokens the model looks back on (as many as in training)"
+    )
+    parser.add_argument("--plugins", help="modules to import first, by comma (the run's)")
+    return parser

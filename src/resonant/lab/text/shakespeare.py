@@ -1,0 +1,36 @@
+"""TinyShakespeare by characters: the same question on the text everybody knows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...models.language_configs import PositionConfig, preset_0_36m
+from ...models.phase_configs import phase_0_36m
+from ..kit.arms import locality_arms
+from ..kit.config import RunConfig, TrainingConfig
+from ..kit.experiment import Experiment
+from .config import TextConfig
+from .stdlib import gate_and_position_arms, phase_arms
+
+CONTEXT = 128
+
+EXPERIMENT = Experiment(
+    name="shakespeare",
+    says="characters of TinyShakespeare, 0.36M parameters; about five minutes of one core per run",
+    base=RunConfig(
+        experiment="shakespeare",
+        model=replace(preset_0_36m(), position=PositionConfig(max_length=CONTEXT)),
+        data=TextConfig(name="shakespeare", tokens="characters"),
+        training=TrainingConfig(
+            steps=2500,
+            batch_size=8,
+            context=CONTEXT,
+            learning_rate=4e-3,
+            warmup=100,
+            evaluate_every=250,
+        ),
+    ),
+    arms=locality_arms(window=64, top_k=48)
+    + gate_and_position_arms()
+    + phase_arms(phase_0_36m(), learning_rate=8e-3, static_hidden=211),
+)

@@ -1,0 +1,59 @@
+"""What a token id stands for: a byte, or a character of the training text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...files import write_atomically
+
+CHARACTERS = "characters.txt"  # in a run's folder: what its token ids stand for
+UNKNOWN = 0  # the id of characters that the training text does not have
+SHOWN = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to ids and back. ``characters`` None: bytes; else id i is ``characters[i - 1]``."""
+
+    characters: str | None = None
+
+    @classmethod
+    def of(cls, text: str) -> Tokenizer:
+        """The tokenizer by the characters of ``text``."""
+        return cls("".join(sorted(set(text))))
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids."""
+        return 256 if self.characters is None else 1 + len(self.characters)
+
+    def encode(self, text: str | bytes) -> np.ndarray:
+        """The ids of a text; characters it does not know become ``UNKNOWN``."""
+        if self.characters is None:
+            raw = text.encode() if isinstance(text, str) else text
+            return np.frombuffer(raw, dtype=np.uint8)
+        text = text if isinstance(text, str) else text.decode("utf-8", errors="replace")
+        index = {character: i + 1 for i, character in enumerate(self.characters)}
+        return np.array([index.get(c, UNKNOWN) for c in text], dtype=np.int32)
+
+    def decode(self, ids: np.ndarray) -> str:
+        """Token ids as text; what cannot be shown becomes the replacement character."""
+        if self.characters is None:
+            raw = bytes(int(i) if i < 256 else 255 for i in ids)
+            return raw.decode("utf-8", errors="replace")
+        table = SHOWN + self.characters
+        return "".join(table[i] if i < len(table) else SHOWN for i in ids)
+
+    def save(self, directory: Path) -> None:
+        """Write what ``load`` reads; bytes need nothing."""
+        if self.characters is not None:
+            write_atomically(directory / CHARACTERS, self.characters.encode(), "characters")
+
+    @classmethod
+    def load(cls, directory: Path) -> Tokenizer:
+        """The tokenizer of a saved model: by bytes where no characters were saved."""
+        path = directory / CHARACTERS
+        return cls(path.read_bytes().decode() if path.is_file() else None)

@@ -1,0 +1,1 @@
+"""Images: which class, and pixel after pixel."""

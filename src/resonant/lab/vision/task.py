@@ -1,0 +1,253 @@
+"""Images as tasks: which class, and pixel after pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...diagnostics import record_attention
+from ...models.architectures import build_vision_model
+from ...models.base import learned_numbers
+from ...models.pixel_configs import PixelModelConfig
+from ...models.pixels import PixelModel
+from ...models.vision import VisionTransformer
+from ...models.vision_configs import SwinTransformerConfig, VisionTransformerConfig
+from ..kit.building import built
+from ..kit.config import RunConfig, check_corpus
+from ..kit.diagnosis import LOOKED_AT, at_work
+from ..kit.summary import model_summary
+from ..kit.task import Outcome
+from .augmentation import augmented
+from .config import IMAGES, ImagesConfig
+from .fitting import check_images_fit
+from .images import Images, ImageSplit, load_images
+
+EVALUATION_BATCH = 100
+KEPT = 8  # pictures whose maps are kept, or that are completed
+DRAWN = 24  # pictures that a model of pixels draws
+# Means and standard deviations of ImageNet's colours, for pictures read as they are needed.
+COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def build(config: RunConfig, data_dir: Path | None, device: str = "cpu") -> VisionTask:
+    """The task that the model of ``config`` is for: classes, or pixels."""
+    pixels = isinstance(config.model, PixelModelConfig)
+    return (PixelsTask if pixels else ClassesTask)(config, data_dir, device)
+
+
+class VisionTask:
+    """Batches of pictures, the same for every arm of a seed, and fixed ones to test on."""
+
+    model: nn.Module
+    start: dict[str, list[float]]  # learned numbers before training
+
+    def __init__(self, config: RunConfig, data_dir: Path | None, device: str) -> None:
+        assert isinstance(config.data, ImagesConfig)
+        self.config, self.data = config, config.data
+        self.device = torch.device(device)
+        self.images: Images = load_images(config.data, data_dir)
+        check_corpus(config, self.images.digest, "images")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Pictures per training step."""
+        return self.config.training.batch_size
+
+    def _step(self, step: int) -> tuple[np.ndarray, Tensor]:
+        """Pictures and labels of a step."""
+        train = self.images.splits["train"]
+        generator = np.random.Generator(np.random.Philox(key=[self.config.seed, step]))
+        rows = generator.integers(0, len(train), self.config.training.batch_size)
+        return train.take(rows), torch.from_numpy(train.labels[rows])
+
+    def _tests(self, split: str) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Pictures and labels of a split, evenly spread over it, the same for every arm."""
+        pictures = self.images.splits[split]
+        count = self.config.training.evaluated(split)
+        for rows in _spread(pictures, count):
+            yield pictures.take(rows), torch.from_numpy(pictures.labels[rows])
+
+    def _facts(self) -> dict[str, Any]:
+        """Parameter counts and learned numbers."""
+        return model_summary(self.model, self.start, self.device)
+
+
+def _spread(pictures: ImageSplit, count: int) -> Iterator[np.ndarray]:
+    """Rows in batches: ``count`` at most, evenly over the whole split."""
+    rows = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int)
+    for start in range(0, len(rows), EVALUATION_BATCH):
+        yield rows[start : start + EVALUATION_BATCH]
+
+
+class ClassesTask(VisionTask):
+    """Cross-entropy of classes, in nats per picture."""
+
+    def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
+        super().__init__(config, data_dir, device)
+        assert isinstance(config.model, (VisionTransformerConfig, SwinTransformerConfig))
+        check_images_fit(config, len(self.images.classes))
+        self.model = built(config, build_vision_model, self.device)
+        self.start = learned_numbers(self.model)
+        self.mean, self.deviation = (
+            torch.tensor(each, device=self.device).reshape(1, -1, 1, 1)
+            for each in _colours(self.images.splits["train"])
+        )
+
+    def loss(self, step: int) -> Tensor:
+        """Mean cross-entropy of the batch of ``step``, augmented as the data say."""
+        pictures, labels = self._step(step)
+        scaled = torch.from_numpy(pictures).float() / 255
+        classes, key = len(self.images.classes), (self.config.seed, step)
+        scaled, shares = augmented(scaled, labels, self.data.augment, classes=classes, key=key)
+        logits = self.model(self._standardized(scaled.to(self.device)))
+        return F.cross_entropy(logits, shares.to(self.device))
+
+    def _standardized(self, scaled: Tensor) -> Tensor:
+        return (scaled - self.mean) / self.deviation
+
+    def _inputs(self, pictures: np.ndarray) -> Tensor:
+        scaled = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device).float() / 255
+        return self._standardized(scaled)
+
+    def evaluate(self, split: str) -> float:
+        """Mean cross-entropy over fixed pictures of ``split``."""
+        return self._scores(split)[0]
+
+    def finish(self) -> Outcome:
+        """Losses, accuracy, and what the model looks at."""
+        return Outcome(self.metrics(), self._facts(), self._at_work())
+
+    def metrics(self) -> dict[str, float]:
+        """Losses, and the share of test images whose likeliest class is right."""
+        loss, right = self._scores("test")
+        return {"valid_loss": self.evaluate("valid"), "test_loss": loss, "accuracy": right}
+
+    @torch.no_grad()
+    def _scores(self, split: str) -> tuple[float, float]:
+        """Mean loss, and share of right classes."""
+        self.model.eval()
+        total, right, count = 0.0, 0, 0
+        for pictures, labels in self._tests(split):
+            logits, labels = self.model(self._inputs(pictures)).double(), labels.to(self.device)
+            total += F.cross_entropy(logits, labels, reduction="sum").item()
+            right += int((logits.argmax(-1) == labels).sum())
+            count += len(labels)
+        self.model.train()
+        return total / count, right / count
+
+    def _at_work(self) -> dict[str, dict]:
+        """What a model of patches does with a few images, and where its class token looks."""
+        if not isinstance(self.model, VisionTransformer):
+            return {}
+        valid = self.images.splits["valid"]
+        images = valid.take(next(_spread(valid, max(KEPT, LOOKED_AT))))
+        inputs = self._inputs(images)
+        rows, columns = (length // self.model.config.patch for length in inputs.shape[2:])
+        first = self.model.first.shape[0]
+        names = ["class", *(f" register {i}" for i in range(1, first))]
+        names += [f" {i // columns},{i % columns}" for i in range(rows * columns)]
+        record = record_attention(self.model, inputs[:KEPT])
+        looks = [
+            layer.weights[:, :, 0, first:].unflatten(-1, (rows, columns)) for layer in record.layers
+        ]
+        arrays = np.stack([each.half().numpy() for each in looks], axis=1)
+        shown = {"pictures": images[:KEPT].transpose(0, 2, 3, 1).copy(), "looks": arrays}
+        return at_work(self.model, inputs, names) | {IMAGES: shown}
+
+    def save(self, directory: Path) -> None:
+        """The model."""
+        self.model.save_pretrained(directory)  # type: ignore[operator]
+
+
+class PixelsTask(VisionTask):
+    """Bits per dimension of a model of pixels."""
+
+    model: PixelModel
+
+    def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
+        super().__init__(config, data_dir, device)
+        assert isinstance(config.model, PixelModelConfig)
+        check_images_fit(config)
+        self.model = built(config, build_vision_model, self.device)
+        self.start = learned_numbers(self.model)
+
+    def _shades(self, pictures: np.ndarray) -> Tensor:
+        """(batch, row, column, channel) of shades."""
+        levels = pictures.astype(np.int64) * self.data.levels // 256
+        return torch.from_numpy(levels.transpose(0, 2, 3, 1).copy()).to(self.device)
+
+    def _bits(self, shades: Tensor) -> Tensor:
+        """Mean bits per dimension of pictures (batch)."""
+        length = shades[0].numel()
+        return -self.model.log_likelihood(shades).mean() / (length * math.log(2.0))
+
+    def loss(self, step: int) -> Tensor:
+        """Mean bits per dimension of the batch of ``step``."""
+        return self._bits(self._shades(self._step(step)[0]))
+
+    def evaluate(self, split: str) -> float:
+        """Mean bits per dimension over fixed pictures of ``split``."""
+        return self._mean_bits(split, shift=0)
+
+    def finish(self) -> Outcome:
+        """Losses, what the model does with a few images, what it draws and completes."""
+        return Outcome(self.metrics(), self._facts(), self._at_work())
+
+    def metrics(self) -> dict[str, float]:
+        """Losses, also of test images moved down by a row (the last row comes first)."""
+        return {
+            "valid_loss": self.evaluate("valid"),
+            "test_loss": self.evaluate("test"),
+            "test_loss_shifted": self._mean_bits("test", shift=1),
+        }
+
+    @torch.no_grad()
+    def _mean_bits(self, split: str, shift: int) -> float:
+        self.model.eval()
+        total, count = 0.0, 0
+        for pictures, labels in self._tests(split):
+            shades = self._shades(pictures).roll(shift, dims=1)
+            total += self._bits(shades).item() * len(labels)
+            count += len(labels)
+        self.model.train()
+        return total / count
+
+    def _at_work(self) -> dict[str, dict]:
+        valid = self.images.splits["valid"]
+        shades = self._shades(valid.take(next(_spread(valid, max(KEPT, LOOKED_AT)))))
+        inputs = self.model.inputs(shades.flatten(1))
+        names = ["start", *(f" {shade}" for shade in inputs[0, 1:].tolist())]
+        kept, seed = shades[:KEPT], self.config.seed
+        completed = self.model.complete(kept, kept.shape[1] // 2, seed=seed)
+        drawn = self.model.draw(DRAWN, seed=seed)
+        shown = {"truth": kept, "completed": completed, "drawn": drawn}
+        scale = 255 / (self.data.levels - 1)
+        arrays = {n: np.rint(x.cpu().numpy() * scale).astype(np.uint8) for n, x in shown.items()}
+        return at_work(self.model, inputs, names) | {IMAGES: arrays}
+
+    def save(self, directory: Path) -> None:
+        """The model."""
+        self.model.save_pretrained(directory)
+
+
+def _colours(train: ImageSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pictures in [0, 1]."""
+    pixels = getattr(train, "pixels", None)
+    if pixels is None:
+        return COLOURS
+    # By counting the 256 shades: the pictures are not copied as floats.
+    counts = [np.bincount(pixels[:, i].ravel(), minlength=256) for i in range(pixels.shape[1])]
+    shades = np.arange(256) / 255
+    means = [float((c * shades).sum() / c.sum()) for c in counts]
+    spreads = [
+        math.sqrt(float((c * (shades - mean) ** 2).sum() / c.sum()))
+        for c, mean in zip(counts, means, strict=True)
+    ]
+    return tuple(means), tuple(max(each, 1e-3) for each in spreads)

@@ -1,0 +1,115 @@
+"""Phase language models as data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .fields import check_choice, check_least, fixing, from_preset
+from .language_configs import SCALARS, AttentionConfig, PositionConfig
+
+MANIFOLDS = r"circle|(sphere|so)-([2-9]|[1-9]\d+)|u-[1-9]\d*"
+PHASE_POSITIONS = ("rotary", "morlet-relative", "none")
+
+
+def _kuramoto() -> AttentionConfig:
+    return AttentionConfig(mechanism="kuramoto")
+
+
+@dataclass(frozen=True)
+class PhaseLanguageModelConfig:
+    """A causal model of phases: embedding of points, layers of coupling and drive, read-out.
+
+    Args:
+        vocabulary: number of token ids (256 for bytes)
+        layers: number of layers
+        width: angles (points) per token
+        heads: heads, which share out the angles
+        hidden: features inside the drive
+        manifold: circle, sphere-N, so-N or u-N
+        phase_gate: what weighs coordinates, content or static
+        lag: whether a content-dependent lag stands inside the cosine
+        steps: couplings per layer, with the same weights
+        readout: untied, or tied to the embedding
+        decay_phases: whether the embedding's angles get weight decay
+        position: the drift, rotary (a rate per angle), morlet-relative or none
+        attention: whom a token listens to, and an energy gate
+        architecture: phase
+    """
+
+    vocabulary: int = 256
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    hidden: int = 64
+    manifold: str = "circle"
+    phase_gate: str = "content"
+    lag: bool = False
+    steps: int = 1
+    readout: str = "untied"
+    decay_phases: bool = True
+    position: PositionConfig = field(default_factory=PositionConfig)
+    attention: AttentionConfig = field(default_factory=_kuramoto, metadata=fixing("mechanism"))
+    architecture: str = "phase"
+
+    def __post_init__(self) -> None:
+        check_choice("model.architecture", self.architecture, ("phase",))
+        counts = ("vocabulary", "layers", "width", "heads", "hidden", "steps")
+        check_least("model", self, dict.fromkeys(counts, 1))
+        check_choice("model.phase_gate", self.phase_gate, ("content", "static"))
+        check_choice("model.readout", self.readout, ("untied", "tied"))
+        check_choice("model.position.kind", self.position.kind, PHASE_POSITIONS)
+        check_choice("model.position.convention", self.position.convention, ("half",))
+        check_choice("model.attention.mechanism", self.attention.mechanism, ("kuramoto",))
+        for name in self.attention.scalars:
+            check_choice("a name in model.attention.scalars", name, SCALARS["kuramoto"])
+        if not re.fullmatch(MANIFOLDS, self.manifold):
+            raise ValueError(
+                "model.manifold is circle, sphere-N, so-N or u-N with a number N, as in sphere-4; "
+                f"it is {self.manifold!r}"
+            )
+        if self.width % self.heads:
+            raise ValueError(
+                f"model.heads must divide model.width, but they are {self.heads} and {self.width}"
+            )
+
+
+def phase_0_11m() -> PhaseLanguageModelConfig:
+    """0.11M parameters over bytes, the demo's; a minute of one core."""
+    return PhaseLanguageModelConfig(layers=2, width=64, heads=8, hidden=70)
+
+
+def phase_0_36m() -> PhaseLanguageModelConfig:
+    """0.35M parameters over 66 characters; see docs/results/phases.md for what it reaches."""
+    return PhaseLanguageModelConfig(vocabulary=66, layers=4, width=80, heads=8, hidden=179)
+
+
+def phase_0_8m() -> PhaseLanguageModelConfig:
+    """0.80M parameters over 66 characters; half an hour of one core. No score claimed yet."""
+    return PhaseLanguageModelConfig(vocabulary=66, layers=4, width=128, heads=8, hidden=251)
+
+
+def phase_1m() -> PhaseLanguageModelConfig:
+    """1.0M parameters over bytes; hours of one core. No score claimed yet."""
+    return PhaseLanguageModelConfig(layers=5, width=128, heads=8, hidden=232)
+
+
+def phase_5m() -> PhaseLanguageModelConfig:
+    """4.8M parameters over bytes; one GPU. No score claimed yet."""
+    return PhaseLanguageModelConfig(layers=6, width=256, heads=16, hidden=493)
+
+
+# By the names of ``PRESETS``, within 1 % of their parameters.
+PHASE_PRESETS: dict[str, Callable[[], PhaseLanguageModelConfig]] = {
+    "0.11M": phase_0_11m,
+    "0.36M": phase_0_36m,
+    "0.8M": phase_0_8m,
+    "1M": phase_1m,
+    "5M": phase_5m,
+}
+
+
+def phase_preset(name: str) -> PhaseLanguageModelConfig:
+    """The phase model called ``name``; ``ValueError`` names the nearest if there is none."""
+    return from_preset("phase preset", name, PHASE_PRESETS)

@@ -1,1 +1,0 @@
-"""Tasks, the loop, workers, comparison and statistics."""

@@ -1,0 +1,322 @@
+"""Numbers in the documents are those of the committed runs."""
+
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resonant.cli.main import main
+from resonant.lab.abilities.tables import ability_tables
+from resonant.lab.alignment.tables import alignment_tables
+from resonant.lab.domains import EXPERIMENTS, read_run
+from resonant.lab.kit.config import config_hash
+from resonant.lab.kit.grid import Grid, as_markdown
+from resonant.lab.kit.results import gather
+from resonant.lab.kit.statistics import paired_difference
+from resonant.lab.report.learned import learned_tables
+from resonant.lab.report.page import write_figures
+from resonant.lab.report.table import contrasts, cost, quality, sweep
+from resonant.lab.speech.mel import read_wav
+from resonant.lab.speech.tables import speech_tables
+from resonant.lab.text.figures import losses_by_position
+from resonant.lab.text.tables import without_future
+
+ROOT = Path(__file__).parents[2]
+PHASES = ROOT / "docs" / "results" / "phases"
+ALIGNMENT = ROOT / "docs" / "results" / "alignment"
+GATE = ROOT / "docs" / "results" / "energy-gate"
+RATES, SMALL, ENWIK8 = (GATE.with_name(f"energy-gate-{x}") for x in ("rates", "small", "enwik8"))
+RANDOM = GATE.with_name("random-characters")
+SPEECH = GATE.with_name("speech")
+PROBES = GATE.with_name("probes")
+PROBES_LONG = GATE.with_name("probes-long")
+SMALLER = {"model.layers": 2, "model.width": 64, "model.hidden": 160}
+BYTES = {"data.name": "enwik8-prefix", "data.tokens": "bytes", "model.vocabulary": 256}
+
+
+def cells(text: str) -> set[str]:
+    """Every number of a document, and every ``a +- b``."""
+    plain = text.replace("**", "").replace("±", "+-")
+    found = re.findall(r"[+-]?\d+\.\d+(?: \+- \d+\.\d+)?", plain)
+    return {each.lstrip("+") for each in found}
+
+
+def test_the_tables_of_phases_are_those_of_its_runs() -> None:
+    results = gather(PHASES)
+    document = cells((PHASES.parent / "phases.md").read_text())
+    swept = sweep(results)
+    assert swept is not None
+    rows = [row[1:] for row in (*quality(results).rows, *swept.rows)]
+    numbers = {n for row in rows for cell in row for n in cells(cell)}
+    assert len(numbers) > 15
+    assert numbers <= document, numbers - document
+    assert results.seeds == 3
+
+
+def test_the_readme_quotes_them() -> None:
+    arms = {arm.name: arm for arm in gather(PHASES).arms}
+    kuramoto = arms["kuramoto"]
+    assert kuramoto.difference is not None
+    assert kuramoto.difference.half_width is not None
+    readme = cells((ROOT / "README.md").read_text())
+    for number in (arms["softmax"].mean("test_loss"), kuramoto.mean("test_loss")):
+        assert f"{number:.3f}" in readme
+    quoted = f"{kuramoto.difference.mean:.3f} +- {kuramoto.difference.half_width:.3f}"
+    assert quoted in readme
+
+
+def test_the_tables_of_alignment_are_those_of_its_runs() -> None:
+    results = gather(ALIGNMENT)
+    document = cells((ALIGNMENT.parent / "alignment.md").read_text())
+    swept = sweep(results)
+    assert swept is not None
+    grids = [quality(results), swept, *alignment_tables(results).values()]
+    rows = [row[1:] for grid in grids for row in grid.rows]
+    numbers = {n for row in rows for cell in row for n in cells(cell)}
+    assert len(numbers) > 200
+    assert numbers <= document, numbers - document
+    assert results.seeds == 3
+
+
+def test_what_clocks_had_to_show() -> None:
+    """At most half the error of softmax and of the guided arm away from the tempo of training."""
+    arms = {arm.name: arm for arm in gather(ALIGNMENT).arms}
+
+    def error(arm: str, tempo: str) -> float:
+        return arms[arm].mean(f"boundary_error@{tempo}")
+
+    for clock in (name for name in arms if name.startswith("clock")):
+        for control in ("softmax", "softmax-guided", "softmax-guided-10", "softmax-guided-50"):
+            assert error(clock, "1") <= error(control, "1")
+            for tempo in ("0.6", "1.6"):
+                assert error(clock, tempo) <= 0.5 * error(control, tempo)
+        assert max(arms[clock].losses("falls@1")) == 0.0
+
+
+def test_the_tables_of_speech_are_those_of_its_runs() -> None:
+    results = gather(SPEECH)
+    document = (SPEECH.parent / "speech.md").read_text()
+    swept = sweep(results)
+    assert swept is not None
+    tables = alignment_tables(results) | speech_tables(results)
+    assert len(tables) == 14
+    for grid in (quality(results), cost(results), swept, *tables.values()):
+        assert as_markdown(grid).strip() in document, grid.columns
+    assert results.seeds == 3
+    for sound in re.findall(r"\]\((speech-sound/\S+)\)", document):
+        samples = read_wav((SPEECH.parent / sound).read_bytes(), sound)
+        assert 0.4 * 22_050 < len(samples) < 2 * 22_050
+
+
+def test_what_clocks_had_to_show_on_speech() -> None:
+    """No worse than softmax at the rate of training, at most half of it away from that."""
+    arms = {arm.name: arm for arm in gather(SPEECH).arms}
+
+    def error(arm: str, tempo: str) -> float:
+        return arms[arm].mean(f"boundary_error@{tempo}")
+
+    for clock in ("clock", "clock-measure", "clock-interval"):
+        for control in ("softmax", "softmax-guided", "softmax-guided-10"):
+            assert error(clock, "1") <= error(control, "1")
+        for tempo in ("0.6", "1.6"):
+            assert error(clock, tempo) <= 0.5 * error("softmax", tempo)
+        for condition in ("1", "0.6", "1.6", "long", "real"):
+            assert max(arms[clock].losses(f"falls@{condition}")) == 0.0
+
+
+def test_the_readme_quotes_speech() -> None:
+    arms = {arm.name: arm for arm in gather(SPEECH).arms}
+    readme = cells((ROOT / "README.md").read_text())
+    length = arms["clock"].runs[0]["frame_ms"]
+    for arm in ("clock", "softmax", "softmax-guided-10"):
+        for condition in ("0.6", "1", "1.6", "real"):
+            error = length * arms[arm].mean(f"boundary_error@{condition}")
+            assert f"{error:.1f}" in readme, (arm, condition)
+
+
+def test_the_readme_quotes_alignment() -> None:
+    arms = {arm.name: arm for arm in gather(ALIGNMENT).arms}
+    readme = cells((ROOT / "README.md").read_text().replace("+-\n", "+- "))
+    wanted = [(a, c) for a in ("clock", "softmax") for c in ("0.6", "1", "1.6")]
+    wanted += [("clock", "long"), ("softmax-guided-50", "0.6")]
+    wanted += [("softmax-scaled", c) for c in ("0.6", "1.6", "long")]
+    for arm, condition in wanted:
+        assert f"{arms[arm].mean(f'boundary_error@{condition}'):.2f}" in readme, (arm, condition)
+    found = paired_difference(*(arms[a].losses("boundary_error@1") for a in ("clock", "softmax")))
+    assert f"{found.mean:.2f} +- {found.half_width:.2f}" in readme
+
+
+@pytest.mark.parametrize(
+    ("directory", "names"),
+    [
+        (GATE, ("quality", "contrasts", "without_future", "Gates", "Morlet positions")),
+        (RATES, ("sweep",)),
+        (SMALL, ("quality", "contrasts", "without_future")),
+        (ENWIK8, ("quality", "contrasts", "without_future")),
+        (RANDOM, ("quality", "without_future")),
+    ],
+)
+def test_the_tables_of_the_energy_gate_are_those_of_its_runs(
+    directory: Path, names: tuple[str, ...]
+) -> None:
+    document = (GATE.parent / "energy-gate.md").read_text()
+    results = gather(directory)
+    tables: dict[str, Grid | None] = {
+        "quality": quality(results),
+        "contrasts": contrasts(results),
+        "without_future": without_future(results),
+        "sweep": sweep(results),
+        **learned_tables(results),
+    }
+    for name in names:
+        grid = tables[name]
+        assert grid is not None
+        assert grid.rows
+        assert as_markdown(Grid(grid.columns, grid.rows, "")).strip() in document, name
+
+
+def test_the_readme_quotes_the_energy_gate() -> None:
+    readme = cells((ROOT / "README.md").read_text().replace("+-\n", "+- "))
+    arms = {arm.name: arm for arm in gather(RANDOM).arms}
+    for name in ("sequence-8", "sequence-64"):
+        for metric in ("test_loss", "test_loss_without_future"):
+            assert f"{arms[name].mean(metric):.2f}" in readme, (name, metric)
+    text = {arm.name: arm for arm in gather(GATE).arms}
+    for arm, control in (("learned-gate-sequence", "learned"), ("learned-gate-prefix", "learned")):
+        found = paired_difference(text[arm].losses("test_loss"), text[control].losses("test_loss"))
+        assert f"{found.mean:.3f} +- {found.half_width:.3f}" in readme, arm
+    leaking = text["learned-gate-sequence"]
+    debt = paired_difference(
+        leaking.losses("test_loss_without_future"), leaking.losses("test_loss")
+    )
+    assert f"{debt.mean:.3f} +- {debt.half_width:.3f}" in readme
+    assert f"{text['learned'].mean('test_loss') - text['rotary'].mean('test_loss'):.3f}" in readme
+
+
+def test_what_the_energy_gate_s_page_says_of_every_run() -> None:
+    """Claims of the text that are no cell of a table."""
+    floor = math.log(8)
+    for arm in gather(RANDOM).arms:
+        losses = arm.losses("test_loss")
+        if not arm.name.startswith("sequence"):
+            assert all(abs(loss - floor) < 5e-4 for loss in losses)
+            continue
+        assert all(loss < floor - 0.05 for loss in losses)
+        assert all(loss > floor for loss in arm.losses("test_loss_without_future"))
+        context = int(arm.name.rpartition("-")[2])
+        if context <= 32:
+            by_position = losses_by_position(arm)
+            assert by_position is not None
+            assert (by_position[:, 1:-1] < floor).all()
+            assert (abs(by_position[:, [0, -1]] - floor) < 0.1).all()
+
+
+def test_the_figures_of_the_energy_gate_are_those_of_its_runs(tmp_path: Path) -> None:
+    for directory, shown in (
+        (GATE, {"differences": "differences", "morlet": "morlet", "positions": "positions"}),
+        (RANDOM, {"positions": "random-characters"}),
+    ):
+        write_figures(gather(directory), directory, tmp_path)
+        for name, committed in shown.items():
+            ours = (tmp_path / f"{name}.svg").read_text()
+            theirs = (GATE / f"{committed}.svg").read_text()
+            assert drawn(ours) == drawn(theirs), committed
+
+
+def drawn(figure: str) -> tuple[list[str], list[float]]:
+    """Words, and every number of every path and place, to a tenth of a point."""
+    words = re.findall(r">([^<>]+)</text>", figure)
+    places = re.findall(r' (?:d|x|y|transform)="([^"]*)"', figure)
+    return words, [round(float(n), 1) for each in places for n in re.findall(r"-?\d+\.?\d*", each)]
+
+
+@pytest.mark.parametrize(
+    ("directory", "name", "overrides", "count"),
+    [
+        (PHASES, "shakespeare", {"training.steps": 2000}, 9 + 12),
+        (ALIGNMENT, "align", {}, 45 + 45),
+        (SPEECH, "speech", {"data.real": "ljspeech-sample"}, 30 + 30),
+        (GATE, "energy-gate", {}, 45),
+        (RATES, "energy-gate", {"training.steps": 500}, 9 + 27),
+        (SMALL, "energy-gate", SMALLER, 15),
+        (ENWIK8, "energy-gate", SMALLER | BYTES, 12),
+        (RANDOM, "random-characters", {}, 36),
+        (PROBES, "probes", {}, 99 + 99),
+        (PROBES_LONG, "probes", {"training.steps": 1800}, 24),
+        (PROBES.with_name("digits"), "digits", {}, 20 + 20),
+        (PROBES.with_name("mnist-pixels"), "mnist-pixels", {}, 15 + 15),
+        (PROBES.with_name("cifar10-subset"), "cifar10-subset", {}, 12 + 12),
+        (PROBES.with_name("llama-lora"), "llama-lora", {}, 12 + 16),
+        (PROBES.with_name("qwen-lora"), "qwen-lora", {}, 12 + 8),
+    ],
+)
+def test_the_runs_are_those_of_the_experiment(
+    directory: Path, name: str, overrides: dict[str, Any], count: int
+) -> None:
+    """Every run has the hash that the command beside the table would give it today."""
+    import json
+
+    import yaml
+
+    experiment = EXPERIMENTS[name]
+    described = sorted(directory.rglob("config.yaml"))
+    assert len(described) == count
+    for path in described:
+        values = yaml.safe_load(path.read_text())
+        config = read_run(values)
+        done = json.loads((path.parent / "done.json").read_text())
+        assert done["hash"] == config_hash(config)
+        rate = {"training.learning_rate": config.training.learning_rate, **overrides}
+        ours = experiment.config(experiment.base, experiment.arm(config.arm), config.seed, rate)
+        assert ours == read_run({**values, "corpus": ours.corpus}), path
+
+
+@pytest.mark.parametrize("directory", [PROBES, PROBES_LONG], ids=lambda path: path.name)
+def test_the_tables_of_probes_are_those_of_its_runs(directory: Path) -> None:
+    document = (PROBES.parent / "probes.md").read_text()
+    tables = ability_tables(gather(directory))
+    assert len(tables) == 2
+    for heading, grid in tables.items():
+        shown = as_markdown(Grid(grid.columns, grid.rows, "")).strip()
+        assert shown in document, heading
+        assert grid.legend in document
+
+
+def test_the_readme_quotes_probes() -> None:
+    readme = cells((ROOT / "README.md").read_text())
+    soon, late = ({a.name: a for a in gather(d).arms} for d in (PROBES, PROBES_LONG))
+    for name in ("softmax", "krause", "kuramoto"):
+        assert f"{soon[f'{name}-induction'].mean('accuracy'):.3f}" in readme
+    for name in ("krause", "kuramoto"):
+        assert f"{late[f'{name}-induction'].mean('accuracy'):.3f}" in readme
+    for name in ("clock", "softmax"):
+        assert f"{soon[f'{name}-alignment'].mean('correct@1'):.3f}" in readme
+
+
+def test_what_the_page_of_probes_says_of_every_run() -> None:
+    """Claims of the text that are no cell of a table."""
+    arms = {arm.name: arm for arm in gather(PROBES).arms}
+    for name in ("softmax", "softmax-morlet"):
+        assert min(arms[f"{name}-induction"].losses("accuracy")) > 0.99
+    for name in ("krause", "krause-top8"):
+        assert max(arms[f"{name}-induction"].losses("accuracy")) < 0.4
+    gated = arms["softmax-gate-induction"].losses("accuracy")
+    assert [f"{x:.2f}" for x in gated] == ["0.99", "0.79", "0.45"]
+    long = {n: a.mean("accuracy@long") for n, a in arms.items() if n.endswith("-copying")}
+    assert max(long.values()) == long["krause-top8-copying"] < 0.6
+    found = sweep(gather(PROBES))
+    assert found is not None
+    assert sum(row[-1] == "at the edge" for row in found.rows) == 23
+
+
+def test_the_report_can_be_written_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "phases"
+    shutil.copytree(PHASES, copy)
+    assert main(["report", str(copy)]) == 0
+    assert "+0.0977 ± 0.0321" in capsys.readouterr().out
+    assert "Learning rates" in (copy / "report.html").read_text()
