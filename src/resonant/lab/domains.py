@@ -33,15 +33,15 @@ def register_domain(domain: Domain) -> None:
 
     Raises ``ValueError`` for a name of a domain, experiment or data that is taken.
     """
-    names = {
-        "domain": ([each.name for each in DOMAINS], [domain.name]),
-        "experiment": (list(EXPERIMENTS), [each.name for each in domain.experiments]),
+    taken = {
+        "a domain": ([each.name for each in DOMAINS], [domain.name]),
+        "an experiment": (list(EXPERIMENTS), [each.name for each in domain.experiments]),
         "data": (list(data_classes()), [n for kind in domain.data for n in kind.NAMES]),  # type: ignore[attr-defined]
     }
-    for what, (known, given) in names.items():
+    for what, (known, given) in taken.items():
         for name in given:
             if name in known:
-                raise ValueError(f"a {what} named {name!r} is registered already; choose another")
+                raise ValueError(f"{what} named {name!r}: taken already; choose another name")
     DOMAINS.append(domain)
     EXPERIMENTS.update({each.name: each for each in domain.experiments})
 

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
@@ -124,10 +126,14 @@ def run_config(values: Mapping[str, Any], resolve: Resolve) -> RunConfig:
 
 
 def import_plugins(names: tuple[str, ...]) -> None:
-    """Import a user's modules, which register mechanisms.
+    """Import a user's modules, which register mechanisms, gates or domains.
+
+    They are looked for in the current folder too.
 
     Raises ``UserError`` for one that cannot be imported.
     """
+    if names and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     for name in names:
         try:
             importlib.import_module(name)

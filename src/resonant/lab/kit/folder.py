@@ -7,8 +7,6 @@ model in ``resonant.files``.
 from __future__ import annotations
 
 import io
-import os
-import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,7 +66,6 @@ def import_plugins_of(directory: Path | None, given: str | None) -> None:
 
     Raises ``UserError`` for one that cannot be imported.
     """
-    sys.path.insert(0, os.getcwd())
     own = () if directory is None else described_run(directory).get("plugins") or ()
     import_plugins((*own, *(given.split(",") if given else ())))
 

@@ -29,7 +29,6 @@ def main() -> None:
     from ..kit.optimizer import build_optimizer
 
     torch.set_num_threads(1)
-    sys.path.insert(0, os.getcwd())
     job = json.loads(sys.stdin.readline())
     config = read_run(job["config"])
     task = build_task(config, None if job["data_dir"] is None else Path(job["data_dir"]))

@@ -23,7 +23,6 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    sys.path.insert(0, os.getcwd())
     for line in sys.stdin:
         job = json.loads(line)
         try:
