@@ -94,10 +94,12 @@ def strings(path: Path) -> Iterator[str]:
 
 
 def named_modules(path: Path, root: Path = SOURCE) -> set[str]:
-    """Modules of the package that a file imports or names as "resonant.some.module"."""
+    """Modules of the package that a file imports, or of the lab that it names in a string."""
     found = {module_of(each, root) for each in imported_files(path, root)}
     for text in strings(path):
-        found |= {name for name in re.findall(r"^resonant\.([a-z_.]+)(?::\w+)?$", text)}
+        found |= {
+            name for name in re.findall(r"^resonant\.((?:lab|cli)\.[a-z_.]+)(?::\w+)?$", text)
+        }
     return found
 
 

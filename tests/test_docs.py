@@ -12,8 +12,8 @@ import pytest
 
 from resonant.cli.main import COMMANDS
 from resonant.cli.options import parse, training_parser
-from resonant.functional.mechanism import _MECHANISMS
 from resonant.lab.domains import EXPERIMENTS
+from resonant.mechanism import _MECHANISMS
 
 ROOT = Path(__file__).parent.parent
 SITE = sorted((ROOT / "docs").rglob("*.md"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import resonant
-from resonant.functional.mechanism import _MECHANISMS, mechanism
+from resonant.mechanism import _MECHANISMS, mechanism
 from resonant.models.language_configs import AttentionConfig
 from resonant.nn import attention
 from resonant.testing import LAWS, assert_cache, assert_causal, assert_padding, check_mechanism

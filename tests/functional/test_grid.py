@@ -214,7 +214,7 @@ def test_clear_refusals() -> None:
 MEMORY = """
 import sys, torch
 from resonant import vision_transformer
-from resonant.models.phase_configs import VisionAttentionConfig
+from resonant.models.vision_configs import VisionAttentionConfig
 from resonant.lab.run.cost import peak_bytes, reset_peak
 torch.set_num_threads(1)
 side, top_k = int(sys.argv[1]), int(sys.argv[2]) or None

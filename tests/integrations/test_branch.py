@@ -356,7 +356,7 @@ def test_what_is_refused() -> None:
         ({"top_k": 0}, "top_k counts keys"),
         ({"sigma": 0.0}, "sigma is a width"),
         ({"start": "mixed"}, "did you mean 'mix'"),
-        ({"mechanism": "kuramoto"}, "mechanism is one of krause, softmax"),
+        ({"mechanism": "kuramoto"}, "mechanism is one of softmax, krause"),
         ({"mechanism": "softmax", "sigma": 2.0}, "softmax has no sigma"),
     ):
         with pytest.raises(ValueError, match=says):

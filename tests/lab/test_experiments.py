@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from resonant.errors import UserError
-from resonant.functional import mechanism, mechanisms
+from resonant.functional import mechanism
 from resonant.lab.compare.plan import make_plan
 from resonant.lab.domains import EXPERIMENTS, read_run
 from resonant.lab.kit.config import (
@@ -21,7 +21,7 @@ from resonant.lab.kit.config import (
 )
 from resonant.lab.kit.experiment import MECHANISM, Experiment
 from resonant.models.architectures import VISION, build_model, build_vision_model
-from resonant.models.language_configs import SCALARS, AttentionConfig, LanguageModelConfig
+from resonant.models.language_configs import AttentionConfig, LanguageModelConfig
 from resonant.models.phase_configs import PhaseLanguageModelConfig
 from resonant.models.pixel_configs import pixels_cifar, pixels_mnist
 from resonant.models.vision_configs import vision_cifar_s, vision_imagenet_s
@@ -134,17 +134,6 @@ def test_what_arms_are_about_is_a_small_share_of_their_parameters(experiment: Ex
     for arm in experiment.arms:
         if arm.control is not None:
             assert abs(sizes[arm.name] / sizes[arm.control] - 1) < 0.08
-
-
-def test_the_known_scalars_are_those_of_our_mechanisms() -> None:
-    crossing = {"clock": ("diffusion", "floor"), "gaussian-mixture": ()}  # no mechanisms of lifts
-    assert {n: SCALARS[n] for n in crossing} == crossing
-    known = {n: s for n, s in SCALARS.items() if n not in crossing}
-    of_lifts = {n: tuple(mechanism(n).scalars) for n in known}
-    of_modules = {"kuramoto": ("kappa",)}  # acts on the output, not on the lift
-    assert {n: s + of_modules.get(n, ()) for n, s in of_lifts.items()} == known
-    ours = {n for n, m in mechanisms().items() if m.lift.__module__.startswith("resonant.")}
-    assert ours == set(known)
 
 
 def test_a_user_s_field_reaches_the_arms_that_have_it() -> None:

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 import resonant
 from resonant.lab.domains import EXPERIMENTS
 from resonant.models.architectures import load_model
-from resonant.models.frame_configs import SPEECH_PRESETS, SpeechTransformerConfig, speech_preset
+from resonant.models.frame_configs import (
+    SPEECH_PRESETS,
+    FrameTransformerConfig,
+    SpeechTransformerConfig,
+    speech_preset,
+)
 from resonant.models.frames import FrameTransformer
 from resonant.models.speech import SpeechTransformer, speech_transformer
 
@@ -109,9 +114,7 @@ def test_voices_are_needed_where_there_are_any_and_refused_elsewhere() -> None:
     frames = torch.zeros(2, 9, dtype=torch.bool)
     with pytest.raises(ValueError, match="SpeechTransformer needs a voice for each utterance"):
         build()(SYMBOLS, frames)
-    plain = FrameTransformer(
-        resonant.models.phase_configs.FrameTransformerConfig(width=16, heads=2)
-    )
+    plain = FrameTransformer(FrameTransformerConfig(width=16, heads=2))
     with pytest.raises(ValueError, match="FrameTransformer has no voices"):
         plain(SYMBOLS, frames, voice=VOICE)
 

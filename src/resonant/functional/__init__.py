@@ -1,5 +1,6 @@
 """Pure functions of tensors: the mathematics. The notation is in README.md beside this file."""
 
+from ..mechanism import Mechanism, Scalar, mechanism, mechanisms, register
 from .alignment import guided_attention_loss, mixture_lift, monotonic_alignment_search
 from .attend import attend, attention_weights, record_paths
 from .clock import Clock, clock, clock_attention, clock_lift
@@ -9,7 +10,6 @@ from .kuramoto import coupling_lift, kuramoto_coupling, kuramoto_lift
 from .lift import Documents, Lift
 from .linear import linear_attention
 from .manifold import Circle, Manifold, SpecialOrthogonal, Sphere, Unitary, manifold
-from .mechanism import Mechanism, Scalar, mechanism, mechanisms, register
 from .neighborhood import Band, Causal, Full, Grid, Neighborhood
 from .pair import Gaussian, Interval, Meeting, Pair
 from .position import (

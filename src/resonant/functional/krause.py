@@ -6,12 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..mechanism import lift_of
 from .attend import attend
 from .attend.kernel import split_bias
 from .lift import Lift
 from .neighborhood import Full, Neighborhood
 
 
+@lift_of("krause")
 def krause_lift(
     query: Float[Tensor, "batch head query dim"],
     key: Float[Tensor, "batch key_head key dim"],

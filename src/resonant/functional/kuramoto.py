@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..mechanism import lift_of, mechanism
 from .attend import attend
 from .lift import Lift
 from .manifold import Circle, Manifold
 from .neighborhood import Full, Neighborhood, positions
 
 CIRCLE = Circle()
-BETA = math.sqrt(2.0)  # where the sharpness of coupling starts
+BETA = mechanism("kuramoto").scalars["beta"].start  # where the sharpness of coupling starts
 
 
 def coupling_lift(
@@ -40,6 +41,7 @@ def coupling_lift(
     return Lift(*(x.flatten(-2).to(dtype) for x in (lifted, key, value)))
 
 
+@lift_of("kuramoto")
 def kuramoto_lift(
     query: Float[Tensor, "batch head query coordinate"],
     key: Float[Tensor, "batch key_head key coordinate"],

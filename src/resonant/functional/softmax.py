@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..mechanism import lift_of
 from .attend import attend
 from .lift import Lift
 from .neighborhood import Full, Neighborhood
 
 
+@lift_of("softmax")
 def softmax_lift(
     query: Float[Tensor, "batch head query dim"],
     key: Float[Tensor, "batch key_head key dim"],
@@ -27,6 +29,7 @@ def softmax_lift(
     return Lift(query * (query.shape[-1] ** -0.5 if scale is None else scale), key, value)
 
 
+@lift_of("softmax-sink")
 def sink_lift(
     query: Float[Tensor, "batch head query dim"],
     key: Float[Tensor, "batch key_head key dim"],

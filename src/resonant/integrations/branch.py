@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..functional.attend import attend
 from ..functional.lift import Lift
-from ..functional.mechanism import mechanism
 from ..functional.neighborhood import Causal
+from ..mechanism import branching, mechanism
 from ..models.fields import check_choice
 from ..nn.cache import AttentionCache
 from ..nn.parameter import HeadScalar
@@ -22,7 +22,6 @@ from .decoder import DecoderHeads, Turn, restarts
 from .families import decoder_attentions
 
 STARTS = ("identity", "mix")
-MECHANISMS = ("krause", "softmax")
 NAME = "krause_branch"  # of the module inside each attention
 PRETRAINED_SHARE = 4.0  # odds of the pretrained attention in the mixture, at the start
 MIXING_SPREAD = 0.01  # standard deviation of the mixture's weights, at the start
@@ -46,14 +45,14 @@ class BranchConfig:
 
     def __post_init__(self) -> None:
         check_choice("start", self.start, STARTS)
-        check_choice("mechanism", self.mechanism, MECHANISMS)
+        check_choice("mechanism", self.mechanism, branching())
         for name in ("window", "top_k"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} counts keys, so it is at least 1; it is {value}")
         if not self.sigma > 0:
             raise ValueError(f"sigma is a width and must be above 0; it is {self.sigma}")
-        if self.mechanism != "krause" and self.sigma != BranchConfig.sigma:
+        if not mechanism(self.mechanism).scalars and self.sigma != BranchConfig.sigma:
             raise ValueError(f"{self.mechanism} has no sigma, but sigma is {self.sigma}")
 
 
@@ -84,7 +83,8 @@ class AttentionBranch(DecoderHeads):
         with torch.no_grad():
             self.mixing.weight.normal_(std=MIXING_SPREAD)
             self.mixing.bias.copy_(torch.tensor([PRETRAINED_SHARE, 1.0]).log())
-        if config.mechanism == "krause":
+        self.mechanism = mechanism(config.mechanism)
+        if self.mechanism.scalars:
             self.sigma = HeadScalar(self.num_heads, config.sigma, positive=True).to(device)
         if config.start == "identity":
             self.gamma = HeadScalar(1, 0.0, positive=False).to(device)
@@ -96,8 +96,8 @@ class AttentionBranch(DecoderHeads):
 
     def lift(self, hidden: Tensor, turn: Turn) -> Lift:
         """Heads of ``hidden``, turned by the host's rotation, lifted in float32 or better."""
-        scalars = {"sigma": self.sigma()} if self.config.mechanism == "krause" else {}
-        return mechanism(self.config.mechanism).lift(*self.heads(hidden, turn), **scalars)
+        scalars = {"sigma": self.sigma()} if self.mechanism.scalars else {}
+        return self.mechanism.lift(*self.heads(hidden, turn), **scalars)
 
     def attended(
         self,

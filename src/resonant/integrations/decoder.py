@@ -13,8 +13,8 @@ from ..errors import nearest
 from ..functional.attend import attend, attention_weights
 from ..functional.lift import Lift
 from ..functional.mask import AS_GOOD_AS_BLOCKED
-from ..functional.mechanism import mechanism
 from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, reach
+from ..mechanism import mechanism
 from ..nn.parameter import HeadScalar
 
 # Classes of the library transformers that are made and called alike.

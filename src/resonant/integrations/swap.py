@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import nearest
+from ..mechanism import mechanism as find
 from ..nn.attention import Attention
 from ..nn.factory import attention
 from ..nn.kuramoto import PhaseAdapter
@@ -169,16 +170,16 @@ def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.
             "a PhaseAdapter has no queries, keys and values to give to another mechanism; unswap "
             "it first, or choose other layers"
         )
-    if mechanism == "clock":
+    chosen = find(mechanism)
+    if chosen.timed:
         raise ValueError(
             "clocks have no queries and keys to take over; set a decoder's multihead_attn to "
             "resonant.nn.ClockAttention instead"
         )
-    if mechanism == "krause":
-        kept["sigma"] = (sizes[0] // sizes[1]) ** 0.25
-    if mechanism in ("kuramoto", "linear"):
+    kept |= chosen.like_softmax(sizes[0] // sizes[1])
+    if not chosen.projects:
         kept.pop("scalars_per", None)
-    if mechanism == "kuramoto":
+    if chosen.couples_phases:
         kept.pop("vdim", None)  # the values of coupling are the phases of its keys
     new = attention(mechanism, *sizes, **(kept | options))
     like = next(old.parameters())
@@ -191,7 +192,8 @@ def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.
 
 def _decoder(old: Any, mechanism: str, options: dict[str, Any]) -> HostedDecoderAttention:
     """The attention of a decoder by another mechanism; projections, caches and masks stay."""
-    if mechanism in ("clock", "linear"):
+    chosen = find(mechanism)
+    if not chosen.projects and not chosen.couples_phases:
         raise ValueError(
             f"{mechanism} attention has no place in a decoder of transformers, whose caches hold "
             "keys and values; choose softmax, krause or a mechanism of your own"
@@ -201,7 +203,7 @@ def _decoder(old: Any, mechanism: str, options: dict[str, Any]) -> HostedDecoder
             "this attention has a branch beside it; remove it first by "
             "resonant.integrations.remove_krause_branch"
         )
-    kept: dict[str, Any] = {"sigma": old.head_dim**0.25} if mechanism == "krause" else {}
+    kept: dict[str, Any] = dict(chosen.like_softmax(old.head_dim))
     if isinstance(old, HostedDecoderAttention):
         kept |= {"neighborhood": old.hosted.neighborhood, "top_k": old.hosted.top_k}
     new = HostedDecoderAttention(old, mechanism, **(kept | options))

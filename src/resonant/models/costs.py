@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..mechanism import known_mechanism
 from .language_configs import LanguageModelConfig
 
 FLOAT = 4  # bytes of a number in float32
-LIFTED = {"krause": 1}  # further numbers of a key that a mechanism's cache holds: its norm
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,10 @@ def token_cost(config: LanguageModelConfig, context: int) -> TokenCost:
     attention = config.attention
     embedding = config.vocabulary * config.width
     norms = (2 * config.layers + 1) * config.width
-    scalars = config.layers * config.heads * len(LIFTED.keys() & {attention.mechanism})
+    known = known_mechanism(attention.mechanism)
+    scalars = config.layers * config.heads * (len(known.scalars) if known else 0)
     met = context if attention.window is None else min(context, attention.window)
-    lifted = head + LIFTED.get(attention.mechanism, 0)
+    lifted = head + (known.key_features if known else 0)
     # Causal attention meets half of its context on average while training.
     seen = context / 2 if met == context else met
     weights = 2 * (matrices + embedding)

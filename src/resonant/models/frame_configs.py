@@ -5,16 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from ..mechanism import crossing, mechanism
 from .fields import check_choice, check_least, fixing, from_preset, read_where, read_with
-
-# The learned scalars of each kind of cross-attention, whose starts ``scalars`` may give.
-CROSS_SCALARS = {
-    "softmax": (),
-    "krause": ("sigma",),
-    "kuramoto": ("beta", "kappa"),
-    "gaussian-mixture": (),
-    "clock": ("diffusion", "floor"),
-}
 
 
 @dataclass(frozen=True)
@@ -40,7 +32,7 @@ class CrossAttentionConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_choice("model.attention.mechanism", self.mechanism, tuple(CROSS_SCALARS))
+        check_choice("model.attention.mechanism", self.mechanism, crossing())
         check_choice("model.attention.score", self.score, ("frozen", "density", "interval"))
         check_least("model.attention", self, {"components": 1, "guide": 0})
         if not 0.0 <= self.dropout < 1.0:
@@ -50,8 +42,9 @@ class CrossAttentionConfig:
                 "model.attention.score = interval holds each symbol's rate already; leave out "
                 "model.attention.measure"
             )
+        names = mechanism(self.mechanism).scalar_names
         for name, start in self.scalars.items():
-            check_choice("a name in model.attention.scalars", name, CROSS_SCALARS[self.mechanism])
+            check_choice("a name in model.attention.scalars", name, names)
             if not start > 0:
                 raise ValueError(f"model.attention.scalars.{name} must be above 0; it is {start}")
 

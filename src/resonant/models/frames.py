@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..functional.mask import real_keys
 from ..functional.position import sinusoidal_encoding
+from ..mechanism import mechanism
 from ..nn import (
     Block,
     ClockAttention,
@@ -28,7 +29,6 @@ from ..nn.timed import TimedAttention
 from .frame_configs import FrameTransformerConfig
 from .pretrained import load_pretrained, save_pretrained
 
-TIMED = ("gaussian-mixture", "clock")  # cross-attention by time, with caches of its own
 F = TypeVar("F", bound="FrameTransformer")
 
 
@@ -272,7 +272,7 @@ def _cross(config: FrameTransformerConfig) -> AnyAttention | TimedAttention:
     """Cross-attention by the configuration's mechanism."""
     chosen, sizes = config.attention, (config.width, config.heads)
     options = {"bias": False, "dropout": chosen.dropout, **chosen.scalars}
-    if chosen.mechanism not in TIMED:
+    if not mechanism(chosen.mechanism).timed:
         return attention(chosen.mechanism, *sizes, **options)
     rate = config.symbols_per_frame
     if chosen.mechanism == "gaussian-mixture":

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .fields import check_choice, check_least, from_preset, open_choice, read_with
-from .frame_configs import CROSS_SCALARS
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,6 @@ class AttentionConfig:
             raise ValueError(f"model.attention.dropout must be in [0, 1); it is {self.dropout}")
 
 
-# The learned scalars of our own mechanisms, whose starts ``scalars`` may give.
-SCALARS = {
-    "softmax-sink": ("sink",),
-    **CROSS_SCALARS,
-}
 POSITIONS = ("rotary", "morlet-relative", "sinusoidal", "learned", "morlet", "none")
 ADDED = ("sinusoidal", "learned", "morlet")  # to embeddings; the others act inside attention
 

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..mechanism import mechanism
 from .fields import check_choice, check_least, fixing, from_preset
-from .language_configs import SCALARS, AttentionConfig, PositionConfig
+from .language_configs import AttentionConfig, PositionConfig
 
 MANIFOLDS = r"circle|(sphere|so)-([2-9]|[1-9]\d+)|u-[1-9]\d*"
 PHASE_POSITIONS = ("rotary", "morlet-relative", "none")
@@ -62,8 +63,9 @@ class PhaseLanguageModelConfig:
         check_choice("model.position.kind", self.position.kind, PHASE_POSITIONS)
         check_choice("model.position.convention", self.position.convention, ("half",))
         check_choice("model.attention.mechanism", self.attention.mechanism, ("kuramoto",))
+        names = mechanism("kuramoto").scalar_names
         for name in self.attention.scalars:
-            check_choice("a name in model.attention.scalars", name, SCALARS["kuramoto"])
+            check_choice("a name in model.attention.scalars", name, names)
         if not re.fullmatch(MANIFOLDS, self.manifold):
             raise ValueError(
                 "model.manifold is circle, sphere-N, so-N or u-N with a number N, as in sphere-4; "

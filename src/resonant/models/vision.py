@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..functional.neighborhood import Full, Grid, Neighborhood
+from ..mechanism import mechanism
 from ..nn import VisionBlock, attention
 from ..nn.factory import AnyAttention
 from .fields import with_changes
@@ -158,7 +159,7 @@ def _attention(
 ) -> AnyAttention:
     chosen = config.attention
     options: dict[str, Any] = dict(chosen.scalars)
-    if chosen.mechanism not in ("linear", "kuramoto"):  # no scalars, and others of their own
+    if mechanism(chosen.mechanism).projects:  # others have no scalars, or of their own
         options["scalars_per"] = chosen.scalars_per
     return attention(
         chosen.mechanism,

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import nearest
 from ..functional.lift import Lift
-from ..functional.mechanism import Mechanism, Scalar, mechanism
 from ..functional.neighborhood import Full, Neighborhood
+from ..mechanism import Mechanism, Scalar, mechanism
 from .cache import AttentionCache
 from .core import AttentionCore, check_rows
 from .energy import EnergyGate

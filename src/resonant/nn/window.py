@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..functional.attend import attend, attention_weights
 from ..functional.lift import Documents
+from ..mechanism import mechanism
 from .attention import Attention
 from .factory import attention
 
@@ -55,8 +56,8 @@ class WindowAttention(nn.Module):
             )
         self.window, self.shift = window, shift
         starts: dict[str, Any] = dict(scalar_starts)
-        if mechanism_name == "krause":
-            starts["sigma"] = starts.get("sigma", 4.0) * (embed_dim // num_heads) ** 0.5
+        for name, start in mechanism(mechanism_name).window_starts.items():
+            starts[name] = starts.get(name, start) * (embed_dim // num_heads) ** 0.5
         inner = attention(mechanism_name, embed_dim, num_heads, dropout=dropout, **starts)
         if not isinstance(inner, Attention):
             raise ValueError(

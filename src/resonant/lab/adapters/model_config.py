@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from ...mechanism import branching
 from ...models.fields import check_choice, check_least
 
-MECHANISMS = ("none", "softmax", "krause")
 PRECISIONS = ("float32", "bf16")
 
 
@@ -30,7 +30,7 @@ class BranchAttentionConfig:
     scalars: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_choice("model.attention.mechanism", self.mechanism, MECHANISMS)
+        check_choice("model.attention.mechanism", self.mechanism, ("none", *branching()))
         check_choice("model.attention.start", self.start, ("identity", "mix"))
         check_least("model.attention", self, {"window": 1, "top_k": 1})
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import UserError, nearest
+from ...mechanism import known_mechanism
 from ...models.fields import fixed_options
-from ...models.language_configs import SCALARS
 from .config import Data, Model, RunConfig, TrainingConfig, plain, replaced
 
 SCALAR_STARTS = "model.attention.scalars"
@@ -147,5 +147,6 @@ def _with_mechanism(
 def _starts(start: RunConfig, mechanism: str, given: Mapping[str, float]) -> dict[str, float]:
     """Starts of learned scalars for the arms that have them; of your own mechanism, all."""
     starts = {**start.model.attention.scalars, **given}  # type: ignore[attr-defined]
-    scalars = SCALARS.get(mechanism, tuple(starts))
-    return {name: value for name, value in starts.items() if name in scalars}
+    known = known_mechanism(mechanism)
+    names = tuple(starts) if known is None else known.scalar_names
+    return {name: value for name, value in starts.items() if name in names}
