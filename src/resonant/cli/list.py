@@ -73,13 +73,13 @@ def _everything() -> None:
 
 
 def _data_names(domain: Domain) -> list[str]:
-    return [name for kind in domain.data for name in kind.NAMES]  # type: ignore[attr-defined]
+    return [name for kind in domain.data for name in kind.NAMES]
 
 
 def _domain(domain: Domain) -> None:
     print(f"domain {domain.name}")
     print(f"  data         {', '.join(_data_names(domain))}")
-    print(f"  models       {', '.join(kind.architecture for kind in domain.models)}")  # type: ignore[attr-defined]
+    print(f"  models       {', '.join(kind.architecture for kind in domain.models)}")
     print(f"  experiments  {', '.join(each.name for each in domain.experiments)}")
     for name, (_, says) in domain.commands.items():
         print(f"  command      resonant {name}: {says}")

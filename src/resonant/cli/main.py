@@ -6,6 +6,7 @@ Commands of one kind of data alone are those of its domain.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from ..errors import UserError, nearest
@@ -47,10 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
         if command not in COMMANDS:
             raise UserError(f"no command is called {command!r}; {nearest(command, COMMANDS)}")
         module = importlib.import_module(COMMANDS[command][0])
-        return module.main(rest)
+        status = module.main(rest)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"resonant: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has stopped, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except OSError as error:
         print(f"resonant: {disk_error(error)}", file=sys.stderr)
         return 2

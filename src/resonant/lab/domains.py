@@ -36,7 +36,7 @@ def register_domain(domain: Domain) -> None:
     taken = {
         "a domain": ([each.name for each in DOMAINS], [domain.name]),
         "an experiment": (list(EXPERIMENTS), [each.name for each in domain.experiments]),
-        "data": (list(data_classes()), [n for kind in domain.data for n in kind.NAMES]),  # type: ignore[attr-defined]
+        "data": (list(data_classes()), [n for kind in domain.data for n in kind.NAMES]),
     }
     for what, (known, given) in taken.items():
         for name in given:
@@ -48,12 +48,12 @@ def register_domain(domain: Domain) -> None:
 
 def data_classes() -> dict[str, type]:
     """The class of every data set's configuration, by the data's name."""
-    return {name: kind for domain in DOMAINS for kind in domain.data for name in kind.NAMES}  # type: ignore[attr-defined]
+    return {name: kind for domain in DOMAINS for kind in domain.data for name in kind.NAMES}
 
 
 def model_classes() -> dict[str, type]:
     """The class of every model's configuration, by its architecture."""
-    return {kind.architecture: kind for domain in DOMAINS for kind in domain.models}  # type: ignore[attr-defined]
+    return {kind.architecture: kind for domain in DOMAINS for kind in domain.models}
 
 
 def resolve(part: str, values: Mapping[str, Any]) -> type:
@@ -103,13 +103,18 @@ def domain_of_data(name: str, plugins: tuple[str, ...] = ()) -> Domain:
     """
     if name not in data_classes():
         import_plugins(plugins)
-    for domain in DOMAINS:
-        if any(name in kind.NAMES for kind in domain.data):  # type: ignore[attr-defined]
-            return domain
+    found = _holder(name)
+    if found is not None:
+        return found
     raise UserError(
         f"no data is called {name!r}; {nearest(name, data_classes())} (data of one's own need "
         "--plugins)"
     )
+
+
+def _holder(name: str | None) -> Domain | None:
+    """The domain that has data called ``name``."""
+    return next((d for d in DOMAINS if any(name in kind.NAMES for kind in d.data)), None)
 
 
 def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") -> Task:
@@ -146,6 +151,7 @@ def open_reader(directory: Path) -> tuple[Any, Any]:
     Raises ``UserError`` or ``ValueError`` for a folder that holds none.
     """
     data = described_run(directory).get("data") or {}
-    own = [d for d in DOMAINS if any(data.get("name") in k.NAMES for k in d.data)]  # type: ignore[attr-defined]
-    reader = next(domain.reader for domain in (*own, *DOMAINS) if domain.reader is not None)
+    own = _holder(data.get("name"))
+    domains = DOMAINS if own is None else [own, *DOMAINS]
+    reader = next(domain.reader for domain in domains if domain.reader is not None)
     return load(reader)(directory)

@@ -1,4 +1,4 @@
-"""The language model of pictures: one pixel after the other, each seeing those before it."""
+"""The language model of images: one pixel after the other, each seeing those before it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .pixel_configs import PixelModelConfig, pixel_preset
 
 
 class PixelModel(LanguageModel):
-    """``p(picture) = prod_t p(x_t | x_1 .. x_{t-1})`` over shades in raster order.
+    """``p(image) = prod_t p(x_t | x_1 .. x_{t-1})`` over shades in raster order.
 
-    The tokens of a picture are its shades row by row, from left to right, at each place channel by
+    The tokens of an image are its shades row by row, from left to right, at each place channel by
     channel. The input at place t is the shade before it (a start token at the first), and what
     stands at t is predicted: learned vectors of its row, column and channel are added.
 
     Tokens (batch, token) in [0, vocabulary], of which ``vocabulary`` is the start token, ->
-    logits (batch, token, shade). Call ``log_likelihood``, ``draw`` and ``complete`` with pictures.
+    logits (batch, token, shade). Call ``log_likelihood``, ``draw`` and ``complete`` with images.
 
-    Raises ``ValueError`` for more tokens than a picture has.
+    Raises ``ValueError`` for more tokens than an image has.
 
     Source: pixel by pixel, van den Oord et al. (arXiv 1601.06759), section 2; windows and top-k,
     arXiv 2602.11534. Differs: positions of rows, columns and channels are our choice.
@@ -45,14 +45,14 @@ class PixelModel(LanguageModel):
         return torch.cat([start, shades[:, :-1]], dim=1)
 
     def log_likelihood(
-        self, pictures: Integer[Tensor, "batch row column channel"]
+        self, images: Integer[Tensor, "batch row column channel"]
     ) -> Float[Tensor, "batch"]:
-        """Nats of whole pictures of shades; over ``-length log 2``, bits per dimension.
+        """Nats of whole images of shades; over ``-length log 2``, bits per dimension.
 
-        Raises ``ValueError`` for pictures of another size, ``TypeError`` for others than integers;
+        Raises ``ValueError`` for images of another size, ``TypeError`` for others than integers;
         PyTorch raises its own for shades that there are not.
         """
-        shades = self._flat(pictures)
+        shades = self._flat(images)
         logits = self(self.inputs(shades))
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         return wide.gather(-1, shades.unsqueeze(-1)).squeeze(-1).sum(-1)
@@ -60,7 +60,7 @@ class PixelModel(LanguageModel):
     def draw(
         self, count: int, *, temperature: float = 1.0, seed: int | None = None
     ) -> Int[Tensor, "batch row column channel"]:
-        """New pictures of shades, drawn pixel by pixel with a cache of the window.
+        """New images of shades, drawn pixel by pixel with a cache of the window.
 
         Raises ``ValueError`` for fewer than one.
         """
@@ -71,20 +71,20 @@ class PixelModel(LanguageModel):
 
     def complete(
         self,
-        pictures: Integer[Tensor, "batch row column channel"],
+        images: Integer[Tensor, "batch row column channel"],
         rows: int,
         *,
         temperature: float = 1.0,
         seed: int | None = None,
     ) -> Int[Tensor, "batch row column channel"]:
-        """The first ``rows`` rows of ``pictures``, and others drawn below them.
+        """The first ``rows`` rows of ``images``, and others drawn below them.
 
-        Raises ``ValueError`` for pictures of another size, other shades, or more rows than there
+        Raises ``ValueError`` for images of another size, other shades, or more rows than there
         are.
         """
         if not 0 <= rows <= self.config.rows:
             raise ValueError(f"rows to keep are 0 to {self.config.rows}; they are {rows}")
-        shades = self._flat(pictures)
+        shades = self._flat(images)
         least, most = int(shades.min()), int(shades.max())
         if least < 0 or most >= self.config.vocabulary:
             raise ValueError(
@@ -102,20 +102,20 @@ class PixelModel(LanguageModel):
         drawn = generate(self, tokens, missing, temperature=temperature, seed=seed)
         return drawn[:, 1:].unflatten(1, (config.rows, config.columns, config.channels))
 
-    def _flat(self, pictures: Tensor) -> Tensor:
+    def _flat(self, images: Tensor) -> Tensor:
         config = self.config
         wanted = (config.rows, config.columns, config.channels)
-        if tuple(pictures.shape[1:]) != wanted:
+        if tuple(images.shape[1:]) != wanted:
             raise ValueError(
                 f"the model takes pictures (batch, {', '.join(map(str, wanted))}) of shades, but "
-                f"their shape is {tuple(pictures.shape)}"
+                f"their shape is {tuple(images.shape)}"
             )
-        if pictures.is_floating_point() or pictures.dtype == torch.bool:
+        if images.is_floating_point() or images.dtype == torch.bool:
             raise TypeError(
-                f"shades are whole numbers, not {pictures.dtype}; shares of 1 become them by "
+                f"shades are whole numbers, not {images.dtype}; shares of 1 become them by "
                 f"(x * {config.vocabulary - 1}).round().long()"
             )
-        return pictures.flatten(1).long()
+        return images.flatten(1).long()
 
     def _too_long(self, longest: int) -> str:
         config = self.config

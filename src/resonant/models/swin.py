@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from ..nn import PatchMerging, VisionBlock, WindowAttention
 from .fields import with_changes
 from .pretrained import load_pretrained, save_pretrained
-from .vision import check_pictures
+from .vision import check_images
 from .vision_configs import SwinTransformerConfig, swin_preset
 
 
 class SwinTransformer(nn.Module):
     """Patch embedding, stages of pre-norm blocks in windows, the mean of all patches, a read-out.
 
-    ``pictures`` (batch, channel, row, column) of floats -> logits (batch, class). Every second
-    block shifts its windows by half of one, unless one window is the whole picture.
+    ``images`` (batch, channel, row, column) of floats -> logits (batch, class). Every second
+    block shifts its windows by half of one, unless one window is the whole image.
 
-    Raises ``ValueError`` for pictures of another size, ``TypeError`` for others than floats.
+    Raises ``ValueError`` for images of another size, ``TypeError`` for others than floats.
 
     Source: Liu et al. (arXiv 2103.14030), section 3.1; Krause in windows: arXiv 2602.11534.
     """
@@ -47,10 +47,10 @@ class SwinTransformer(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(
-        self, pictures: Float[Tensor, "batch channel row column"]
+        self, images: Float[Tensor, "batch channel row column"]
     ) -> Float[Tensor, "batch class"]:
-        check_pictures(pictures, self.config)
-        x = self.embedding_norm(self.embedding(pictures).permute(0, 2, 3, 1))
+        check_images(images, self.config)
+        x = self.embedding_norm(self.embedding(images).permute(0, 2, 3, 1))
         for stage in self.stages:
             x = stage(x)
         return self.head(self.norm(x).mean((1, 2)))

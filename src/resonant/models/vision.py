@@ -21,11 +21,11 @@ from .vision_configs import VisionTransformerConfig, vision_preset
 class VisionTransformer(nn.Module):
     """Patch embedding, class and register tokens, learned positions, blocks, a linear read-out.
 
-    ``pictures`` (batch, channel, row, column) of floats -> logits (batch, class). With
+    ``images`` (batch, channel, row, column) of floats -> logits (batch, class). With
     ``attention.radius`` patches see those near them, class and register tokens everything (``Grid``
     on the gathered path, linear in the patches).
 
-    Raises ``ValueError`` for pictures of another size, ``TypeError`` for others than floats.
+    Raises ``ValueError`` for images of another size, ``TypeError`` for others than floats.
 
     Source: Dosovitskiy et al. (arXiv 2010.11929), section 3.1; neighbourhoods, top-k by depth and
     sigma per layer: arXiv 2602.11534, vision.
@@ -82,10 +82,10 @@ class VisionTransformer(nn.Module):
         return [block.attention for block in self.blocks]  # type: ignore[misc]
 
     def forward(
-        self, pictures: Float[Tensor, "batch channel row column"]
+        self, images: Float[Tensor, "batch channel row column"]
     ) -> Float[Tensor, "batch class"]:
-        check_pictures(pictures, self.config)
-        patches = self.embedding(pictures).flatten(2).transpose(1, 2)
+        check_images(images, self.config)
+        patches = self.embedding(images).flatten(2).transpose(1, 2)
         first = self.first.expand(patches.shape[0], -1, -1)
         x = torch.cat([first, patches], dim=1)
         if self.position is not None:
@@ -125,23 +125,23 @@ def vision_transformer(
     return VisionTransformer(with_changes(config, mechanism, changes))
 
 
-def check_pictures(pictures: Tensor, config: Any) -> None:
-    """Raise ``ValueError`` unless ``pictures`` have the size that ``config`` says.
+def check_images(images: Tensor, config: Any) -> None:
+    """Raise ``ValueError`` unless ``images`` have the size that ``config`` says.
 
     And ``TypeError`` unless they are floats.
     """
     wanted = (config.channels, config.image_height, config.image_width)
-    if tuple(pictures.shape[1:]) != wanted:
+    if tuple(images.shape[1:]) != wanted:
         move = "resize them, or build it with their image_height, image_width and channels"
-        if tuple(pictures.shape) == wanted:
+        if tuple(images.shape) == wanted:
             move = "add a batch axis with unsqueeze(0)"
         raise ValueError(
             f"the model takes pictures (batch, {', '.join(map(str, wanted))}), but their shape is "
-            f"{tuple(pictures.shape)}; {move}"
+            f"{tuple(images.shape)}; {move}"
         )
-    if not pictures.is_floating_point():
+    if not images.is_floating_point():
         raise TypeError(
-            f"pictures are floats, standardized as in training, not {pictures.dtype}; bytes become "
+            f"pictures are floats, standardized as in training, not {images.dtype}; bytes become "
             "them by (x.float() / 255 - mean) / deviation"
         )
 

@@ -1,4 +1,4 @@
-"""Attention inside windows of a picture that shift from block to block."""
+"""Attention inside windows of an image that shift from block to block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WindowAttention(nn.Module):
 
     ``logit[i, j] = score(q_i, k_j) + bias[row_i - row_j, column_i - column_j]`` for patches of one
     window of ``window`` x ``window``; with ``shift`` the windows begin ``shift`` patches further
-    down and right, and what the picture's edge cuts apart does not meet. The bias, (2 window - 1)^2
+    down and right, and what the image's edge cuts apart does not meet. The bias, (2 window - 1)^2
     numbers a head, starts at 0; ``relative=False`` leaves it out.
 
     ``mechanism_name`` and its starts are those of ``resonant.nn.attention``. Krause scores queries
@@ -30,7 +30,7 @@ class WindowAttention(nn.Module):
     ``log sigma``.
 
     Maps (batch, row, column, embed) to the same, and weights (batch * window, head, patch, patch)
-    or None. Raises ``ValueError`` for a shift outside the window, and for a picture that windows do
+    or None. Raises ``ValueError`` for a shift outside the window, and for an image that windows do
     not divide.
 
     Source: Liu et al., Swin (arXiv 2103.14030), equation 4 and section 3.2; Krause in windows:

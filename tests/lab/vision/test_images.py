@@ -17,7 +17,7 @@ from resonant.lab.domains import describe as describe_data
 from resonant.lab.kit.download import Remote
 from resonant.lab.vision import images as images_module
 from resonant.lab.vision.config import ImagesConfig
-from resonant.lab.vision.files import find_pictures, read_cifar, read_idx, read_picture
+from resonant.lab.vision.files import find_images, read_cifar, read_idx, read_image
 from resonant.lab.vision.images import Streamed, describe, load_images
 
 
@@ -190,28 +190,28 @@ def test_a_corrupt_picture_is_named(folder: Path) -> None:
     for content in (broken.read_bytes()[:200], b"", b"\x89PNG\r\n\x1a\nrubbish"):
         broken.write_bytes(content)
         with pytest.raises(UserError, match=r"bee/00\.JPEG cannot be read as a picture"):
-            read_picture(broken, 24)
+            read_image(broken, 24)
 
 
 def test_deep_pictures_are_refused_and_not_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
     Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16)).save(path)
     with pytest.raises(UserError, match=r"more than 8 bits a channel \(mode I"):
-        read_picture(path, 8)
+        read_image(path, 8)
 
 
 def test_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
-        find_pictures(folder / "test")
+        find_images(folder / "test")
     empty = tmp_path / "empty"
     (empty / "ant").mkdir(parents=True)
     with pytest.raises(UserError, match="holds no pictures"):
-        find_pictures(empty)
+        find_images(empty)
     (folder / "train" / ".git").mkdir()
     assert load_images(ImagesConfig("imagenet", path=str(folder), size=8)).classes[0] == "ant"
     (folder / "train" / "elk").mkdir()
     with pytest.raises(UserError, match=r"elk holds no pictures .*remove the folder"):
-        find_pictures(folder / "train")
+        find_images(folder / "train")
     (folder / "train" / "elk").rmdir()
     (folder / "val" / "cow").rename(folder / "val" / "dog")
     with pytest.raises(UserError, match=r"other classes \(first: cow\)"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import RunConfig
+from .config import Data, RunConfig
 from .experiment import Experiment
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Domain:
     """
 
     name: str
-    data: tuple[type, ...]
-    models: tuple[type, ...]
+    data: tuple[type[Data], ...]
+    models: tuple[type[Any], ...]
     experiments: tuple[Experiment, ...]
     task: str
     describe: str

@@ -1,4 +1,4 @@
-"""Pictures changed at random in training, by kornia."""
+"""Images changed at random in training, by kornia."""
 
 from __future__ import annotations
 
@@ -7,50 +7,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MIXUP_ALPHA = 0.8  # of the Beta distribution of the second picture's share
+MIXUP_ALPHA = 0.8  # of the Beta distribution of the second image's share
 CUTMIX_ALPHA = 1.0
-SHIFT = 4  # pixels that a picture of 32 is moved at most; in proportion for others
+SHIFT = 4  # pixels that an image of 32 is moved at most; in proportion for others
 LABEL_SMOOTHING = 0.1
 
 
 def augmented(
-    pictures: Tensor, labels: Tensor, kind: str, *, classes: int, key: tuple[int, int]
+    images: Tensor, labels: Tensor, kind: str, *, classes: int, key: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Pictures (batch, channel, row, column) in [0, 1] and the share of each class in them.
+    """Images (batch, channel, row, column) in [0, 1] and the share of each class in them.
 
-    "flips" shifts each picture by up to an eighth of its side (zeros come in) and mirrors every
+    "flips" shifts each image by up to an eighth of its side (zeros come in) and mirrors every
     second one; "published" then mixes the batch with itself, by mixup or by cutmix as a coin says,
     and smooths the shares by 0.1. A function of ``key`` alone: the generator outside stays.
 
     Source: mixup 0.8, cutmix 1.0, label smoothing 0.1 of arXiv 2602.11534, vision; what is shifted
     and mirrored, and the coin, are customary (arXiv 2012.12877).
     """
-    shares = F.one_hot(labels, classes).to(pictures.dtype)
+    shares = F.one_hot(labels, classes).to(images.dtype)
     if kind == "none":
-        return pictures, shares
+        return images, shares
     drawn = np.random.Generator(np.random.Philox(key=key)).integers(2**62)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(drawn))
-        pictures = _moved(pictures)
+        images = _moved(images)
         if kind == "published":
-            pictures, shares = _mixed(pictures, labels, shares)
+            images, shares = _mixed(images, labels, shares)
             shares = shares * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
-    return pictures, shares
+    return images, shares
 
 
-def _moved(pictures: Tensor) -> Tensor:
+def _moved(images: Tensor) -> Tensor:
     import kornia.augmentation as K
 
-    side = pictures.shape[-1]
+    side = images.shape[-1]
     moves = K.AugmentationSequential(
         K.RandomCrop((side, side), padding=max(1, round(SHIFT * side / 32))),
         K.RandomHorizontalFlip(p=0.5),
         data_keys=["input"],
     )
-    return moves(pictures)
+    return moves(images)
 
 
-def _mixed(pictures: Tensor, labels: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+def _mixed(images: Tensor, labels: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
     import kornia.augmentation as K
 
     if torch.rand(()) < 0.5:
@@ -60,9 +60,9 @@ def _mixed(pictures: Tensor, labels: Tensor, shares: Tensor) -> tuple[Tensor, Te
         mix = K.RandomCutMixV2(
             beta=CUTMIX_ALPHA, data_keys=["input", "class"], use_correct_lambda=True
         )
-    mixed, told = mix(pictures, labels)
-    told = told.reshape(len(labels), 3)  # a label, the other picture's, a share
+    mixed, told = mix(images, labels)
+    told = told.reshape(len(labels), 3)  # a label, the other image's, a share
     other = F.one_hot(told[:, 1].long(), shares.shape[1]).to(shares.dtype)
-    # kornia tells the other picture's share of a mixup, and what is left of the own of a cutmix.
+    # kornia tells the other image's share of a mixup, and what is left of the own of a cutmix.
     share = told[:, 2:] if isinstance(mix, K.RandomMixUpV2) else 1.0 - told[:, 2:]
     return mixed, torch.lerp(shares, other, share.to(shares.dtype))

@@ -1,4 +1,4 @@
-"""Pictures as a configuration, readable without numpy or torch."""
+"""Images as a configuration, readable without numpy or torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..kit.config import Data
 
-IMAGES = "pictures.npz"  # in a run's folder: what pictures of images need
+IMAGES = "pictures.npz"  # in a run's folder: what images of images need
 AUGMENTATIONS = ("none", "flips", "published")
 # Pixels on a side, colour channels and classes; imagenet's are the user's folder's.
 SHAPES = {"digits": (8, 1, 10), "mnist": (28, 1, 10), "cifar10": (32, 3, 10)}

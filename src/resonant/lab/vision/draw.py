@@ -1,4 +1,4 @@
-"""`resonant draw RUN`: pictures from a trained model of pixels."""
+"""`resonant draw RUN`: images from a trained model of pixels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from ...models.pixels import PixelModel
 
-LEAST_SIDE = 112  # pixels of a picture in the file
+LEAST_SIDE = 112  # pixels of an image in the file
 
 
 def main(arguments: list[str]) -> int:
-    """Write a PNG: a row of pictures drawn, or rows of pictures and their completions."""
+    """Write a PNG: a row of images drawn, or rows of images and their completions."""
     options = _parser().parse_args(arguments)
     _check(options)
     import numpy as np
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _shades(options: argparse.Namespace, model: PixelModel) -> Any:
-    """Test pictures of the run's own data, as shades."""
+    """Test images of the run's own data, as shades."""
     import numpy as np
     import torch
 
@@ -66,16 +66,16 @@ def _shades(options: argparse.Namespace, model: PixelModel) -> Any:
     data = from_dict(ImagesConfig, described)
     data_dir = None if options.data_dir is None else Path(options.data_dir)
     test = load_images(data, data_dir).splits["test"]
-    pictures = test.take(np.linspace(0, len(test) - 1, options.complete).astype(int))
-    levels = pictures.astype(np.int64) * model.config.vocabulary // 256
+    images = test.take(np.linspace(0, len(test) - 1, options.complete).astype(int))
+    levels = images.astype(np.int64) * model.config.vocabulary // 256
     return torch.from_numpy(levels.transpose(0, 2, 3, 1).copy())
 
 
-def _strip(pictures: np.ndarray) -> np.ndarray:
-    """(picture, row, column, channel) side by side, a dark line around each."""
+def _strip(images: np.ndarray) -> np.ndarray:
+    """(image, row, column, channel) side by side, a dark line around each."""
     import numpy as np
 
-    framed = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=64)
+    framed = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=64)
     return np.concatenate([*framed], axis=1)
 
 

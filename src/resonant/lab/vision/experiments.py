@@ -1,4 +1,4 @@
-"""Does nearness or mere locality classify pictures? Patches that see all, or those next to them.
+"""Does nearness or mere locality classify images? Patches that see all, or those next to them.
 
 Digits are scikit-learn's; CIFAR-10 is downloaded, ``cifar10-subset`` lies in a folder.
 """

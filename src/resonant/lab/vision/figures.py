@@ -1,4 +1,4 @@
-"""Figures of pictures: where class tokens look, what models of pixels draw and complete."""
+"""Figures of images: where class tokens look, what models of pixels draw and complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..kit.svg import STYLE, as_svg
 from .config import IMAGES
 
 Kept = Mapping[str, np.ndarray]
-SHOWN = 8  # pictures in a row
+SHOWN = 8  # images in a row
 
 
 def kept_images(results: Results, directory: Path) -> dict[str, Kept]:
@@ -27,22 +27,22 @@ def kept_images(results: Results, directory: Path) -> dict[str, Kept]:
 
 
 def looks(kept: Mapping[str, Kept]) -> str:
-    """Weights of the class token over pictures, last layer, mean over heads; a row an arm."""
+    """Weights of the class token over images, last layer, mean over heads; a row an arm."""
     arms = {arm: each for arm, each in kept.items() if "looks" in each}
     if not arms:
         return ""
-    pictures = next(iter(arms.values()))["pictures"][:SHOWN]
-    rows = {"picture": [(each, None) for each in pictures]}
+    images = next(iter(arms.values()))["pictures"][:SHOWN]
+    rows = {"picture": [(each, None) for each in images]}
     for arm, each in arms.items():
         heat = each["looks"][:SHOWN, -1].astype(np.float32).mean(1)
         rows[arm] = list(zip(each["pictures"][:SHOWN], heat, strict=True))
     with mpl.rc_context(STYLE):
-        figure, grid = _rows(rows.keys(), len(pictures))
+        figure, grid = _rows(rows.keys(), len(images))
         for axes_row, cells in zip(grid, rows.values(), strict=True):
-            for axes, (picture, heat) in zip(axes_row, cells, strict=True):
-                height, width = picture.shape[:2]
+            for axes, (image, heat) in zip(axes_row, cells, strict=True):
+                height, width = image.shape[:2]
                 extent = (0, width, height, 0)
-                shown = picture if heat is None else picture.mean(-1, keepdims=True)
+                shown = image if heat is None else image.mean(-1, keepdims=True)
                 _show(axes, shown, extent=extent)
                 if heat is not None:
                     axes.imshow(heat, cmap="inferno", alpha=0.65, extent=extent, vmin=0.0)
@@ -50,7 +50,7 @@ def looks(kept: Mapping[str, Kept]) -> str:
 
 
 def completed(kept: Mapping[str, Kept]) -> str:
-    """Validation pictures, what is kept of them, and what each arm puts below; a row an arm."""
+    """Validation images, what is kept of them, and what each arm puts below; a row an arm."""
     arms = {arm: each for arm, each in kept.items() if "completed" in each}
     if not arms:
         return ""
@@ -61,23 +61,23 @@ def completed(kept: Mapping[str, Kept]) -> str:
     rows |= {arm: each["completed"][:SHOWN] for arm, each in arms.items()}
     with mpl.rc_context(STYLE):
         figure, grid = _rows(rows.keys(), len(truth))
-        for axes_row, pictures in zip(grid, rows.values(), strict=True):
-            for axes, picture in zip(axes_row, pictures, strict=True):
-                _show(axes, picture)
+        for axes_row, images in zip(grid, rows.values(), strict=True):
+            for axes, image in zip(axes_row, images, strict=True):
+                _show(axes, image)
         return as_svg(figure)
 
 
 def drawn(kept: Mapping[str, Kept]) -> str:
-    """Pictures that each arm draws; a row an arm."""
+    """Images that each arm draws; a row an arm."""
     arms = {arm: each["drawn"] for arm, each in kept.items() if "drawn" in each}
     if not arms:
         return ""
     with mpl.rc_context(STYLE):
         columns = min(2 * SHOWN, min(len(each) for each in arms.values()))
         figure, grid = _rows(arms.keys(), columns)
-        for axes_row, pictures in zip(grid, arms.values(), strict=True):
-            for axes, picture in zip(axes_row, pictures, strict=False):
-                _show(axes, picture)
+        for axes_row, images in zip(grid, arms.values(), strict=True):
+            for axes, image in zip(axes_row, images, strict=False):
+                _show(axes, image)
         return as_svg(figure)
 
 
@@ -98,9 +98,9 @@ def _rows(rows: Iterable[str], columns: int) -> tuple[Figure, np.ndarray]:
     return figure, grid
 
 
-def _show(axes: Axes, picture: np.ndarray, **options: object) -> None:
-    """A picture (row, column, channel) of bytes, grey where it has one channel."""
-    if picture.shape[-1] == 1:
-        axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=255, **options)  # type: ignore[arg-type]
+def _show(axes: Axes, image: np.ndarray, **options: object) -> None:
+    """An image (row, column, channel) of bytes, grey where it has one channel."""
+    if image.shape[-1] == 1:
+        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, **options)  # type: ignore[arg-type]
     else:
-        axes.imshow(np.nan_to_num(picture).astype(np.uint8), **options)  # type: ignore[arg-type]
+        axes.imshow(np.nan_to_num(image).astype(np.uint8), **options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Files of pictures: IDX, CIFAR-10's binary archive, folders. Nothing here unpickles."""
+"""Files of images: IDX, CIFAR-10's binary archive, folders. Nothing here unpickles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...errors import UserError
 
 MOST_AXES = 4  # of an IDX file
 RECORD = 1 + 3 * 32 * 32  # of CIFAR-10: a label and three planes
-PICTURES = (".jpeg", ".jpg", ".png")
+SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 def read_idx(content: bytes, name: str) -> np.ndarray:
@@ -48,7 +48,7 @@ def read_idx(content: bytes, name: str) -> np.ndarray:
 
 
 def read_cifar(content: bytes, members: tuple[str, ...], name: str) -> tuple[np.ndarray, ...]:
-    """Pictures (n, 3, 32, 32) and labels (n) of ``members`` of a CIFAR-10 archive, binary version.
+    """Images (n, 3, 32, 32) and labels (n) of ``members`` of a CIFAR-10 archive, binary version.
 
     Raises ``UserError`` for what is no archive, a missing member, or one that is not whole records;
     whether bytes in it are right, its hash alone tells.
@@ -80,8 +80,8 @@ def _records(content: bytes, name: str) -> np.ndarray:
     return records
 
 
-def find_pictures(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """Names of classes, and each picture with its class, of ``folder``/CLASS/PICTURE.
+def find_images(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
+    """Names of classes, and each image with its class, of ``folder``/CLASS/PICTURE.
 
     Raises ``UserError`` for a folder without any, or a class without any.
     """
@@ -95,25 +95,25 @@ def find_pictures(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
         (path, label)
         for label, name in enumerate(classes)
         for path in sorted((folder / name).iterdir())
-        if path.suffix.lower() in PICTURES
+        if path.suffix.lower() in SUFFIXES
     ]
     if not found:
         raise UserError(
-            f"{folder} holds no pictures ({', '.join(PICTURES)}) in folders named after classes"
+            f"{folder} holds no pictures ({', '.join(SUFFIXES)}) in folders named after classes"
         )
     empty = set(range(len(classes))) - {label for _, label in found}
     if empty:
         raise UserError(
-            f"{folder / classes[min(empty)]} holds no pictures ({', '.join(PICTURES)}); fill it, "
+            f"{folder / classes[min(empty)]} holds no pictures ({', '.join(SUFFIXES)}); fill it, "
             "or remove the folder"
         )
     return classes, found
 
 
-def read_picture(path: Path, side: int) -> np.ndarray:
-    """A picture (3, side, side): the shorter side scaled to ``side``, the middle cut out.
+def read_image(path: Path, side: int) -> np.ndarray:
+    """An image (3, side, side): the shorter side scaled to ``side``, the middle cut out.
 
-    Raises ``UserError`` for a file that is no picture, cannot be read to its end, or has more than
+    Raises ``UserError`` for a file that is no image, cannot be read to its end, or has more than
     8 bits a channel.
     """
     from PIL import Image
@@ -122,7 +122,7 @@ def read_picture(path: Path, side: int) -> np.ndarray:
         with warnings.catch_warnings(), Image.open(path) as opened:
             warnings.simplefilter("ignore")  # odd metadata and great size are no damage
             deep = opened.mode if opened.mode.startswith(("I", "F")) else None
-            picture = opened.convert("RGB")
+            image = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} cannot be read as a picture ({error}); delete it or fetch it again"
@@ -132,9 +132,9 @@ def read_picture(path: Path, side: int) -> np.ndarray:
             f"{path} has more than 8 bits a channel (mode {deep}), which would be cut off; convert "
             "it to 8"
         )
-    scale = side / min(picture.size)
-    width, height = (max(side, round(length * scale)) for length in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    scale = side / min(image.size)
+    width, height = (max(side, round(length * scale)) for length in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - side) // 2, (height - side) // 2
-    cut = picture.crop((left, top, left + side, top + side))
+    cut = image.crop((left, top, left + side, top + side))
     return np.asarray(cut, dtype=np.uint8).transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Whether a run's model and its pictures go together, as their configurations say. No torch."""
+"""Whether a run's model and its images go together, as their configurations say. No torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ...models.vision_configs import SwinTransformerConfig, VisionTransformerCon
 from ..kit.config import RunConfig
 from .config import ImagesConfig
 
-CLASSES = 10  # of every data set of pictures but a user's folder
+CLASSES = 10  # of every data set of images but a user's folder
 
 
 def check_images_fit(config: RunConfig, classes: int | None = None) -> None:
-    """Raise ``UserError`` for sizes of the model that are not those of its pictures.
+    """Raise ``UserError`` for sizes of the model that are not those of its images.
 
     All of them are named at once, and options that the run would never read. ``classes`` are those
     of a folder, once they are known.

@@ -1,4 +1,4 @@
-"""Pictures with classes, split into train, valid and test."""
+"""Images with classes, split into train, valid and test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import UserError
 from ..kit.download import Remote, fetch
 from .config import ImagesConfig
-from .files import find_pictures, read_cifar, read_idx, read_picture
+from .files import find_images, read_cifar, read_idx, read_image
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST = {
@@ -55,13 +55,13 @@ class ImageSplit(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Pictures ``rows`` (n, channel, row, column), unsigned bytes."""
+        """Images ``rows`` (n, channel, row, column), unsigned bytes."""
         ...
 
 
 @dataclass(frozen=True)
 class Held:
-    """Pictures in memory: ``pixels`` (n, channel, row, column), ``labels`` (n)."""
+    """Images in memory: ``pixels`` (n, channel, row, column), ``labels`` (n)."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -70,13 +70,13 @@ class Held:
         return len(self.labels)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Pictures ``rows``."""
+        """Images ``rows``."""
         return self.pixels[np.asarray(rows)]
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """Pictures read from their files when they are asked for."""
+    """Images read from their files when they are asked for."""
 
     paths: tuple[Path, ...]
     labels: np.ndarray
@@ -87,15 +87,15 @@ class Streamed:
         return len(self.labels)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Pictures ``rows``, read now; raises ``UserError`` for one that cannot be read."""
+        """Images ``rows``, read now; raises ``UserError`` for one that cannot be read."""
         return np.stack(
-            [_pooled(read_picture(self.paths[i], self.side)[None], self.pool)[0] for i in rows]
+            [_pooled(read_image(self.paths[i], self.side)[None], self.pool)[0] for i in rows]
         )
 
 
 @dataclass(frozen=True)
 class Images:
-    """Pictures by split, the names of their classes, and a hash of them all."""
+    """Images by split, the names of their classes, and a hash of them all."""
 
     name: str
     splits: dict[str, ImageSplit]
@@ -105,11 +105,11 @@ class Images:
 
 @lru_cache(maxsize=2)
 def load_images(config: ImagesConfig, data_dir: Path | None = None) -> Images:
-    """The pictures that ``config`` names; kept for the process.
+    """The images that ``config`` names; kept for the process.
 
     Splits: of digits 1,197, 300 and 300, shuffled by a fixed seed; of MNIST and CIFAR-10 the last
     tenth (MNIST: twelfth) of the training part validates, the test part is official; of your folder
-    val/ is the test split, and every twentieth picture of train/ validates.
+    val/ is the test split, and every twentieth image of train/ validates.
 
     Raises ``UserError`` for files that are missing, damaged or others than the name says.
     """
@@ -192,10 +192,10 @@ def _held_out(
 
 
 def _folder(config: ImagesConfig) -> Images:
-    """Pictures of a user's folder, found now and read later; the hash is of names and sizes."""
+    """Images of a user's folder, found now and read later; the hash is of names and sizes."""
     assert config.path is not None
-    classes, train = find_pictures(Path(config.path) / "train")
-    ours, test = find_pictures(Path(config.path) / "val")
+    classes, train = find_images(Path(config.path) / "train")
+    ours, test = find_images(Path(config.path) / "val")
     if ours != classes:
         other = sorted(set(classes) ^ set(ours))
         raise UserError(

@@ -1,4 +1,4 @@
-"""Pictures drawn pixel by pixel: what is the past of a pixel worth, and how is it weighed?"""
+"""Images drawn pixel by pixel: what is the past of a pixel worth, and how is it weighed?"""
 
 from __future__ import annotations
 

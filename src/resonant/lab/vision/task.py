@@ -19,9 +19,9 @@ from ...models.pixel_configs import PixelModelConfig
 from ...models.pixels import PixelModel
 from ...models.vision import VisionTransformer
 from ...models.vision_configs import SwinTransformerConfig, VisionTransformerConfig
+from ..kit.at_work import LOOKED_AT, at_work
 from ..kit.building import built
 from ..kit.config import RunConfig, check_corpus
-from ..kit.diagnosis import LOOKED_AT, at_work
 from ..kit.summary import model_summary
 from ..kit.task import Outcome
 from .augmentation import augmented
@@ -30,9 +30,9 @@ from .fitting import check_images_fit
 from .images import Images, ImageSplit, load_images
 
 EVALUATION_BATCH = 100
-KEPT = 8  # pictures whose maps are kept, or that are completed
-DRAWN = 24  # pictures that a model of pixels draws
-# Means and standard deviations of ImageNet's colours, for pictures read as they are needed.
+KEPT = 8  # images whose maps are kept, or that are completed
+DRAWN = 24  # images that a model of pixels draws
+# Means and standard deviations of ImageNet's colours, for images read as they are needed.
 COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -43,7 +43,7 @@ def build(config: RunConfig, data_dir: Path | None, device: str = "cpu") -> Visi
 
 
 class VisionTask:
-    """Batches of pictures, the same for every arm of a seed, and fixed ones to test on."""
+    """Batches of images, the same for every arm of a seed, and fixed ones to test on."""
 
     model: nn.Module
     start: dict[str, list[float]]  # learned numbers before training
@@ -57,37 +57,37 @@ class VisionTask:
 
     @property
     def tokens_per_step(self) -> int:
-        """Pictures per training step."""
+        """Images per training step."""
         return self.config.training.batch_size
 
     def _step(self, step: int) -> tuple[np.ndarray, Tensor]:
-        """Pictures and labels of a step."""
+        """Images and labels of a step."""
         train = self.images.splits["train"]
         generator = np.random.Generator(np.random.Philox(key=[self.config.seed, step]))
         rows = generator.integers(0, len(train), self.config.training.batch_size)
         return train.take(rows), torch.from_numpy(train.labels[rows])
 
     def _tests(self, split: str) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Pictures and labels of a split, evenly spread over it, the same for every arm."""
-        pictures = self.images.splits[split]
+        """Images and labels of a split, evenly spread over it, the same for every arm."""
+        images = self.images.splits[split]
         count = self.config.training.evaluated(split)
-        for rows in _spread(pictures, count):
-            yield pictures.take(rows), torch.from_numpy(pictures.labels[rows])
+        for rows in _spread(images, count):
+            yield images.take(rows), torch.from_numpy(images.labels[rows])
 
     def _facts(self) -> dict[str, Any]:
         """Parameter counts and learned numbers."""
         return model_summary(self.model, self.start, self.device)
 
 
-def _spread(pictures: ImageSplit, count: int) -> Iterator[np.ndarray]:
+def _spread(images: ImageSplit, count: int) -> Iterator[np.ndarray]:
     """Rows in batches: ``count`` at most, evenly over the whole split."""
-    rows = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int)
+    rows = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
     for start in range(0, len(rows), EVALUATION_BATCH):
         yield rows[start : start + EVALUATION_BATCH]
 
 
 class ClassesTask(VisionTask):
-    """Cross-entropy of classes, in nats per picture."""
+    """Cross-entropy of classes, in nats per image."""
 
     def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
         super().__init__(config, data_dir, device)
@@ -102,8 +102,8 @@ class ClassesTask(VisionTask):
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of the batch of ``step``, augmented as the data say."""
-        pictures, labels = self._step(step)
-        scaled = torch.from_numpy(pictures).float() / 255
+        images, labels = self._step(step)
+        scaled = torch.from_numpy(images).float() / 255
         classes, key = len(self.images.classes), (self.config.seed, step)
         scaled, shares = augmented(scaled, labels, self.data.augment, classes=classes, key=key)
         logits = self.model(self._standardized(scaled.to(self.device)))
@@ -112,12 +112,12 @@ class ClassesTask(VisionTask):
     def _standardized(self, scaled: Tensor) -> Tensor:
         return (scaled - self.mean) / self.deviation
 
-    def _inputs(self, pictures: np.ndarray) -> Tensor:
-        scaled = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device).float() / 255
+    def _inputs(self, images: np.ndarray) -> Tensor:
+        scaled = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).float() / 255
         return self._standardized(scaled)
 
     def evaluate(self, split: str) -> float:
-        """Mean cross-entropy over fixed pictures of ``split``."""
+        """Mean cross-entropy over fixed images of ``split``."""
         return self._scores(split)[0]
 
     def finish(self) -> Outcome:
@@ -134,8 +134,8 @@ class ClassesTask(VisionTask):
         """Mean loss, and share of right classes."""
         self.model.eval()
         total, right, count = 0.0, 0, 0
-        for pictures, labels in self._tests(split):
-            logits, labels = self.model(self._inputs(pictures)).double(), labels.to(self.device)
+        for images, labels in self._tests(split):
+            logits, labels = self.model(self._inputs(images)).double(), labels.to(self.device)
             total += F.cross_entropy(logits, labels, reduction="sum").item()
             right += int((logits.argmax(-1) == labels).sum())
             count += len(labels)
@@ -178,13 +178,13 @@ class PixelsTask(VisionTask):
         self.model = built(config, build_vision_model, self.device)
         self.start = learned_numbers(self.model)
 
-    def _shades(self, pictures: np.ndarray) -> Tensor:
+    def _shades(self, images: np.ndarray) -> Tensor:
         """(batch, row, column, channel) of shades."""
-        levels = pictures.astype(np.int64) * self.data.levels // 256
+        levels = images.astype(np.int64) * self.data.levels // 256
         return torch.from_numpy(levels.transpose(0, 2, 3, 1).copy()).to(self.device)
 
     def _bits(self, shades: Tensor) -> Tensor:
-        """Mean bits per dimension of pictures (batch)."""
+        """Mean bits per dimension of images (batch)."""
         length = shades[0].numel()
         return -self.model.log_likelihood(shades).mean() / (length * math.log(2.0))
 
@@ -193,7 +193,7 @@ class PixelsTask(VisionTask):
         return self._bits(self._shades(self._step(step)[0]))
 
     def evaluate(self, split: str) -> float:
-        """Mean bits per dimension over fixed pictures of ``split``."""
+        """Mean bits per dimension over fixed images of ``split``."""
         return self._mean_bits(split, shift=0)
 
     def finish(self) -> Outcome:
@@ -212,8 +212,8 @@ class PixelsTask(VisionTask):
     def _mean_bits(self, split: str, shift: int) -> float:
         self.model.eval()
         total, count = 0.0, 0
-        for pictures, labels in self._tests(split):
-            shades = self._shades(pictures).roll(shift, dims=1)
+        for images, labels in self._tests(split):
+            shades = self._shades(images).roll(shift, dims=1)
             total += self._bits(shades).item() * len(labels)
             count += len(labels)
         self.model.train()
@@ -238,11 +238,11 @@ class PixelsTask(VisionTask):
 
 
 def _colours(train: ImageSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of pictures in [0, 1]."""
+    """Mean and standard deviation of each channel, of images in [0, 1]."""
     pixels = getattr(train, "pixels", None)
     if pixels is None:
         return COLOURS
-    # By counting the 256 shades: the pictures are not copied as floats.
+    # By counting the 256 shades: the images are not copied as floats.
     counts = [np.bincount(pixels[:, i].ravel(), minlength=256) for i in range(pixels.shape[1])]
     shades = np.arange(256) / 255
     means = [float((c * shades).sum() / c.sum()) for c in counts]
