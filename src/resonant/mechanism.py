@@ -55,6 +55,11 @@ def start_anywhere(head_dim: int) -> Mapping[str, float]:
     return {}
 
 
+def near_softmax(head_dim: int) -> Mapping[str, float]:
+    """Krause's width at which its logits are those of softmax, ``-|k|^2`` over twice it aside."""
+    return {"sigma": head_dim**0.25}
+
+
 @dataclass(frozen=True)
 class Mechanism:
     """Two pure functions, the learned scalars they take, and what else is particular to them.
@@ -117,7 +122,7 @@ OURS = (
         module="resonant.nn.krause:KrauseAttention",
         crosses=True,
         key_features=1,  # the norm
-        like_softmax=lambda head_dim: {"sigma": head_dim**0.25},
+        like_softmax=near_softmax,
         window_starts={"sigma": 4.0},  # as published
     ),
     Mechanism(

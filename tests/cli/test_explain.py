@@ -27,7 +27,9 @@ def test_a_page_points_at_the_code(name: str, capsys: pytest.CaptureFixture[str]
     assert about.says in said
     for _, file, thing in about.code:
         module = importlib.import_module("resonant." + file.removesuffix(".py").replace("/", "."))
-        assert line_of(file, thing) == inspect.getsourcelines(getattr(module, thing))[1]
+        lines, start = inspect.getsourcelines(getattr(module, thing))
+        decorators = next(i for i, line in enumerate(lines) if not line.startswith("@"))
+        assert line_of(file, thing) == start + decorators
         assert f"src/resonant/{file}:{line_of(file, thing)}" in said
     assert (ROOT / about.page).is_file()
     assert max(map(len, said.splitlines())) <= 100
