@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
-# Five of the fourteen arms of stdlib; `resonant list` names them all.
+# Five of the fourteen arms of stdlib; `resonant list stdlib` names them all.
 DEMO_ARMS := softmax,softmax-gate,softmax-window,krause-window,kuramoto
 DEMO_SPEECH := --arms softmax,clock --seeds 1 --data.text stdlib --data.utterances 600 \
 	--data.held_out 48 --training.steps 600 --training.learning_rate 0.004

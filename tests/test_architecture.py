@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -16,7 +17,6 @@ from resonant.integrations import adapters as saved
 from resonant.lab.alignment import conditions
 from resonant.lab.domains import DOMAINS
 from resonant.lab.kit import folder
-from resonant.lab.kit.domain import load
 from resonant.lab.speech import config as speech
 from resonant.lab.text import tokens
 from resonant.lab.vision import config as vision
@@ -181,15 +181,29 @@ def slice_of(path: Path, root: Path = SOURCE) -> bool:
     return room(module_of(path, root)) in SLICES
 
 
+QUESTIONS = ("isinstance", "issubclass")
+
+
 def config_matches(path: Path) -> list[str]:
-    """``isinstance`` and ``match`` on a configuration class, in a file."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "type"):
-            found += [ast.unparse(each) for each in node.args[1:]]
+    """Questions about a configuration's class in a file: isinstance, match, type(x) is, aliases."""
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree))
+    named = [n for node in nodes if isinstance(node, ast.ImportFrom) for n in node.names]
+    aliases = {n.asname: n.name for n in named if n.asname and n.name.endswith("Config")}
+    asked: list[ast.expr] = []
+    for node in nodes:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in QUESTIONS:
+            asked += node.args[1:]
         elif isinstance(node, ast.MatchClass):
-            found.append(ast.unparse(node.cls))
-    return [each for each in found if re.search(r"Config\b", each)]
+            asked.append(node.cls)
+        elif isinstance(node, ast.Compare) and re.match(r"type\(", ast.unparse(node.left)):
+            asked += node.comparators
+    found = []
+    for each in asked:
+        names = [n.id for n in ast.walk(each) if isinstance(n, ast.Name)]
+        names += [n.attr for n in ast.walk(each) if isinstance(n, ast.Attribute)]
+        found += [name for name in names if aliases.get(name, name).endswith("Config")]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -216,10 +230,14 @@ def test_planted_faults_are_found(tmp_path: Path) -> None:
         "        return f'no {other} in done.json'\n"
         "    match config:\n"
         "        case ImagesConfig():\n"
-        "            return None\n"
+        "            return type(config) is text.TextConfig\n"
+        "from ..text.config import TextConfig as Other\n"
+        "asked = issubclass(int, Other) or type(3) in (int, str)\n"
     )
     assert wrong_arrows(planted, tmp_path) == ["lab.speech.task", "lab.text.config"]
-    assert config_matches(planted) == ["(int, TextConfig)", "ImagesConfig"]
+    assert sorted(config_matches(planted)) == sorted(
+        ["Other", "TextConfig", "ImagesConfig", "TextConfig"]
+    )
     assert [text for text in strings(planted) if folder.DONE in text] == [" in done.json"]
 
 
@@ -268,7 +286,7 @@ def test_slices_are_made_alike(name: str) -> None:
     dotted += [each for each in (domain.prepare, domain.reader) if each is not None]
     dotted += [f"{module}:main" for module, _ in domain.commands.values()]
     for each in dotted:
-        assert load(each) is not None
+        assert resolve_name(each) is not None
     experiments = importlib.import_module(f"resonant.lab.{name}.experiments")
     assert domain.experiments == experiments.EXPERIMENTS
 

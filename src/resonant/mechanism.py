@@ -6,10 +6,10 @@ starts from softmax asks its record; no other file lists names of mechanisms for
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from .errors import nearest
@@ -103,10 +103,7 @@ class Mechanism:
 
     def load_module(self) -> Any:
         """The class of ``module``, imported now; None where that is ``nn.Attention``."""
-        if self.module is None:
-            return None
-        package, _, name = self.module.partition(":")
-        return getattr(importlib.import_module(package), name)
+        return None if self.module is None else resolve_name(self.module)
 
 
 # Those of our own; their lifts are bound where they are defined (``lift_of``).

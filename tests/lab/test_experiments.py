@@ -27,7 +27,7 @@ from resonant.models.pixel_configs import pixels_cifar, pixels_mnist
 from resonant.models.vision_configs import vision_cifar_s, vision_imagenet_s
 
 FRAMES = ("align", "speech", "speech-full")
-ADAPTED = [name for name in EXPERIMENTS if "-lora" in name]  # tests/experiments/test_adapters.py
+ADAPTED = [name for name in EXPERIMENTS if "-lora" in name]  # tests/lab/adapters/test_task.py
 LANGUAGE = [name for name in EXPERIMENTS if name not in (*FRAMES, *ADAPTED, "probes")]
 SEVERAL = ["stdlib", "shakespeare"]  # with architectures beside the transformer
 

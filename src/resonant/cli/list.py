@@ -14,13 +14,25 @@ from ..lab.kit.folder import import_plugins_of
 from ..models.costs import token_cost
 from ..models.fields import field_docs
 from ..models.frame_configs import SPEECH_PRESETS
-from ..models.language_configs import PRESETS, LanguageModelConfig
+from ..models.language_configs import PRESETS
 from ..models.phase_configs import PHASE_PRESETS
 from ..models.pixel_configs import PIXEL_PRESETS
 from ..models.vision_configs import SWIN_PRESETS, VISION_PRESETS
 
 CONTEXT = 2048  # at which presets are counted
-# Of ``resonant.FUNCTION(NAME)``.
+
+
+def _cost(config: Any) -> str:
+    """What a preset costs, on a line."""
+    cost = token_cost(config, CONTEXT)
+    return (
+        f"{cost.parameters / 1e6:.2f}M parameters; at {CONTEXT} tokens "
+        f"{cost.training_flops / 1e6:,.1f} MFLOPs a token in training, "
+        f"{cost.decoding_flops / 1e6:,.1f} in decoding, {cost.cache_bytes / 1e6:,.2f} MB of cache"
+    )
+
+
+# Of ``resonant.FUNCTION(NAME)``, and what counts their costs where that can be counted.
 PRESETS_OF: dict[str, Mapping[str, Callable[[], Any]]] = {
     "language_model": PRESETS,
     "phase_language_model": PHASE_PRESETS,
@@ -29,6 +41,7 @@ PRESETS_OF: dict[str, Mapping[str, Callable[[], Any]]] = {
     "swin_transformer": SWIN_PRESETS,
     "pixel_model": PIXEL_PRESETS,
 }
+COSTS_OF: dict[str, Callable[[Any], str]] = {"language_model": _cost}
 
 
 def main(arguments: list[str]) -> int:
@@ -67,7 +80,7 @@ def _everything() -> None:
     print("\ndata by domain (--data.name NAME; the fields: resonant list NAME)")
     for domain in DOMAINS:
         print(f"  {domain.name:12} {', '.join(_data_names(domain))}")
-    print("\npresets (resonant.FUNCTION(NAME); what they cost: resonant list FUNCTION)")
+    print("\npresets (resonant.FUNCTION(NAME); what they are: resonant list FUNCTION)")
     for function, presets in PRESETS_OF.items():
         print(f"  {function:21} {', '.join(presets)}")
 
@@ -109,19 +122,8 @@ def _presets(function: str) -> None:
     for name, build in PRESETS_OF[function].items():
         says = (build.__doc__ or "").strip().splitlines()[0]
         print(f"  {name:12} {says}")
-        config = build()
-        if type(config) is LanguageModelConfig:
-            print(f"  {'':12} {_cost(config)}")
-
-
-def _cost(config: LanguageModelConfig) -> str:
-    """What a preset costs, on a line."""
-    cost = token_cost(config, CONTEXT)
-    return (
-        f"{cost.parameters / 1e6:.2f}M parameters; at {CONTEXT} tokens "
-        f"{cost.training_flops / 1e6:,.1f} MFLOPs a token in training, "
-        f"{cost.decoding_flops / 1e6:,.1f} in decoding, {cost.cache_bytes / 1e6:,.2f} MB of cache"
-    )
+        if function in COSTS_OF:
+            print(f"  {'':12} {COSTS_OF[function](build())}")
 
 
 def _parser() -> argparse.ArgumentParser:

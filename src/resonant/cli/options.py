@@ -79,7 +79,8 @@ def _add_models(parser: jsonargparse.ArgumentParser, experiment: Experiment) -> 
                 f"--model.{field.name}",
                 type=hints[field.name],
                 default=default,
-                help=says[field.name] + _other_defaults(field.name, default, models[1:], name),
+                help=says.get(field.name, "")
+                + _other_defaults(field.name, default, models[1:], name),
             )
 
 
@@ -108,7 +109,9 @@ def parse(
             raise UserError(f"no option is called {option}; {nearest(option, known)}")
         named = any(other.startswith(f"{option}.") for other in known)
         if named or option.removeprefix("--") == OPEN_ENDED:
-            raise UserError(f"{option} is a group: name a field of it, as in {_example(option)}")
+            raise UserError(
+                f"{option} is a group: name a field of it, as in {_example(option, known)}"
+            )
     try:
         built = parser.instantiate(parser.parse_args(arguments))
     except (argparse.ArgumentError, jsonargparse.ArgumentError, ValueError) as error:
@@ -132,11 +135,11 @@ def _values(config: Any) -> dict[str, Any]:
     return {n: _values(v) if dataclasses.is_dataclass(v) else v for n, v in fields.items()}
 
 
-def _example(group: str) -> str:
-    examples = {"--model": "layers 4", "--training": "steps 2000", "--data": "name file"}
-    examples["--model.position"] = "kind rotary"
-    examples |= {"--model.attention": "window 64", f"--{OPEN_ENDED}": "sigma 4"}
-    return f"{group}.{examples[group]}"
+def _example(group: str, known: set[str]) -> str:
+    """The first option of a group, or of learned scalars the best known."""
+    if group == f"--{OPEN_ENDED}":
+        return f"{group}.sigma 4"
+    return f"{min(option for option in known if option.startswith(f'{group}.'))} VALUE"
 
 
 def base_config(experiment: Experiment, options: jsonargparse.Namespace) -> RunConfig:

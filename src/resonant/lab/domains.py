@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, nearest
@@ -11,7 +12,7 @@ from .abilities.domain import DOMAIN as ABILITIES
 from .adapters.domain import DOMAIN as ADAPTERS
 from .alignment.domain import DOMAIN as ALIGNMENT
 from .kit.config import Data, RunConfig, import_plugins, run_config
-from .kit.domain import Described, Domain, load
+from .kit.domain import Described, Domain
 from .kit.experiment import Experiment
 from .kit.folder import described_run
 from .speech.domain import DOMAIN as SPEECH
@@ -31,13 +32,16 @@ def register_domain(domain: Domain) -> None:
 
     Call it when a plugin is imported (``--plugins MODULE``).
 
-    Raises ``ValueError`` for a name of a domain, experiment or data that is taken.
+    Raises ``ValueError`` for a name of a domain, experiment, data or architecture that is taken.
     """
     taken = {
         "a domain": ([each.name for each in DOMAINS], [domain.name]),
         "an experiment": (list(EXPERIMENTS), [each.name for each in domain.experiments]),
         "data": (list(data_classes()), [n for kind in domain.data for n in kind.NAMES]),
     }
+    classes = model_classes()
+    own = {kind.architecture for kind in domain.models if kind not in classes.values()}
+    taken["an architecture"] = (list(classes), sorted(own))
     for what, (known, given) in taken.items():
         for name in given:
             if name in known:
@@ -124,7 +128,7 @@ def build_task(config: RunConfig, data_dir: Path | None, device: str = "cpu") ->
     """
     domain = domain_of(config)
     domain.check(config)
-    return load(domain.task)(config, data_dir, device)
+    return resolve_name(domain.task)(config, data_dir, device)
 
 
 def describe(data: Data, data_dir: Path | None) -> Described:
@@ -132,7 +136,7 @@ def describe(data: Data, data_dir: Path | None) -> Described:
 
     Raises ``UserError`` for data that cannot be had.
     """
-    return load(domain_of_data(data.name).describe)(data, data_dir)
+    return resolve_name(domain_of_data(data.name).describe)(data, data_dir)
 
 
 def prepare_runs(runs: Iterable[RunConfig], data_dir: Path | None) -> None:
@@ -142,7 +146,7 @@ def prepare_runs(runs: Iterable[RunConfig], data_dir: Path | None) -> None:
         by_domain.setdefault(domain_of(config).name, []).append(config)
     for domain in DOMAINS:
         if domain.prepare is not None and domain.name in by_domain:
-            load(domain.prepare)(by_domain[domain.name], data_dir)
+            resolve_name(domain.prepare)(by_domain[domain.name], data_dir)
 
 
 def open_reader(directory: Path) -> tuple[Any, Any]:
@@ -154,4 +158,4 @@ def open_reader(directory: Path) -> tuple[Any, Any]:
     own = _holder(data.get("name"))
     domains = DOMAINS if own is None else [own, *DOMAINS]
     reader = next(domain.reader for domain in domains if domain.reader is not None)
-    return load(reader)(directory)
+    return resolve_name(reader)(directory)

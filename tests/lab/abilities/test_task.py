@@ -173,11 +173,14 @@ def test_options_reach_the_arms_that_have_them(tmp_path: Path) -> None:
     assert len({run.corpus for run in made.runs}) == 3
     assert "recall" in made.data
     assert "symbols" in made.data
-    with pytest.raises(UserError, match=r"--training\.context is about texts.*--data\.length"):
+    with pytest.raises(UserError, match=r"context is read by none of these arms; .*--data\.length"):
         plan(tmp_path, ["softmax-recall"], training__context=9)
     with pytest.raises(UserError, match=r"--data\.name is what these arms are about"):
         plan(tmp_path, ["softmax-induction", "krause-induction"], data__name="copying")
-    with pytest.raises(UserError, match=r"sample_tokens is about texts, which no arm here reads$"):
+    with pytest.raises(
+        UserError,
+        match=r"tokens is read by none of these arms; nothing is written; leave",
+    ):
         plan(tmp_path, ["softmax-recall"], training__sample_tokens=5)
     with pytest.raises(UserError, match=r"pass --model\.vocabulary 96"):
         build_task(config("softmax-recall", **{"model.vocabulary": 50}), None)

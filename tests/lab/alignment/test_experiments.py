@@ -79,8 +79,8 @@ def test_controls_stand_among_arms_of_their_own_decoding() -> None:
 @pytest.mark.parametrize(
     ("arms", "option", "value", "says"),
     [
-        (["softmax"], "training__context", 64, "is about texts, which no arm here reads; made-up"),
-        (["softmax"], "training__sample_tokens", 9, "is about texts"),
+        (["softmax"], "training__context", 64, "is read by none of these arms; utterances have"),
+        (["softmax"], "training__sample_tokens", 9, "is read by none of these arms; nothing is"),
         (["softmax"], "model__attention__measure", True, "mechanism = clock only, which none"),
         (["softmax", "clock"], "model__attention__components", 5, "= gaussian-mixture only"),
         (["softmax", "clock"], "model__symbols_per_frame", 0.3, "autoregressive clocks only"),

@@ -48,10 +48,10 @@ def test_there_are_conditions_in_every_kind_of_model_that_has_such_options() -> 
 @pytest.mark.parametrize(
     ("experiment", "option", "value", "says"),
     [
-        ("digits", "training.context", 9, "about texts, which no arm here reads"),
+        ("digits", "training.context", 9, "is read by none of these arms"),
         ("align", "model.attention.mechanism", "clock", "is what these arms are about"),
         ("probes", "data.name", "recall", "is what these arms are about"),
-        ("cifar10-subset", "training.sample_tokens", 9, "about texts, which no arm here reads"),
+        ("cifar10-subset", "training.sample_tokens", 9, "is read by none of these arms"),
     ],
 )
 def test_what_is_refused(experiment: str, option: str, value: Any, says: str) -> None:

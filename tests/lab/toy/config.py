@@ -46,3 +46,11 @@ class CurveConfig:
     def __post_init__(self) -> None:
         check_least("model", self, {"width": 1})
         check_choice("model.activation", self.activation, ("tanh", "relu"))
+
+
+@dataclass(frozen=True)
+class LineConfig:
+    """A line: another model, with no option but whether it has an offset."""
+
+    offset: bool = True
+    architecture: str = "line"

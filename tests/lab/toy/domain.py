@@ -8,7 +8,7 @@ from resonant.lab.kit.config import RunConfig, TrainingConfig
 from resonant.lab.kit.domain import Described, Domain
 from resonant.lab.kit.experiment import Arm, Experiment
 
-from .config import CurveConfig, WaveConfig
+from .config import CurveConfig, LineConfig, WaveConfig
 
 EXPERIMENT = Experiment(
     name="curves",
@@ -23,6 +23,7 @@ EXPERIMENT = Experiment(
     arms=(
         Arm("tanh", "units that saturate"),
         Arm("relu", "units that do not", control="tanh", changes={"model.activation": "relu"}),
+        Arm("line", "no units at all", control="tanh", model=LineConfig()),
     ),
     unit="squared error",
     token="point",
@@ -33,8 +34,7 @@ def check(config: RunConfig) -> None:
     """Refuse waves that a network of this width cannot follow."""
     data, model = config.data, config.model
     assert isinstance(data, WaveConfig)
-    assert isinstance(model, CurveConfig)
-    if data.frequency > model.width:
+    if isinstance(model, CurveConfig) and data.frequency > model.width:
         raise UserError(
             f"a wave of frequency {data.frequency:g} needs as many units; pass --model.width "
             f"{data.frequency:g}"
@@ -50,7 +50,7 @@ def describe(config: WaveConfig, data_dir: Path | None) -> Described:
 DOMAIN = Domain(
     name="toy",
     data=(WaveConfig,),
-    models=(CurveConfig,),
+    models=(CurveConfig, LineConfig),
     experiments=(EXPERIMENT,),
     task="tests.lab.toy.task:CurveTask",
     describe="tests.lab.toy.domain:describe",

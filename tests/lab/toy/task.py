@@ -12,15 +12,17 @@ from resonant.lab.kit.config import RunConfig, check_corpus
 from resonant.lab.kit.summary import model_summary
 from resonant.lab.kit.task import Outcome
 
-from .config import CurveConfig, WaveConfig
+from .config import CurveConfig, LineConfig, WaveConfig
 
 CURVE = "curve.npz"  # in a run's folder: what its picture needs
 SEEDS = {"valid": 1, "test": 2}
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
-def build(config: CurveConfig) -> nn.Module:
-    """The network that ``config`` describes."""
+def build(config: CurveConfig | LineConfig) -> nn.Module:
+    """Build the network that ``config`` describes."""
+    if isinstance(config, LineConfig):
+        return nn.Linear(1, 1, bias=config.offset)
     activation = ACTIVATIONS[config.activation]()
     return nn.Sequential(nn.Linear(1, config.width), activation, nn.Linear(config.width, 1))
 

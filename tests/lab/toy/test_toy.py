@@ -12,7 +12,7 @@ from tests.lab.running import quality, resonant
 from tests.test_architecture import NAMES
 
 PLUGIN = "--plugins=tests.lab.toy.domain"
-RUNS = ("tanh-seed0", "tanh-seed1", "relu-seed0", "relu-seed1")
+RUNS = tuple(f"{arm}-seed{seed}" for arm in ("tanh", "relu", "line") for seed in (0, 1))
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,13 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_is_compared(compared: Path) -> None:
     done = {name: json.loads((compared / name / "done.json").read_text()) for name in RUNS}
     losses = [done[name]["metrics"]["test_loss"] for name in RUNS]
-    assert len(set(losses)) == 4
-    assert max(losses) < 0.5  # a wave of height 1 has a mean square of about 0.5
-    assert json.loads((compared / "probe.json").read_text())["costs"].keys() == {"tanh", "relu"}
+    assert len(set(losses)) == len(RUNS)
+    assert max(losses[:4]) < 0.5 < max(losses[4:])  # a wave's mean square; a line is no wave
+    assert json.loads((compared / "probe.json").read_text())["costs"].keys() == {
+        "tanh",
+        "relu",
+        "line",
+    }
 
 
 def test_every_file_it_leaves_has_a_name_of_its_own(compared: Path) -> None:
@@ -71,9 +75,10 @@ def test_it_is_listed() -> None:
     ("options", "says"),
     [
         (["--data.frequency=20"], "a wave of frequency 20 needs as many units"),
-        (["--training.context=3"], "no arm here reads; points have no length"),
+        (["--training.context=3"], "is read by none of these arms; points have no length"),
         (["--model.activation=sine"], "model.activation is one of tanh, relu"),
         (["--model.attention.window=3"], "no option is called --model.attention.window"),
+        (["--data=3"], "--data is a group: name a field of it, as in --data."),
     ],
 )
 def test_its_options_are_checked(tmp_path: Path, options: list[str], says: str) -> None:
@@ -88,10 +93,13 @@ import dataclasses, pytest
 from resonant.lab.domains import DOMAINS, EXPERIMENTS, register_domain
 from tests.lab.toy.domain import DOMAIN
 known = len(DOMAINS), len(EXPERIMENTS)
+class Mine:
+    architecture = "transformer"
 for changes, says in (
     ({}, "a domain named 'toy'"),
     ({"name": "other"}, "an experiment named 'curves'"),
     ({"name": "other", "experiments": ()}, "data named 'wave'"),
+    ({"name": "other", "experiments": (), "data": (), "models": (Mine,)}, "an architecture named"),
 ):
     with pytest.raises(ValueError, match=says):
         register_domain(dataclasses.replace(DOMAIN, **changes))
@@ -99,3 +107,29 @@ assert known == (len(DOMAINS), len(EXPERIMENTS))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_arm_of_another_model_says_how_it_differs(compared: Path) -> None:
+    described = json.loads((compared / "comparison.json").read_text())
+    changes = {arm["name"]: arm["changes"] for arm in described["arms"]}
+    assert changes["line"] == "model.architecture = line"
+    assert changes["relu"] == "model.activation = relu"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("raise OSError('no licence')", "raises OSError: no licence when it is imported; mend it"),
+        ("def broken(:", "raises SyntaxError"),
+        ("import nowhere_at_all", "cannot import the plugin 'mine'"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, says: str
+) -> None:
+    (tmp_path / "mine.py").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    for command in ("list", "compare"):
+        done = resonant(command, "--plugins=mine")
+        assert done.returncode == 2
+        assert says in done.stderr

@@ -26,7 +26,7 @@ DOMAIN = Domain(
     describe="resonant.lab.abilities.domain:describe",
     sections="resonant.lab.abilities.report:SECTIONS",
     unread={
-        "training.context": "; made-up data have their length from --data.length or --data.longest",
-        "training.sample_tokens": "",
+        "training.context": "; sequences have their length from --data.length",
+        "training.sample_tokens": "; nothing is written",
     },
 )

@@ -27,7 +27,7 @@ DOMAIN = Domain(
     sections="resonant.lab.alignment.report:SECTIONS",
     check=check_frames_fit,
     unread={
-        "training.context": "; made-up data have their length from --data.length or --data.longest",
-        "training.sample_tokens": "",
+        "training.context": "; utterances have their length from --data.longest",
+        "training.sample_tokens": "; nothing is written",
     },
 )

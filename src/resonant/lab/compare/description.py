@@ -65,7 +65,8 @@ def _described(plan: Plan, arm: Arm) -> dict[str, Any]:
         if isinstance(control, type(arm.model)) and control != arm.model:
             old, new = dataclasses.asdict(control), dataclasses.asdict(arm.model)
             shape = [name for name, *_ in differences(old, new)]
-        changes += [f"model.{name} = {values[f'model.{name}']}" for name in shape]
+        said = [f"model.{name}" for name in shape if f"model.{name}" in values]
+        changes += [f"{name} = {values[name]}" for name in said]
     if arm.learning_rate is not None and values["training.learning_rate"] == arm.learning_rate:
         changes.append(f"training.learning_rate = {arm.learning_rate} (found by --sweep lr)")
     described = {"name": arm.name, "says": arm.says, "control": arm.control}

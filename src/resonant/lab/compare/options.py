@@ -29,8 +29,8 @@ def check_options(
         if not any(flat.get(name) == v for flat in by_arm.values() for name, v in fields.items()):
             raise UserError(
                 f"--{option} changes none of these arms: {', '.join(by_arm)}; it is what other "
-                "arms are about (see `resonant list`), or use `resonant train`, which takes any "
-                "field of its arm"
+                f"arms are about (see `resonant list {runs[0].experiment}`), or use `resonant "
+                "train`, which takes any field of its arm"
             )
     _check_alike(arms, by_arm)
 
@@ -66,7 +66,7 @@ def _check_read_in_training(runs: Sequence[RunConfig], overrides: Mapping[str, A
     for option in overrides:
         if all(option in each for each in unread):
             raise UserError(
-                f"--{option} is about texts, which no arm here reads{unread[0][option]}"
+                f"--{option} is read by none of these arms{unread[0][option]}; leave it out"
             )
 
 

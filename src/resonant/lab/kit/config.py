@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-from ...errors import UserError
+from ...errors import UserError, in_words
 from ...models.fields import check_least, from_dict
 
 ALWAYS = ("architecture", "name")  # in every hash: they say which class a configuration is of
@@ -130,7 +130,7 @@ def import_plugins(names: tuple[str, ...]) -> None:
 
     They are looked for in the current folder too.
 
-    Raises ``UserError`` for one that cannot be imported.
+    Raises ``UserError`` for one that cannot be imported, or raises when it is.
     """
     if names and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -141,6 +141,13 @@ def import_plugins(names: tuple[str, ...]) -> None:
             raise UserError(
                 f"cannot import the plugin {name!r} ({error}); plugins are module names on "
                 "Python's path, so run from the folder that holds it or install it"
+            ) from error
+        except UserError:
+            raise
+        except Exception as error:  # a plugin may raise anything
+            raise UserError(
+                f"the plugin {name!r} raises {in_words(error)} when it is imported; mend it, or "
+                "leave it out of --plugins"
             ) from error
 
 

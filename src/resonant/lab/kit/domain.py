@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,8 @@ class Described:
 class Domain:
     """One kind of data that models are compared on. The lab knows nothing else about it.
 
-    Dotted names "package.module:attribute" are imported when first needed.
+    Dotted names "package.module:attribute" are imported when first needed, by
+    ``pkgutil.resolve_name``.
 
     Args:
         name: of the domain, which is that of its folder
@@ -45,9 +45,10 @@ class Domain:
         runner: (task, config, directory) -> ``Runner``, which trains
         prepare: (configs, data_dir) -> None, what runs need beside their data, made once before
             any begins
-        reader: (directory) -> ``Reader`` of a trained model that reads text
+        reader: (directory) -> (model, tokenizer) of a trained model that reads text
         check: raises ``UserError`` for sizes that must agree and do not; imports no torch
-        unread: fields of training that the task does not read, and what to use instead
+        unread: fields of training that the task does not read, and what to use instead, as the end
+            of a sentence that says so
         commands: of the command line, by name: module with a ``main``, and a line of help
     """
 
@@ -64,12 +65,6 @@ class Domain:
     check: Callable[[RunConfig], None] = accept
     unread: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-
-
-def load(name: str) -> Any:
-    """What the dotted name "package.module:attribute" stands for, imported now."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from rich.console import Console
 
 from ..domains import DOMAINS, domain_of_data
-from ..kit.domain import Figure, Section, load
+from ..kit.domain import Figure, Section
 from ..kit.grid import Grid, alone, as_rich
 from ..kit.results import Results, first_folder
 from .attention import (
@@ -37,7 +38,7 @@ def sections_of(results: Results) -> list[Section]:
     own: list[Section] = []
     for domain in DOMAINS:
         if domain.name in present:
-            own += [section for section in load(domain.sections) if section not in own]
+            own += [section for section in resolve_name(domain.sections) if section not in own]
     first, rest = ([each for each in own if each.first is when] for when in (True, False))
     return [*ANSWERS, *first, *COSTS, *rest, *DETAILS]
 

@@ -9,6 +9,7 @@ import math
 import pickle
 import time
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import filelock
@@ -21,7 +22,6 @@ from ...files import damaged, fault, write_atomically
 from ...models.base import learned_numbers
 from ..domains import build_task, domain_of
 from ..kit.config import RunConfig, config_hash, import_plugins
-from ..kit.domain import load
 from ..kit.folder import CHECKPOINT, CONFIG, DONE, LEARNED, LOCK, METRICS, write_arrays
 from ..kit.metrics import Metrics
 from ..kit.optimizer import Diverged, Report, build_optimizer, learning_rate
@@ -47,7 +47,7 @@ def train(
     # The system frees the lock of a dead process; a killed parent's worker may live for a moment.
     with filelock.FileLock(directory / LOCK, timeout=LOCK_SECONDS):
         task = _begin(config, directory, data_dir, device=device)
-        state: Runner = load(domain_of(config).runner)(task, config, directory)
+        state: Runner = resolve_name(domain_of(config).runner)(task, config, directory)
         state.resume()
         state.until_done(report)
         finish(task, config, directory, seconds=state.seconds)

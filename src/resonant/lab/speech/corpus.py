@@ -22,6 +22,7 @@ from ...errors import UserError
 from ...files import damaged, write_atomically
 from ..alignment.conditions import TEMPI
 from ..alignment.utterances import Utterances
+from ..kit.config import said
 from ..kit.progress import Part, progress
 from .config import SpeechConfig
 from .espeak import SAMPLE_RATE, Job, Speech, check_voice, speak_all, unstressed, version
@@ -179,7 +180,7 @@ def frame_durations(ends: np.ndarray, frames: int, hop: int) -> np.ndarray | Non
 
 def _key(config: SpeechConfig, data_dir: Path | None) -> str:
     """What the speech is made of."""
-    made: list[object] = [LAYOUT, SPEECH_RECIPE, dataclasses.asdict(config)]
+    made: list[object] = [LAYOUT, SPEECH_RECIPE, said(config)]
     if config.name == "espeak":
         made += [phrases_digest(phrases(config, data_dir)), version()]
     if data_dir is not None and {"ljspeech", "recordings"} & {config.name, config.real}:

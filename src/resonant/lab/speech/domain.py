@@ -42,8 +42,8 @@ DOMAIN = Domain(
     prepare="resonant.lab.speech.domain:prepare",
     check=check_speech_fits,
     unread={
-        "training.context": "; made-up data have their length from --data.length or --data.longest",
-        "training.sample_tokens": "",
+        "training.context": "; utterances are as long as they are spoken, up to --data.longest",
+        "training.sample_tokens": "; nothing is written",
     },
     commands={"speak": ("resonant.lab.speech.speak", "sound from a trained model of speech")},
 )

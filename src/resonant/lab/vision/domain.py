@@ -30,8 +30,8 @@ DOMAIN = Domain(
     sections="resonant.lab.vision.report:SECTIONS",
     check=check_images_fit,
     unread={
-        "training.context": "; made-up data have their length from --data.length or --data.longest",
-        "training.sample_tokens": "",
+        "training.context": "; an image is as large as the data say",
+        "training.sample_tokens": "; nothing is written",
     },
     commands={"draw": ("resonant.lab.vision.draw", "pictures from a trained model of pixels")},
 )
