@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ..lab.kit.folder import COSTS, SWEEP, SWEPT
 from .options import base_config, parse, pick_experiment, training_parser
 
 if TYPE_CHECKING:
+    from ..lab.compare.against import Against
     from ..lab.compare.plan import Plan
 
 
@@ -26,10 +28,12 @@ def main(arguments: list[str]) -> int:
     if options.estimate is not None and not options.estimate > 0:
         raise UserError(f"--estimate takes TFLOP/s above 0; it is {options.estimate}")
     # After --help and most mistakes are dealt with: numpy, scipy and matplotlib take seconds.
+    from ..lab.compare.against import read_against
     from ..lab.compare.compare import default_workers
     from ..lab.compare.folders import check_directories, lock
     from ..lab.compare.plan import make_plan
     from ..lab.compare.sweep import parse_rates
+    from ..lab.kit.archive import opened
 
     plan = make_plan(
         experiment,
@@ -46,7 +50,12 @@ def main(arguments: list[str]) -> int:
     if options.estimate is not None:
         return _estimate(plan, options.estimate)
     rates = parse_rates(options.sweep, experiment.base.training.learning_rate)
-    with lock(plan.out):
+    with ExitStack() as stack:
+        against = None
+        if options.against is not None:
+            directory = stack.enter_context(opened(options.against))
+            against = read_against(directory, options.against, plan)
+        stack.enter_context(lock(plan.out))
         on_cpu = options.device == "cpu"
         workers = options.workers or (default_workers() if on_cpu else 1)
         if rates is None:
@@ -54,7 +63,7 @@ def main(arguments: list[str]) -> int:
             (plan.out / SWEEP).unlink(missing_ok=True)
         else:
             plan = _sweep(plan, rates, workers=workers, overwrite=options.overwrite)
-        return _run(plan, workers)
+        return _run(plan, workers, against)
 
 
 def _add_options(parser: argparse.ArgumentParser, seeds: int) -> None:
@@ -66,6 +75,12 @@ def _add_options(parser: argparse.ArgumentParser, seeds: int) -> None:
         metavar="lr[=RATES]",
         help="find each arm's learning rate first, by validation loss under one seed: lr tries "
         "1/2, 1, 2, 4 times the experiment's, lr=0.002,0.004 those",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        help="another comparison, its folder or `resonant pack`'s file: its arms stand beside "
+        "these, as controls too; of the same data, seeds and budget",
     )
     parser.add_argument(
         "--estimate",
@@ -139,18 +154,33 @@ def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: boo
     return plan
 
 
-def _run(plan: Plan, workers: int) -> int:
+def _said(against: Against) -> list[str]:
+    """Which arms of the other comparison stand beside ours, which are ours, which are not here."""
+    by = {
+        "beside": [each.name for each in against.others],
+        "the very same as here, not trained again": [e.name for e in against.arms if e.same],
+        "of other data or another budget, left out": list(against.left_out),
+    }
+    return [f"{against.name}: {', '.join(arms)} ({how})" for how, arms in by.items() if arms]
+
+
+def _run(plan: Plan, workers: int, against: Against | None) -> int:
     """Train, measure, report."""
     from rich.console import Console
 
+    from ..lab.compare.against import adopt_runs
     from ..lab.compare.compare import measure_costs, train_all
     from ..lab.compare.description import prepare
     from ..lab.kit.results import gather, missed_ceilings
     from ..lab.report.page import write_report
     from ..lab.report.sections import print_tables
 
-    prepare(plan)
     console = Console()
+    if against is not None:
+        adopt_runs(against, plan)
+        for line in _said(against):
+            console.print(line, highlight=False, soft_wrap=True)
+    prepare(plan, against)
     console.print(
         f"{plan.data}; {len(plan.runs)} runs in {plan.out}", highlight=False, soft_wrap=True
     )

@@ -28,6 +28,7 @@ COMMANDS = {
     ),
     "collapse": ("resonant.cli.collapse", "particles moved by attention alone: pictures"),
     "report": ("resonant.cli.report", "write the report of a comparison again"),
+    "pack": ("resonant.cli.pack", "a comparison in one file, to keep or to send"),
     "bench": ("resonant.cli.bench", "time and memory beside fused SDPA"),
     "explain": (
         "resonant.cli.explain",

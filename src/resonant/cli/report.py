@@ -1,4 +1,4 @@
-"""`resonant report DIR`: write the report of a comparison again from what its runs left."""
+"""`resonant report RUNS`: write the report of a comparison again from what its runs left."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from ..errors import UserError
 
 
 def main(arguments: list[str]) -> int:
-    """Print the table and write DIR/report.html."""
+    """Print the tables and write the page."""
     parser = argparse.ArgumentParser(prog="resonant report", description=__doc__)
-    parser.add_argument("directory", type=Path, help="the --out of a comparison")
+    parser.add_argument(
+        "runs",
+        type=Path,
+        help="the --out of a comparison, or its archive; the page goes into that folder, or into "
+        "one of the archive's name",
+    )
     parser.add_argument("--figures", type=Path, help="also write the figures here, as SVG files")
     parser.add_argument("--only", help="with --figures: the one figure of this name")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     options = parser.parse_args(arguments)
-    directory = options.directory
     from rich.console import Console
 
+    from ..lab.kit.archive import beside, keep_new, opened
     from ..lab.kit.grid import as_markdown
     from ..lab.kit.results import gather
     from ..lab.report.page import write_figures, write_report
@@ -28,15 +33,20 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--figures takes a folder, but {options.figures} is a file")
     if options.only is not None and options.figures is None:
         raise UserError("--only chooses among the files of --figures FOLDER; give both")
-    results = gather(directory)
     console = Console(stderr=options.markdown)  # a document gets tables alone
-    if options.markdown:
-        for heading, grid in all_tables(results):
-            print(as_markdown(grid, heading))
-    else:
-        print_tables(results, console)
-    console.print(f"report: {write_report(results, directory)}", highlight=False, soft_wrap=True)
-    if options.figures is not None:
-        for path in write_figures(results, directory, options.figures, only=options.only):
-            console.print(f"figure: {path}", highlight=False, soft_wrap=True)
+    with opened(options.runs) as directory:
+        results = gather(directory)
+        if options.markdown:
+            for heading, grid in all_tables(results):
+                print(as_markdown(grid, heading))
+        else:
+            print_tables(results, console)
+        page = write_report(results, directory, options.runs)
+        keep_new(directory, options.runs)
+        console.print(
+            f"report: {beside(options.runs) / page.name}", highlight=False, soft_wrap=True
+        )
+        if options.figures is not None:
+            for path in write_figures(results, directory, options.figures, only=options.only):
+                console.print(f"figure: {path}", highlight=False, soft_wrap=True)
     return 0

@@ -10,22 +10,27 @@ from ...files import write_atomically
 from ..kit.config import differences, plain
 from ..kit.experiment import Arm
 from ..kit.folder import COMPARISON
+from .against import Against
 from .plan import Plan
 
 
-def prepare(plan: Plan) -> None:
-    """Write down what the comparison is."""
+def prepare(plan: Plan, against: Against | None = None) -> None:
+    """Write down what the comparison is, and whose runs stand ``against`` it."""
+    beside = [] if against is None else against.described_arms()
     described = {
         "experiment": plan.experiment.name,
         "says": _says(plan),
         "data": plan.data,
         "unit": plan.experiment.unit,
         "token": plan.experiment.token,
-        **_contrasts(plan),
-        "arms": [_described(plan, arm) for arm in plan.arms],
+        **_contrasts(plan, against),
+        "arms": [_described(plan, arm) for arm in plan.arms] + beside,
         "runs": [config.name for config in plan.runs],
         "ceilings": plan.ceilings,
     }
+    if against is not None:
+        described["runs"] += against.runs()
+        described["against"] = against.described()
     content = json.dumps(described, indent=2).encode()
     write_atomically(plan.out / COMPARISON, content, "comparison")
 
@@ -37,13 +42,16 @@ def _says(plan: Plan) -> str:
     return f"the arms of {plan.experiment.name} on other data"
 
 
-def _contrasts(plan: Plan) -> dict[str, Any]:
+def _contrasts(plan: Plan, against: Against | None) -> dict[str, Any]:
     """The experiment's further pairs and interactions whose arms are all here, and its floor."""
     experiment, here = plan.experiment, {arm.name for arm in plan.arms}
+    beside = [] if against is None else against.others
+    here |= {each.name for each in beside}
+    namesakes = [(each.arm.name, each.name) for each in beside if each.arm.name != each.name]
     if plan.runs[0].data != experiment.base.data:  # both are about that text alone
         experiment = dataclasses.replace(experiment, published={}, floor=None)
     return {
-        "compared": [pair for pair in experiment.compared if here >= set(pair)],
+        "compared": [*(p for p in experiment.compared if here >= set(p)), *namesakes],
         "interactions": [
             [*pairs] for pairs in experiment.interactions if here >= {*pairs[0], *pairs[1]}
         ],

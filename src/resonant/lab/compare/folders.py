@@ -36,7 +36,7 @@ def check_folders(
     for config, directory in runs:
         if not (directory / CONFIG).is_file():
             continue
-        old, new = _filled(read_config(directory)), _as_json(config)
+        old, new = filled(read_config(directory)), as_json(config)
         changed = [
             (name, before, now)
             for name, before, now in differences(old, new)
@@ -53,18 +53,19 @@ def check_folders(
             )
 
 
-def _filled(values: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with fields that were added since it was written, at their defaults.
+def filled(values: dict[str, Any]) -> dict[str, Any]:
+    """Fill in fields that were added since the configuration was written, at their defaults.
 
     As it is where it is no run of today.
     """
     try:
-        return _as_json(run_config(values, resolve))
+        return as_json(run_config(values, resolve))
     except (TypeError, ValueError):
         return values
 
 
-def _as_json(config: RunConfig) -> dict[str, Any]:
+def as_json(config: RunConfig) -> dict[str, Any]:
+    """The configuration as it reads back from JSON: tuples are lists."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 

@@ -31,6 +31,11 @@ class ArmResult:
     difference: Difference | None
     changes: str
 
+    @property
+    def measured(self) -> dict[str, float] | None:
+        """The cost where its speed and memory were measured here, or None."""
+        return self.cost if self.cost and "tokens_per_second" in self.cost else None
+
     def losses(self, metric: str) -> list[float]:
         """A final metric by seed."""
         return [run["metrics"][metric] for run in self.runs]
@@ -53,7 +58,8 @@ class Contrast:
 class Results:
     """A whole comparison: losses in ``unit``, lengths in ``token``.
 
-    ``data_names`` are those of the arms' data, each with the plugins of its runs.
+    ``data_names`` are those of the arms' data, each with the plugins of its runs; ``against`` names
+    another comparison and the arms that are its runs.
     """
 
     experiment: str
@@ -69,6 +75,7 @@ class Results:
     floor: float | None = None
     scores: Mapping[str, str] = field(default_factory=dict)
     data_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    against: tuple[str, tuple[str, ...]] | None = None
 
     @property
     def seeds(self) -> int:
@@ -85,12 +92,13 @@ def gather(directory: Path) -> Results:
     if not described.is_file():
         raise UserError(f"{directory} holds no comparison; give the --out of a `resonant compare`")
     comparison = read_json(described)
-    costs = _costs(directory)
+    against = comparison.get("against")
+    costs = _costs(directory) | _counted(against)
     by_arm, arms = _runs_by_arm(directory, comparison["runs"]), []
     for arm in comparison["arms"]:
         name, control = arm["name"], arm["control"]
         ours, theirs = by_arm[name], by_arm.get(control or "")
-        curves = [read_metrics(directory / _folder(run) / METRICS) for run in ours]
+        curves = [read_metrics(directory / run_name(run) / METRICS) for run in ours]
         difference = None if theirs is None else paired_difference(_tests(ours), _tests(theirs))
         arms.append(
             ArmResult(
@@ -118,6 +126,7 @@ def gather(directory: Path) -> Results:
         comparison.get("floor"),
         comparison.get("scores", {}),
         dict(_data_name(first_folder(arm, directory)) for arm in arms),
+        (against["name"], tuple(against["arms"])) if against else None,
     )
 
 
@@ -127,6 +136,12 @@ def _costs(directory: Path) -> dict[str, dict[str, float]]:
         return {}
     measured = read_json(directory / COSTS)["costs"]
     return {arm: {n: float(x) for n, x in cost.items()} for arm, cost in measured.items()}
+
+
+def _counted(against: dict[str, Any] | None) -> dict[str, dict[str, float]]:
+    """What was counted, not measured, of arms that another comparison trained."""
+    flops = {} if against is None else against["flops"]
+    return {arm: {"flops_per_token": float(x)} for arm, x in flops.items()}
 
 
 def _contrasts(
@@ -177,7 +192,7 @@ def missed_ceilings(results: Results) -> list[str]:
 
 def first_folder(arm: ArmResult, directory: Path) -> Path:
     """The folder of an arm's first seed."""
-    return directory / _folder(arm.runs[0])
+    return directory / run_name(arm.runs[0])
 
 
 def _sweep_of(arms: list[ArmResult], directory: Path) -> Sweep | None:
@@ -198,7 +213,8 @@ def _data_name(directory: Path) -> tuple[str, tuple[str, ...]]:
         raise damaged(directory / CONFIG) from error
 
 
-def _folder(run: dict[str, Any]) -> str:
+def run_name(run: dict[str, Any]) -> str:
+    """The folder of a finished run, from what it left."""
     return f"{run['arm']}-seed{run['seed']}"
 
 

@@ -17,23 +17,26 @@ from ..kit.svg import STYLE, as_svg, legend, line_style
 
 
 def budget_curves(results: Results) -> str:
-    """Validation loss against time and FLOPs of training; empty where cost was not measured."""
-    if any(arm.cost is None for arm in results.arms):
+    """Validation loss against time and FLOPs of training, of arms whose cost was measured.
+
+    Empty where none was.
+    """
+    measured = [(i, arm, arm.measured) for i, arm in enumerate(results.arms) if arm.measured]
+    if not measured:
         return ""
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.0), sharey=True)
-        for index, arm in enumerate(results.arms):
+        for index, arm, cost in measured:
             steps, losses = mean_curve(arm)
             tokens = np.array(steps) * (arm.runs[0]["tokens"] / steps[-1])
-            assert arm.cost is not None
-            units = (1.0 / arm.cost["tokens_per_second"], arm.cost["flops_per_token"] / 1e12)
+            units = (1.0 / cost["tokens_per_second"], cost["flops_per_token"] / 1e12)
             for panel, unit in zip(panels, units, strict=True):
                 dot = "." if len(steps) == 1 else None
                 panel.plot(tokens * unit, losses, label=arm.name, marker=dot, **line_style(index))
         panels[0].set_xlabel("seconds of one core")
         panels[1].set_xlabel("TFLOPs")
         panels[0].set_ylabel(f"validation loss\n({results.unit})")
-        legend(panels[1], len(results.arms))
+        legend(panels[1], len(measured))
         return as_svg(figure)
 
 

@@ -71,15 +71,18 @@ def write_figures(
     return written
 
 
-def write_report(results: Results, directory: Path) -> Path:
-    """Write the page into ``directory`` and return its path."""
+def write_report(results: Results, directory: Path, given: Path | None = None) -> Path:
+    """Write the page into ``directory`` and return its path.
+
+    ``given`` is what the page's commands name instead: the archive that the folder is of.
+    """
     page = render(
         "page.html",
         title=title(results),
         results=results,
         missed=missed_ceilings(results),
         parts=parts_of(results, directory),
-        directory=str(directory),
+        given=str(given or directory),
     )
     path = directory / REPORT
     write_atomically(path, page.encode(), "report")

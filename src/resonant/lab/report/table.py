@@ -31,8 +31,16 @@ def quality(results: Results) -> Grid:
         ],
         f"Losses in {results.unit}. Differences are arm minus control, paired by seed, on the test "
         "split, with their 95 % interval: negative is better. Smallest detectable: the true "
-        "difference that these seeds would have shown in 80 % of repetitions.",
+        "difference that these seeds would have shown in 80 % of repetitions." + _whose(results),
     )
+
+
+def _whose(results: Results) -> str:
+    """A sentence about arms that another comparison trained."""
+    if results.against is None:
+        return ""
+    name, arms = results.against
+    return f" Trained there, not here: {', '.join(arms)} (of {name})."
 
 
 def contrasts(results: Results) -> Grid | None:
@@ -75,8 +83,14 @@ def cost(results: Results) -> Grid:
         [_cost_row(arm) for arm in results.arms],
         "FLOPs are counted for forward and backward, as if the fused kernel skipped nothing. "
         "Speed and peak memory of a training step on one thread of the CPU, measured apart from "
-        "the training, arms taking turns." + _unequal(results),
+        "the training, arms taking turns." + _elsewhere(results) + _unequal(results),
     )
+
+
+def _elsewhere(results: Results) -> str:
+    """A sentence about arms whose speed and memory another machine may have measured."""
+    names = [arm.name for arm in results.arms if arm.cost and not arm.measured]
+    return f" Not measured here: {', '.join(names)}." if names else ""
 
 
 def _unequal(results: Results) -> str:
@@ -115,15 +129,15 @@ def _swept_loss(loss: float, *, best: bool) -> str:
 
 
 def _cost_row(arm: ArmResult) -> list[str]:
-    first, cost = arm.runs[0], arm.cost
+    first, cost, measured = arm.runs[0], arm.cost, arm.measured
     return [
         arm.name,
         f"{first['parameters']:,} ({first['attention_parameters']:,})",
         f"{first['tokens'] / 1e6:.2f}M",
         f"{first['learning_rate']:g}",
         "" if cost is None else f"{cost['flops_per_token'] / 1e3:,.0f}",
-        "" if cost is None else f"{cost['tokens_per_second']:,.0f}",
-        "" if cost is None else f"{cost['peak_bytes'] / 1e6:.0f}",
+        "" if measured is None else f"{measured['tokens_per_second']:,.0f}",
+        "" if measured is None else f"{measured['peak_bytes'] / 1e6:.0f}",
     ]
 
 
