@@ -15,7 +15,7 @@ import resonant
 from resonant import files
 from resonant.integrations import adapters as saved
 from resonant.lab.alignment import conditions
-from resonant.lab.domains import DOMAINS
+from resonant.lab.domains import DOMAINS, data_classes
 from resonant.lab.kit import folder
 from resonant.lab.speech import config as speech
 from resonant.lab.text import tokens
@@ -58,8 +58,6 @@ ARROWS: dict[str, set[str]] = {
         "lab.compare",
     },
 }
-# The lazy names of the package may be the lab's: (file, room).
-EXCEPTIONS = {("__init__.py", "lab.compare")}
 MOST_FILES, MOST_LINES = 20, 400
 
 
@@ -113,6 +111,13 @@ def imported_files(path: Path, root: Path = SOURCE) -> set[Path]:
 
     package, files = path.relative_to(root).parent.parts, set()
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            named = [alias.name.split(".") for alias in node.names]
+            files |= {file_of(parts[1:]) for parts in named if parts[0] == "resonant"}
+            continue
+        if isinstance(node, ast.Call) and _called(node) == "import_module":
+            files.add(file_of(_dotted(node, package)))
+            continue
         if not isinstance(node, ast.ImportFrom):
             continue
         named = node.module.split(".") if node.module else []
@@ -124,6 +129,23 @@ def imported_files(path: Path, root: Path = SOURCE) -> set[Path]:
             continue
         files |= {file_of([*named, alias.name]) or file_of(named) for alias in node.names}
     return {file for file in files if file not in (None, path)}  # type: ignore[misc]
+
+
+def _called(node: ast.Call) -> str:
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
+def _dotted(node: ast.Call, package: tuple[str, ...]) -> list[str]:
+    """The module that ``import_module`` is given as a string, relative ones too."""
+    first = node.args[0] if node.args else None
+    name = first.value if isinstance(first, ast.Constant) else ""
+    if not isinstance(name, str):
+        return []
+    levels = len(name) - len(name.lstrip("."))
+    parts = name.lstrip(".").split(".")
+    if levels:
+        return [*package[: len(package) - levels + 1], *parts]
+    return parts[1:] if parts[0] == "resonant" else []
 
 
 def circles(root: Path) -> list[Path]:
@@ -150,20 +172,24 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text("def call():\n    from .two import name\n")
     (tmp_path / "two.py").write_text("from resonant.one import call\n")
     (tmp_path / "three.py").write_text("from . import one\n")
-    assert [path.name for path in circles(tmp_path)] == ["one.py", "two.py"]
+    (tmp_path / "four.py").write_text("import resonant.five\n")
+    (tmp_path / "five.py").write_text("import_module('.four', __package__)\n")
+    found = [path.name for path in circles(tmp_path)]
+    assert found == ["five.py", "four.py", "one.py", "two.py"]
 
 
 def wrong_arrows(path: Path, root: Path = SOURCE) -> list[str]:
     """What a file imports or names that its room may not."""
     own = room(module_of(path, root))
     if path.name == "__init__.py" and path.parent == root:
-        allowed = {*LIBRARY} | {to for name, to in EXCEPTIONS if name == "__init__.py"}
+        allowed = {*LIBRARY}
     elif own in SHARED | {"lab"}:
         allowed = set()
     else:
         allowed = ARROWS[own]
+    lab = {"lab"} if own == "cli" or own.startswith("lab") else set()  # the package itself
     named = {module for module in named_modules(path, root) if room(module) not in SHARED}
-    return sorted(m for m in named if room(m) not in allowed | {own, "__init__", "lab"})
+    return sorted(m for m in named if room(m) not in allowed | {own, "__init__"} | lab)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
@@ -182,6 +208,7 @@ def slice_of(path: Path, root: Path = SOURCE) -> bool:
 
 
 QUESTIONS = ("isinstance", "issubclass")
+CLASS_OF = re.compile(r"type\(|.*\.__(class|name)__$")
 
 
 def config_matches(path: Path) -> list[str]:
@@ -196,14 +223,23 @@ def config_matches(path: Path) -> list[str]:
             asked += node.args[1:]
         elif isinstance(node, ast.MatchClass):
             asked.append(node.cls)
-        elif isinstance(node, ast.Compare) and re.match(r"type\(", ast.unparse(node.left)):
+        elif isinstance(node, ast.Compare) and CLASS_OF.match(ast.unparse(node.left)):
             asked += node.comparators
     found = []
     for each in asked:
         names = [n.id for n in ast.walk(each) if isinstance(n, ast.Name)]
         names += [n.attr for n in ast.walk(each) if isinstance(n, ast.Attribute)]
+        names += [str(n.value) for n in ast.walk(each) if isinstance(n, ast.Constant)]
         found += [name for name in names if aliases.get(name, name).endswith("Config")]
     return found
+
+
+def name_matches(path: Path) -> list[str]:
+    """Comparisons with names of domains or of their data in a file."""
+    known = {domain.name for domain in DOMAINS} | {*data_classes()}
+    compared = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Compare)]
+    inside = [n for each in compared for n in ast.walk(each) if isinstance(n, ast.Constant)]
+    return sorted(str(n.value) for n in inside if n.value in known)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +248,8 @@ def config_matches(path: Path) -> list[str]:
 def test_only_slices_ask_what_a_configuration_is(path: Path) -> None:
     """Rule 3, second half."""
     assert config_matches(path) == []
+    if room(module_of(path)) not in LIBRARY:
+        assert name_matches(path) == []
 
 
 def test_planted_faults_are_found(tmp_path: Path) -> None:
@@ -233,10 +271,23 @@ def test_planted_faults_are_found(tmp_path: Path) -> None:
         "            return type(config) is text.TextConfig\n"
         "from ..text.config import TextConfig as Other\n"
         "asked = issubclass(int, Other) or type(3) in (int, str)\n"
+        "if kind.__name__ == 'SpeechConfig' or kind.__class__ is RunConfig:\n"
+        "    asked = config.data.name in ('stdlib', 'mine') or domain.name == 'speech'\n"
+        "import resonant.lab.vision.config\n"
+        "importlib.import_module('..abilities.config', __package__)\n"
     )
-    assert wrong_arrows(planted, tmp_path) == ["lab.speech.task", "lab.text.config"]
+    for name in ("vision", "abilities"):
+        (tmp_path / "lab" / name).mkdir()
+        (tmp_path / "lab" / name / "config.py").touch()
+    assert wrong_arrows(planted, tmp_path) == [
+        "lab.abilities.config",
+        "lab.speech.task",
+        "lab.text.config",
+        "lab.vision.config",
+    ]
+    assert name_matches(planted) == ["speech", "stdlib"]
     assert sorted(config_matches(planted)) == sorted(
-        ["Other", "TextConfig", "ImagesConfig", "TextConfig"]
+        ["Other", "TextConfig", "ImagesConfig", "TextConfig", "SpeechConfig", "RunConfig"]
     )
     assert [text for text in strings(planted) if folder.DONE in text] == [" in done.json"]
 

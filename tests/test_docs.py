@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resonant.cli.main import COMMANDS
+from resonant.cli.main import commands as known_commands
 from resonant.cli.options import parse, training_parser
 from resonant.lab.domains import EXPERIMENTS
 from resonant.mechanism import _MECHANISMS
@@ -78,11 +78,11 @@ def commands() -> list[tuple[str, list[str]]]:
 def test_commands_are_commands(page: str, words: list[str]) -> None:
     """Subcommand, experiment and every option are known; nothing is run."""
     command, *rest = words
-    assert command in COMMANDS or command == "COMMAND", page
+    assert command in known_commands() or command == "COMMAND", page
     if "EXPERIMENT" in rest or "..." in rest or not rest:
         return
     if command not in ("compare", "train"):
-        module = importlib.import_module(COMMANDS[command][0])
+        module = importlib.import_module(known_commands()[command][0])
         if hasattr(module, "_parser"):
             module._parser().parse_args(rest)
         return

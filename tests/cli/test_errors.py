@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from resonant.cli.main import main
+from resonant.cli.options import pick_experiment
+from resonant.cli.plugins import plugins_given
 from tests.lab.running import compare, write_text
 
 
@@ -208,3 +210,22 @@ def test_a_model_of_frames_is_no_model_of_text(
     assert main([command, str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "holds a model from symbols to frames, which takes and makes no text" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ([], None),
+        (["stdlib"], None),
+        (["--plugins"], ""),
+        (["--plugins", "a.b"], "a.b"),
+        (["x", "--plugins=a", "--plugins", "b", "--out=y"], "b"),
+    ],
+)
+def test_plugins_are_found_before_there_is_a_parser(arguments: list[str], found: str) -> None:
+    assert plugins_given(arguments) == found
+
+
+def test_without_an_experiment_it_is_the_demo_s() -> None:
+    experiment, rest = pick_experiment([])
+    assert (experiment.name, rest) == ("stdlib", [])

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     plan = make_plan(
         experiment,
         base_config(experiment, options),
-        arms=options.arms.split(",") if options.arms else None,
+        arms=None if options.arms is None else options.arms.split(","),
         seeds=range(options.seeds),
         out=Path(options.out or f"runs/{experiment.name}"),
         data_dir=None if options.data_dir is None else Path(options.data_dir),

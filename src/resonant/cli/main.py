@@ -12,15 +12,18 @@ import sys
 from ..errors import UserError, nearest
 from ..files import disk_error
 from ..lab.domains import DOMAINS
+from ..lab.kit.folder import import_plugins_of
+from .plugins import plugins_given
 
-# By name: the module whose ``main`` is called, and a line of help.
-COMMANDS = {
+# By name: the module whose ``main`` is called, and a line of help; those of domains stand between.
+FIRST = {
     "compare": (
         "resonant.cli.compare",
         "train arms of an experiment under several seeds; table and report",
     ),
     "train": ("resonant.cli.train", "train one arm under one seed"),
-    **{name: command for domain in DOMAINS for name, command in domain.commands.items()},
+}
+REST = {
     "check": ("resonant.cli.check", "certify any model: causality, padding, cache"),
     "diagnose": (
         "resonant.cli.diagnose",
@@ -38,6 +41,18 @@ COMMANDS = {
 }
 
 
+def commands() -> dict[str, tuple[str, str]]:
+    """Gather the commands there are, those of plugins that are imported by now too.
+
+    Raises ``UserError`` for a domain's command of a name that every kind of data has.
+    """
+    own = {name: command for domain in DOMAINS for name, command in domain.commands.items()}
+    for name in own:
+        if name in FIRST | REST:
+            raise UserError(f"a plugin brings a command {name!r}, which is taken; rename it")
+    return {**FIRST, **own, **REST}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 for a failure, 2 for a user's error."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -46,9 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     command, *rest = arguments
     try:
-        if command not in COMMANDS:
-            raise UserError(f"no command is called {command!r}; {nearest(command, COMMANDS)}")
-        module = importlib.import_module(COMMANDS[command][0])
+        if command not in commands():  # a plugin may bring it
+            import_plugins_of(None, plugins_given(rest))
+        known = commands()
+        if command not in known:
+            raise UserError(f"no command is called {command!r}; {nearest(command, known)}")
+        module = importlib.import_module(known[command][0])
         status = module.main(rest)
         sys.stdout.flush()
         return status
@@ -70,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:9} {says}" for name, (_, says) in COMMANDS.items()]
+    lines = [f"  {name:9} {says}" for name, (_, says) in commands().items()]
     return "\n".join(
         [
             "resonant: attention that synchronises, honestly compared",

@@ -15,6 +15,7 @@ from ..lab.kit.config import RunConfig, flatten
 from ..lab.kit.experiment import Experiment
 from ..lab.kit.folder import import_plugins_of
 from ..models.fields import field_docs
+from .plugins import plugins_given
 
 OPEN_ENDED = "model.attention.scalars"  # a mapping: any name may follow
 NAMES = ("model", "training", "data")
@@ -25,22 +26,13 @@ def pick_experiment(arguments: list[str]) -> tuple[Experiment, list[str]]:
 
     Plugins are imported before, which may bring it.
     """
-    import_plugins_of(None, _plugins(arguments))
+    import_plugins_of(None, plugins_given(arguments))
     if not arguments or arguments[0].startswith("-"):
         return next(iter(EXPERIMENTS.values())), arguments
     name, *rest = arguments
     if name not in EXPERIMENTS:
         raise UserError(f"no experiment is called {name!r}; {nearest(name, EXPERIMENTS)}")
     return EXPERIMENTS[name], rest
-
-
-def _plugins(arguments: list[str]) -> str | None:
-    """What ``--plugins`` says, before there is a parser."""
-    for option, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, equals, value = option.partition("=")
-        if name == "--plugins":
-            return value if equals else following
-    return None
 
 
 def training_parser(command: str, experiment: Experiment) -> jsonargparse.ArgumentParser:

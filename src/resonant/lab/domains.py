@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
@@ -11,7 +12,7 @@ from ..errors import UserError, nearest
 from .abilities.domain import DOMAIN as ABILITIES
 from .adapters.domain import DOMAIN as ADAPTERS
 from .alignment.domain import DOMAIN as ALIGNMENT
-from .kit.config import Data, RunConfig, import_plugins, run_config
+from .kit.config import Data, RunConfig, TrainingConfig, import_plugins, run_config
 from .kit.domain import Described, Domain
 from .kit.experiment import Experiment
 from .kit.folder import described_run
@@ -32,22 +33,47 @@ def register_domain(domain: Domain) -> None:
 
     Call it when a plugin is imported (``--plugins MODULE``).
 
-    Raises ``ValueError`` for a name of a domain, experiment, data or architecture that is taken.
+    Raises ``ValueError`` for a name of a domain, experiment, data, architecture or command that is
+    taken, for data without names, arms of one name or without their control, and fields in
+    ``unread`` that no training has.
     """
     taken = {
         "a domain": ([each.name for each in DOMAINS], [domain.name]),
         "an experiment": (list(EXPERIMENTS), [each.name for each in domain.experiments]),
         "data": (list(data_classes()), [n for kind in domain.data for n in kind.NAMES]),
+        "a command": ([n for each in DOMAINS for n in each.commands], list(domain.commands)),
     }
     classes = model_classes()
     own = {kind.architecture for kind in domain.models if kind not in classes.values()}
     taken["an architecture"] = (list(classes), sorted(own))
     for what, (known, given) in taken.items():
-        for name in given:
-            if name in known:
+        for index, name in enumerate(given):
+            if name in [*known, *given[:index]]:
                 raise ValueError(f"{what} named {name!r}: taken already; choose another name")
+    _check_parts(domain)
     DOMAINS.append(domain)
     EXPERIMENTS.update({each.name: each for each in domain.experiments})
+
+
+def _check_parts(domain: Domain) -> None:
+    """Refuse what would be accepted now and missed in the middle of a comparison."""
+    for kind in domain.data:
+        if not kind.NAMES:
+            raise ValueError(f"{kind.__name__} has no NAMES; by them a run says whose data it has")
+    fields = {f"training.{field.name}" for field in dataclasses.fields(TrainingConfig)}
+    for name in domain.unread:
+        if name not in fields:
+            raise ValueError(f"unread names {name!r}; {nearest(name, fields)}")
+    for experiment in domain.experiments:
+        names = [arm.name for arm in experiment.arms]
+        for arm in experiment.arms:
+            if names.count(arm.name) > 1:
+                raise ValueError(f"{experiment.name} has several arms named {arm.name!r}")
+            if arm.control is not None and arm.control not in names[: names.index(arm.name)]:
+                raise ValueError(
+                    f"the control {arm.control!r} of {arm.name!r} is no arm of {experiment.name} "
+                    "before it"
+                )
 
 
 def data_classes() -> dict[str, type]:

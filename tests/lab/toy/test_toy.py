@@ -91,8 +91,15 @@ def test_names_that_are_taken_are_refused() -> None:
     code = """
 import dataclasses, pytest
 from resonant.lab.domains import DOMAINS, EXPERIMENTS, register_domain
-from tests.lab.toy.domain import DOMAIN
+from resonant.lab.kit.config import Data
+from tests.lab.toy.domain import DOMAIN, EXPERIMENT
 known = len(DOMAINS), len(EXPERIMENTS)
+BARE = {"name": "other", "experiments": (), "data": (), "models": ()}
+tanh, relu, line = EXPERIMENT.arms
+twice = dataclasses.replace(EXPERIMENT, name="twice", arms=(tanh, tanh))
+late = dataclasses.replace(EXPERIMENT, name="late", arms=(relu, tanh))
+class Nameless(Data):
+    pass
 class Mine:
     architecture = "transformer"
 for changes, says in (
@@ -100,6 +107,12 @@ for changes, says in (
     ({"name": "other"}, "an experiment named 'curves'"),
     ({"name": "other", "experiments": ()}, "data named 'wave'"),
     ({"name": "other", "experiments": (), "data": (), "models": (Mine,)}, "an architecture named"),
+    (BARE | {"commands": {"sample": ("x", "y")}}, "a command named 'sample'"),
+    (BARE | {"commands": {"winding": ("x", "y")}, "data": (Nameless,)}, "Nameless has no NAMES"),
+    (BARE | {"unread": {"training.contex": ""}}, "did you mean 'training.context'"),
+    (BARE | {"experiments": (twice, twice)}, "an experiment named 'twice'"),
+    (BARE | {"experiments": (twice,)}, "twice has several arms named 'tanh'"),
+    (BARE | {"experiments": (late,)}, "the control 'tanh' of 'relu' is no arm of late before it"),
 ):
     with pytest.raises(ValueError, match=says):
         register_domain(dataclasses.replace(DOMAIN, **changes))
@@ -133,3 +146,29 @@ def test_a_plugin_that_cannot_be_imported_is_named(
         done = resonant(command, "--plugins=mine")
         assert done.returncode == 2
         assert says in done.stderr
+
+
+def test_its_command_is_found_and_takes_no_name_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("winding", "compare"):
+        (tmp_path / f"brings_{name}.py").write_text(
+            "from resonant.lab.domains import register_domain\n"
+            "from resonant.lab.kit.domain import Domain\n"
+            "def main(arguments):\n"
+            "    print('wound', arguments)\n"
+            "    return 0\n"
+            "parts = dict.fromkeys(('task', 'describe', 'sections'), 'x:y')\n"
+            "command = {'NAME': ('brings_NAME', 'winds')}\n"
+            "register_domain(Domain('mine', (), (), (), commands=command, **parts))\n".replace(
+                "NAME", name
+            )
+        )
+    done = resonant("winding", "3", "--plugins=brings_winding")
+    assert done.returncode == 0, done.stderr
+    assert "wound ['3', '--plugins=brings_winding']" in done.stdout
+    refused = resonant("windings", "--plugins", "brings_winding")
+    assert "no command is called 'windings'; did you mean 'winding'" in refused.stderr
+    taken = resonant("other", "--plugins=brings_compare")
+    assert "a plugin brings a command 'compare', which is taken" in taken.stderr

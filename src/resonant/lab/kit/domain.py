@@ -36,7 +36,8 @@ class Domain:
 
     Args:
         name: of the domain, which is that of its folder
-        data: configuration classes of its data, by whose ``NAMES`` a run is of this domain
+        data: configuration classes of its data (frozen, of hashable fields), by whose ``NAMES`` a
+            run is of this domain
         models: configuration classes of the models that can be trained on them
         experiments: those listed under it
         task: (config, data_dir, device) -> ``Task``
@@ -71,13 +72,18 @@ class Domain:
 class Figure:
     """A picture of a report: an SVG element under a name, and what it shows.
 
-    An empty ``svg`` is no figure. The page folds a figure away under the line ``fold``.
+    An empty ``svg`` is no figure. The page folds a figure away under the line ``fold``. Raises
+    ``ValueError`` for a name that is none of a file.
     """
 
     name: str
     svg: str
     caption: str
     fold: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name or set(self.name) & set("/\\"):
+            raise ValueError(f"a figure's name is that of its file; {self.name!r} cannot be")
 
 
 def no_tables(results: Results) -> Mapping[str, Grid]:

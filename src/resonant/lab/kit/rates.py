@@ -12,7 +12,7 @@ from .folder import SWEEP
 
 @dataclass(frozen=True)
 class Sweep:
-    """Validation losses (nats per token; infinite where training diverged) by arm and rate."""
+    """Validation losses (infinite where training diverged) by arm and rate."""
 
     rates: tuple[float, ...]
     seed: int

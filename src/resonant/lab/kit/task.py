@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 from .optimizer import Report
 
+# What ``finish`` writes of every run, beside the facts.
+OF_EVERY_RUN = {"hash", "arm", "seed", "steps", "tokens", "learning_rate", "metrics", "seconds"}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -20,12 +24,26 @@ class Outcome:
     Args:
         metrics: numbers by name: ``valid_loss``, ``test_loss``, and what else tables compare
         facts: what else the report shows, as JSON: parameter counts, samples
-        arrays: what pictures need, by the name of the file and of the array
+        arrays: what pictures need, by the name of the file (NAME.npz) and of the array
+
+    Raises ``ValueError`` for metrics without both losses, facts by a name that every run's final
+    numbers have, and other names of files.
     """
 
     metrics: Mapping[str, float]
     facts: Mapping[str, Any]
     arrays: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = {"valid_loss", "test_loss"} - self.metrics.keys()
+        if missing:
+            raise ValueError(f"an Outcome's metrics lack {', '.join(sorted(missing))}")
+        if OF_EVERY_RUN & self.facts.keys():
+            taken = ", ".join(sorted(OF_EVERY_RUN & self.facts.keys()))
+            raise ValueError(f"an Outcome's facts are not called {taken}: every run has those")
+        for name in self.arrays:
+            if not re.fullmatch(r"[\w-][\w.-]*\.npz", name):
+                raise ValueError(f"arrays of an Outcome lie in NAME.npz; {name!r} is not one")
 
 
 @runtime_checkable

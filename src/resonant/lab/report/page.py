@@ -31,7 +31,7 @@ class Part:
 
 
 def parts_of(results: Results, directory: Path) -> list[Part]:
-    """The sections that have something to show, figures drawn."""
+    """Gather the sections that have something to show, figures drawn."""
     parts = []
     for section in sections_of(results):
         figures = [each for each in section.figures(results, directory) if each.svg]
@@ -43,10 +43,19 @@ def parts_of(results: Results, directory: Path) -> list[Part]:
 
 
 def figures_of(results: Results, directory: Path) -> dict[str, str]:
-    """Every figure that there is something for by name, as SVG elements."""
+    """Draw every figure that there is something for: SVG elements by name.
+
+    Raises ``UserError`` for two figures of one name.
+    """
     sections = sections_of(results)
     figures = [each for section in sections for each in section.figures(results, directory)]
-    return {each.name: each.svg for each in figures if each.svg}
+    found: dict[str, str] = {}
+    for each in figures:
+        if each.svg and each.name in found:
+            raise UserError(f"two figures are called {each.name!r}; a section must rename its own")
+        if each.svg:
+            found[each.name] = each.svg
+    return found
 
 
 def write_figures(

@@ -76,7 +76,7 @@ def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) ->
         "steps": training.steps,
         "tokens": training.steps * task.tokens_per_step,
         "learning_rate": training.learning_rate,
-        "metrics": dict(outcome.metrics),
+        "metrics": {name: float(x) for name, x in outcome.metrics.items()},
         "seconds": seconds,
         **outcome.facts,
     }

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..kit.config import Data
 
-IMAGES = "pictures.npz"  # in a run's folder: what images of images need
+IMAGES = "pictures.npz"  # in a run's folder: what the report shows of images
 AUGMENTATIONS = ("none", "flips", "published")
 # Pixels on a side, colour channels and classes; imagenet's are the user's folder's.
 SHAPES = {"digits": (8, 1, 10), "mnist": (28, 1, 10), "cifar10": (32, 3, 10)}
