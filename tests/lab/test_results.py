@@ -3,6 +3,7 @@
 import math
 import re
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from resonant.cli.main import main
 from resonant.lab.abilities.tables import ability_tables
 from resonant.lab.alignment.tables import alignment_tables
 from resonant.lab.domains import EXPERIMENTS, read_run
+from resonant.lab.kit.archive import pack, unpack
 from resonant.lab.kit.config import config_hash
 from resonant.lab.kit.grid import Grid, as_markdown
-from resonant.lab.kit.results import gather
 from resonant.lab.kit.statistics import paired_difference
 from resonant.lab.report.learned import learned_tables
 from resonant.lab.report.page import write_figures
@@ -24,15 +25,13 @@ from resonant.lab.speech.tables import speech_tables
 from resonant.lab.text.figures import losses_by_position
 from resonant.lab.text.tables import without_future
 
-ROOT = Path(__file__).parents[2]
-PHASES = ROOT / "docs" / "results" / "phases"
-ALIGNMENT = ROOT / "docs" / "results" / "alignment"
-GATE = ROOT / "docs" / "results" / "energy-gate"
-RATES, SMALL, ENWIK8 = (GATE.with_name(f"energy-gate-{x}") for x in ("rates", "small", "enwik8"))
-RANDOM = GATE.with_name("random-characters")
-SPEECH = GATE.with_name("speech")
-PROBES = GATE.with_name("probes")
-PROBES_LONG = GATE.with_name("probes-long")
+from .committed import RESULTS, ROOT, folder_of, results_of
+
+PICTURES = ROOT / "docs" / "pictures"
+PHASES, ALIGNMENT, SPEECH = "phases", "alignment", "speech"
+GATE, RATES, SMALL = "energy-gate", "energy-gate-rates", "energy-gate-small"
+ENWIK8, RANDOM = "energy-gate-enwik8", "random-characters"
+PROBES, PROBES_LONG = "probes", "probes-long"
 SMALLER = {"model.layers": 2, "model.width": 64, "model.hidden": 160}
 BYTES = {"data.name": "enwik8-prefix", "data.tokens": "bytes", "model.vocabulary": 256}
 
@@ -45,8 +44,8 @@ def cells(text: str) -> set[str]:
 
 
 def test_the_tables_of_phases_are_those_of_its_runs() -> None:
-    results = gather(PHASES)
-    document = cells((PHASES.parent / "phases.md").read_text())
+    results = results_of(PHASES)
+    document = cells((RESULTS / "phases.md").read_text())
     swept = sweep(results)
     assert swept is not None
     rows = [row[1:] for row in (*quality(results).rows, *swept.rows)]
@@ -57,7 +56,7 @@ def test_the_tables_of_phases_are_those_of_its_runs() -> None:
 
 
 def test_the_readme_quotes_them() -> None:
-    arms = {arm.name: arm for arm in gather(PHASES).arms}
+    arms = {arm.name: arm for arm in results_of(PHASES).arms}
     kuramoto = arms["kuramoto"]
     assert kuramoto.difference is not None
     assert kuramoto.difference.half_width is not None
@@ -69,8 +68,8 @@ def test_the_readme_quotes_them() -> None:
 
 
 def test_the_tables_of_alignment_are_those_of_its_runs() -> None:
-    results = gather(ALIGNMENT)
-    document = cells((ALIGNMENT.parent / "alignment.md").read_text())
+    results = results_of(ALIGNMENT)
+    document = cells((RESULTS / "alignment.md").read_text())
     swept = sweep(results)
     assert swept is not None
     grids = [quality(results), swept, *alignment_tables(results).values()]
@@ -83,7 +82,7 @@ def test_the_tables_of_alignment_are_those_of_its_runs() -> None:
 
 def test_what_clocks_had_to_show() -> None:
     """At most half the error of softmax and of the guided arm away from the tempo of training."""
-    arms = {arm.name: arm for arm in gather(ALIGNMENT).arms}
+    arms = {arm.name: arm for arm in results_of(ALIGNMENT).arms}
 
     def error(arm: str, tempo: str) -> float:
         return arms[arm].mean(f"boundary_error@{tempo}")
@@ -97,8 +96,8 @@ def test_what_clocks_had_to_show() -> None:
 
 
 def test_the_tables_of_speech_are_those_of_its_runs() -> None:
-    results = gather(SPEECH)
-    document = (SPEECH.parent / "speech.md").read_text()
+    results = results_of(SPEECH)
+    document = (RESULTS / "speech.md").read_text()
     swept = sweep(results)
     assert swept is not None
     tables = alignment_tables(results) | speech_tables(results)
@@ -107,13 +106,13 @@ def test_the_tables_of_speech_are_those_of_its_runs() -> None:
         assert as_markdown(grid).strip() in document, grid.columns
     assert results.seeds == 3
     for sound in re.findall(r"\]\((speech-sound/\S+)\)", document):
-        samples = read_wav((SPEECH.parent / sound).read_bytes(), sound)
+        samples = read_wav((RESULTS / sound).read_bytes(), sound)
         assert 0.4 * 22_050 < len(samples) < 2 * 22_050
 
 
 def test_what_clocks_had_to_show_on_speech() -> None:
     """No worse than softmax at the rate of training, at most half of it away from that."""
-    arms = {arm.name: arm for arm in gather(SPEECH).arms}
+    arms = {arm.name: arm for arm in results_of(SPEECH).arms}
 
     def error(arm: str, tempo: str) -> float:
         return arms[arm].mean(f"boundary_error@{tempo}")
@@ -128,7 +127,7 @@ def test_what_clocks_had_to_show_on_speech() -> None:
 
 
 def test_the_readme_quotes_speech() -> None:
-    arms = {arm.name: arm for arm in gather(SPEECH).arms}
+    arms = {arm.name: arm for arm in results_of(SPEECH).arms}
     readme = cells((ROOT / "README.md").read_text())
     length = arms["clock"].runs[0]["frame_ms"]
     for arm in ("clock", "softmax", "softmax-guided-10"):
@@ -138,7 +137,7 @@ def test_the_readme_quotes_speech() -> None:
 
 
 def test_the_readme_quotes_alignment() -> None:
-    arms = {arm.name: arm for arm in gather(ALIGNMENT).arms}
+    arms = {arm.name: arm for arm in results_of(ALIGNMENT).arms}
     readme = cells((ROOT / "README.md").read_text().replace("+-\n", "+- "))
     wanted = [(a, c) for a in ("clock", "softmax") for c in ("0.6", "1", "1.6")]
     wanted += [("clock", "long"), ("softmax-guided-50", "0.6")]
@@ -150,7 +149,7 @@ def test_the_readme_quotes_alignment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("directory", "names"),
+    ("runs", "names"),
     [
         (GATE, ("quality", "contrasts", "without_future", "Gates", "Morlet positions")),
         (RATES, ("sweep",)),
@@ -160,10 +159,10 @@ def test_the_readme_quotes_alignment() -> None:
     ],
 )
 def test_the_tables_of_the_energy_gate_are_those_of_its_runs(
-    directory: Path, names: tuple[str, ...]
+    runs: str, names: tuple[str, ...]
 ) -> None:
-    document = (GATE.parent / "energy-gate.md").read_text()
-    results = gather(directory)
+    document = (RESULTS / "energy-gate.md").read_text()
+    results = results_of(runs)
     tables: dict[str, Grid | None] = {
         "quality": quality(results),
         "contrasts": contrasts(results),
@@ -180,11 +179,11 @@ def test_the_tables_of_the_energy_gate_are_those_of_its_runs(
 
 def test_the_readme_quotes_the_energy_gate() -> None:
     readme = cells((ROOT / "README.md").read_text().replace("+-\n", "+- "))
-    arms = {arm.name: arm for arm in gather(RANDOM).arms}
+    arms = {arm.name: arm for arm in results_of(RANDOM).arms}
     for name in ("sequence-8", "sequence-64"):
         for metric in ("test_loss", "test_loss_without_future"):
             assert f"{arms[name].mean(metric):.2f}" in readme, (name, metric)
-    text = {arm.name: arm for arm in gather(GATE).arms}
+    text = {arm.name: arm for arm in results_of(GATE).arms}
     for arm, control in (("learned-gate-sequence", "learned"), ("learned-gate-prefix", "learned")):
         found = paired_difference(text[arm].losses("test_loss"), text[control].losses("test_loss"))
         assert f"{found.mean:.3f} +- {found.half_width:.3f}" in readme, arm
@@ -199,7 +198,7 @@ def test_the_readme_quotes_the_energy_gate() -> None:
 def test_what_the_energy_gate_s_page_says_of_every_run() -> None:
     """Claims of the text that are no cell of a table."""
     floor = math.log(8)
-    for arm in gather(RANDOM).arms:
+    for arm in results_of(RANDOM).arms:
         losses = arm.losses("test_loss")
         if not arm.name.startswith("sequence"):
             assert all(abs(loss - floor) < 5e-4 for loss in losses)
@@ -215,14 +214,14 @@ def test_what_the_energy_gate_s_page_says_of_every_run() -> None:
 
 
 def test_the_figures_of_the_energy_gate_are_those_of_its_runs(tmp_path: Path) -> None:
-    for directory, shown in (
+    for runs, shown in (
         (GATE, {"differences": "differences", "morlet": "morlet", "positions": "positions"}),
         (RANDOM, {"positions": "random-characters"}),
     ):
-        write_figures(gather(directory), directory, tmp_path)
+        write_figures(results_of(runs), folder_of(runs), tmp_path)
         for name, committed in shown.items():
             ours = (tmp_path / f"{name}.svg").read_text()
-            theirs = (GATE / f"{committed}.svg").read_text()
+            theirs = (PICTURES / f"energy-gate-{committed}.svg").read_text()
             assert drawn(ours) == drawn(theirs), committed
 
 
@@ -234,7 +233,7 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
 
 
 @pytest.mark.parametrize(
-    ("directory", "name", "overrides", "count"),
+    ("runs", "name", "overrides", "count"),
     [
         (PHASES, "shakespeare", {"training.steps": 2000}, 9 + 12),
         (ALIGNMENT, "align", {}, 45 + 45),
@@ -246,15 +245,15 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
         (RANDOM, "random-characters", {}, 36),
         (PROBES, "probes", {}, 99 + 99),
         (PROBES_LONG, "probes", {"training.steps": 1800}, 24),
-        (PROBES.with_name("digits"), "digits", {}, 20 + 20),
-        (PROBES.with_name("mnist-pixels"), "mnist-pixels", {}, 15 + 15),
-        (PROBES.with_name("cifar10-subset"), "cifar10-subset", {}, 12 + 12),
-        (PROBES.with_name("llama-lora"), "llama-lora", {}, 12 + 16),
-        (PROBES.with_name("qwen-lora"), "qwen-lora", {}, 12 + 8),
+        ("digits", "digits", {}, 20 + 20),
+        ("mnist-pixels", "mnist-pixels", {}, 15 + 15),
+        ("cifar10-subset", "cifar10-subset", {}, 12 + 12),
+        ("llama-lora", "llama-lora", {}, 12 + 16),
+        ("qwen-lora", "qwen-lora", {}, 12 + 8),
     ],
 )
 def test_the_runs_are_those_of_the_experiment(
-    directory: Path, name: str, overrides: dict[str, Any], count: int
+    runs: str, name: str, overrides: dict[str, Any], count: int
 ) -> None:
     """Every run has the hash that the command beside the table would give it today."""
     import json
@@ -262,7 +261,7 @@ def test_the_runs_are_those_of_the_experiment(
     import yaml
 
     experiment = EXPERIMENTS[name]
-    described = sorted(directory.rglob("config.yaml"))
+    described = sorted(folder_of(runs).rglob("config.yaml"))
     assert len(described) == count
     for path in described:
         values = yaml.safe_load(path.read_text())
@@ -274,10 +273,10 @@ def test_the_runs_are_those_of_the_experiment(
         assert ours == read_run({**values, "corpus": ours.corpus}), path
 
 
-@pytest.mark.parametrize("directory", [PROBES, PROBES_LONG], ids=lambda path: path.name)
-def test_the_tables_of_probes_are_those_of_its_runs(directory: Path) -> None:
-    document = (PROBES.parent / "probes.md").read_text()
-    tables = ability_tables(gather(directory))
+@pytest.mark.parametrize("runs", [PROBES, PROBES_LONG])
+def test_the_tables_of_probes_are_those_of_its_runs(runs: str) -> None:
+    document = (RESULTS / "probes.md").read_text()
+    tables = ability_tables(results_of(runs))
     assert len(tables) == 2
     for heading, grid in tables.items():
         shown = as_markdown(Grid(grid.columns, grid.rows, "")).strip()
@@ -287,7 +286,7 @@ def test_the_tables_of_probes_are_those_of_its_runs(directory: Path) -> None:
 
 def test_the_readme_quotes_probes() -> None:
     readme = cells((ROOT / "README.md").read_text())
-    soon, late = ({a.name: a for a in gather(d).arms} for d in (PROBES, PROBES_LONG))
+    soon, late = ({a.name: a for a in results_of(d).arms} for d in (PROBES, PROBES_LONG))
     for name in ("softmax", "krause", "kuramoto"):
         assert f"{soon[f'{name}-induction'].mean('accuracy'):.3f}" in readme
     for name in ("krause", "kuramoto"):
@@ -298,7 +297,7 @@ def test_the_readme_quotes_probes() -> None:
 
 def test_what_the_page_of_probes_says_of_every_run() -> None:
     """Claims of the text that are no cell of a table."""
-    arms = {arm.name: arm for arm in gather(PROBES).arms}
+    arms = {arm.name: arm for arm in results_of(PROBES).arms}
     for name in ("softmax", "softmax-morlet"):
         assert min(arms[f"{name}-induction"].losses("accuracy")) > 0.99
     for name in ("krause", "krause-top8"):
@@ -307,7 +306,7 @@ def test_what_the_page_of_probes_says_of_every_run() -> None:
     assert [f"{x:.2f}" for x in gated] == ["0.99", "0.79", "0.45"]
     long = {n: a.mean("accuracy@long") for n, a in arms.items() if n.endswith("-copying")}
     assert max(long.values()) == long["krause-top8-copying"] < 0.6
-    found = sweep(gather(PROBES))
+    found = sweep(results_of(PROBES))
     assert found is not None
     assert sum(row[-1] == "at the edge" for row in found.rows) == 23
 
@@ -315,8 +314,24 @@ def test_what_the_page_of_probes_says_of_every_run() -> None:
 def test_the_report_can_be_written_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = tmp_path / "phases"
-    shutil.copytree(PHASES, copy)
-    assert main(["report", str(copy)]) == 0
+    """From the archive, as the page says, and from a folder that it was unpacked into."""
+    archive = shutil.copy(RESULTS / f"{PHASES}.zip", tmp_path)
+    assert main(["report", str(archive)]) == 0
     assert "+0.0977 ± 0.0321" in capsys.readouterr().out
-    assert "Learning rates" in (copy / "report.html").read_text()
+    page = (tmp_path / PHASES / "report.html").read_text()
+    assert "Learning rates" in page
+    unpack(Path(archive), tmp_path / "again")
+    assert main(["report", str(tmp_path / "again")]) == 0
+    again = (tmp_path / "again" / "report.html").read_text()
+    assert again.replace(str(tmp_path / "again"), str(archive)) == page
+
+
+@pytest.mark.parametrize("archive", sorted(RESULTS.glob("*.zip")), ids=lambda path: path.stem)
+def test_archives_are_as_pack_writes_them(archive: Path, tmp_path: Path) -> None:
+    """Packed again they are the same to the byte; none is large."""
+    count, left = pack(folder_of(archive.stem), tmp_path / archive.name)
+    assert (tmp_path / archive.name).read_bytes() == archive.read_bytes()
+    assert left == []
+    with zipfile.ZipFile(archive) as packed:
+        assert count == len(packed.namelist())
+    assert archive.stat().st_size < 1_000_000

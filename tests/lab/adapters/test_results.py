@@ -1,19 +1,17 @@
 """Numbers of docs/results/adapters.md and docs/llm.md are those of runs and presets."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from resonant.lab.kit.grid import as_markdown
-from resonant.lab.kit.results import Results, gather
+from resonant.lab.kit.results import Results
 from resonant.lab.kit.statistics import paired_difference
 from resonant.lab.report.sections import all_tables, sweep
 from resonant.models.costs import token_cost
 from resonant.models.language_configs import preset
 
-ROOT = Path(__file__).parents[3]
-RESULTS = ROOT / "docs" / "results"
+from ..committed import RESULTS, ROOT, results_of
+
 PAGE = (RESULTS / "adapters.md").read_text()
 NAMES = ("llama-lora", "qwen-lora")
 ARMS = ("lora", "softmax-branch", "krause-branch", "krause-branch-mix")
@@ -21,7 +19,7 @@ ARMS = ("lora", "softmax-branch", "krause-branch", "krause-branch-mix")
 
 @pytest.fixture(params=NAMES)
 def results(request: pytest.FixtureRequest) -> Results:
-    return gather(RESULTS / request.param)
+    return results_of(request.param)
 
 
 def test_the_tables_are_those_of_the_runs(results: Results) -> None:
@@ -59,7 +57,7 @@ def test_what_the_page_says_of_every_run(results: Results) -> None:
 def test_the_verdicts_that_the_page_tells() -> None:
     shown = {}
     for name in NAMES:
-        arms = {arm.name: arm for arm in gather(RESULTS / name).arms}
+        arms = {arm.name: arm for arm in results_of(name).arms}
         for ours, theirs in (
             ("softmax-branch", "lora"),
             ("krause-branch", "softmax-branch"),
@@ -78,8 +76,8 @@ def test_the_verdicts_that_the_page_tells() -> None:
 
 def test_the_readme_quotes_them() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
-    means = {arm.name: arm.mean("test_loss") for arm in gather(RESULTS / "llama-lora").arms}
-    qwen = {arm.name: f"{arm.mean('test_loss'):.4f}" for arm in gather(RESULTS / "qwen-lora").arms}
+    means = {arm.name: arm.mean("test_loss") for arm in results_of("llama-lora").arms}
+    qwen = {arm.name: f"{arm.mean('test_loss'):.4f}" for arm in results_of("qwen-lora").arms}
     for words in (
         f"{qwen['lora']}, {qwen['softmax-branch']} and {qwen['krause-branch']}",
         f"{means['lora']:.4f} nats per token with adapters alone",
