@@ -215,7 +215,7 @@ MEMORY = """
 import sys, torch
 from resonant import vision_transformer
 from resonant.models.vision_configs import VisionAttentionConfig
-from resonant.lab.run.cost import peak_bytes, reset_peak
+from resonant.memory import peak_bytes, reset_peak
 torch.set_num_threads(1)
 side, top_k = int(sys.argv[1]), int(sys.argv[2]) or None
 attention = VisionAttentionConfig("krause", radius=1, top_k=top_k)
