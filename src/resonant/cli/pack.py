@@ -13,7 +13,8 @@ def main(arguments: list[str]) -> int:
         prog="resonant pack",
         description="Write a comparison into one file: configurations, metrics, final numbers and "
         "the arrays behind its pictures, of every run and of the sweep; no weights. `resonant "
-        "report FILE` and `resonant compare --against FILE` read it; `unzip -p FILE` shows it.",
+        "report FILE` and `resonant compare --against FILE` read it; `unzip -p FILE runs.jsonl` "
+        "shows it, a line a run.",
     )
     parser.add_argument("runs", type=Path, help="the --out of a comparison")
     parser.add_argument("file", type=Path, help="the archive to write; its name ends in .zip")
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
     from ..lab.kit.archive import pack
 
     count, left = pack(options.runs, options.file, overwrite=options.overwrite)
-    print(f"{options.file}: {count} files, {options.file.stat().st_size / 1e3:,.0f} kB")
+    print(f"{options.file}: {count} runs, {options.file.stat().st_size / 1e3:,.0f} kB")
     if left:
         names = Counter(PurePosixPath(path).name for path in left)
         said = ", ".join(f"{n} x {name}" if n > 1 else name for name, n in sorted(names.items()))

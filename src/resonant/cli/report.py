@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("--only chooses among the files of --figures FOLDER; give both")
     console = Console(stderr=options.markdown)  # a document gets tables alone
     with opened(options.runs) as directory:
+        before = set(directory.rglob("*"))
         results = gather(directory)
         if options.markdown:
             for heading, grid in all_tables(results):
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
         else:
             print_tables(results, console)
         page = write_report(results, directory, options.runs)
-        keep_new(directory, options.runs)
+        keep_new(directory, options.runs, before)
         console.print(
             f"report: {beside(options.runs) / page.name}", highlight=False, soft_wrap=True
         )

@@ -1,14 +1,18 @@
 """Comparisons in one file: what is in it, what it is refused for, that pages come out the same."""
 
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from resonant.cli.main import main
 from resonant.errors import UserError
 from resonant.lab.kit.archive import opened, pack, unpack
+from resonant.lab.kit.folder import read_arrays, write_arrays
 from resonant.lab.kit.results import gather
 
 from ..report.test_report import comparison
@@ -41,12 +45,39 @@ def test_the_same_runs_make_the_same_bytes_and_come_back(runs: Path, tmp_path: P
     ]
     with opened(first) as directory:
         back = {p.relative_to(directory): p.read_bytes() for p in directory.rglob("*.*")}
-        assert len(back) == count == 9 * 3 + 3 * 2 + 2  # learned scalars and arrays of first seeds
-        assert all((runs / name).read_bytes() == content for name, content in back.items())
+        assert count == 9
+        assert len(back) == 9 * 3 + 3 * 2 + 2  # learned scalars and arrays of first seeds
+        for name, content in back.items():
+            if name.suffix == ".npz":
+                ours, theirs = (read_arrays(d / name) for d in (runs, directory))
+                assert ours is not None
+                assert theirs is not None
+                assert all((ours[key] == theirs[key]).all() for key in ours.keys() | theirs.keys())
+            elif name.suffix == ".csv":
+                assert (runs / name).read_bytes() == content
+            else:  # written on fewer lines than a run writes them
+                assert yaml.safe_load((runs / name).read_text()) == yaml.safe_load(content)
         assert gather(directory) == gather(runs)
     assert not directory.exists()
     with opened(runs) as directory:
         assert directory == runs
+
+
+def test_it_reads_as_lines_and_as_arrays(runs: Path, tmp_path: Path) -> None:
+    """What a notebook would do, without this library."""
+    pack(runs, tmp_path / "trial.zip")
+    with zipfile.ZipFile(tmp_path / "trial.zip") as archive:
+        described, *lines = map(json.loads, archive.read("runs.jsonl").splitlines())
+    assert described["comparison"]["experiment"] == "trial"
+    assert [line["run"] for line in lines[:2]] == ["krause-seed0", "krause-seed1"]
+    losses = {line["run"]: line["done"]["metrics"]["test_loss"] for line in lines}
+    assert losses["worse-seed1"] == 1.2
+    assert lines[0]["metrics"]["step"] == [10, 20]
+    assert lines[0]["config"] == {"data": {"name": "stdlib"}}
+    with np.load(tmp_path / "trial.zip") as arrays:
+        kept = read_arrays(runs / "krause-seed0" / "diagnosis.npz")
+        assert kept is not None
+        assert (arrays["krause-seed0/diagnosis/weights"] == kept["weights"]).all()
 
 
 def test_tables_pictures_and_page_are_those_of_the_folder(
@@ -55,7 +86,7 @@ def test_tables_pictures_and_page_are_those_of_the_folder(
     file = tmp_path / "packed" / "trial.zip"
     assert main(["pack", str(runs), str(file)]) == 0
     said = capsys.readouterr().out
-    assert "35 files" in said
+    assert "9 runs" in said
     assert "left out: config.yaml, 2 x model.safetensors, notes" in said
     printed = []
     for given, figures in ((runs, "of_folder"), (file, "of_file")):
@@ -109,7 +140,17 @@ def flip(file: Path) -> None:
 
 def bare(file: Path) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("softmax-seed0/done.json", "{}")
+        archive.writestr("softmax-seed0/diagnosis/weights.npy", "")
+
+
+def lines(*said: str) -> Callable[[Path], None]:
+    """Another ``runs.jsonl`` and nothing else."""
+
+    def damage(file: Path) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("runs.jsonl", "\n".join(said))
+
+    return damage
 
 
 @pytest.mark.parametrize(
@@ -119,15 +160,21 @@ def bare(file: Path) -> None:
         (flip, "is damaged, or no archive of `resonant pack`"),
         (lambda file: file.write_text("runs"), "is damaged, or no archive of `resonant pack`"),
         (lambda file: file.write_bytes(b""), "is damaged, or no archive of `resonant pack`"),
-        (bare, "holds no comparison.json"),
-        (lambda file: rewritten(file, "../done.json", "{}"), "holds '../done.json'"),
-        (lambda file: rewritten(file, "/tmp/done.json", "{}"), "holds '/tmp/done.json'"),
-        (lambda file: rewritten(file, "a/../../done.json", "{}"), "holds 'a/../../done.json'"),
-        (lambda file: rewritten(file, "a/b/c/done.json", "{}"), "holds 'a/b/c/done.json'"),
-        (lambda file: rewritten(file, "a/run.py", ""), "holds 'a/run.py'"),
-        (lambda file: rewritten(file, "a/x.npz", "", zipfile.ZIP_LZMA), "holds 'a/x.npz'"),
+        (bare, "holds no runs.jsonl"),
+        (lambda file: rewritten(file, "../x.npy", ""), "holds '../x.npy'"),
+        (lambda file: rewritten(file, "/tmp/x.npy", ""), "holds '/tmp/x.npy'"),
+        (lambda file: rewritten(file, "a/../../x.npy", ""), "holds 'a/../../x.npy'"),
+        (lambda file: rewritten(file, "a/b/c/d/x.npy", ""), "holds 'a/b/c/d/x.npy'"),
+        (lambda file: rewritten(file, "a/b/run.py", ""), "holds 'a/b/run.py'"),
+        (lambda file: rewritten(file, "a/b/x.npy", "", zipfile.ZIP_LZMA), "holds 'a/b/x.npy"),
+        (lambda file: rewritten(file, "a/b/x.npy", "no array"), "is damaged, or no archive"),
+        (lines("{"), "is damaged, or no archive"),
+        (lines("[]"), "is damaged, or no archive"),
+        (lines('{"run": 3}'), "is damaged, or no archive"),
+        (lines('{"run": "a", "metrics": [1]}'), "is damaged, or no archive"),
+        (lines('{"run": "a", "metrics": {"x": [1], "y": []}}'), "is damaged, or no archive"),
+        (lines('{"run": "../a", "done": {}}'), "holds '..'"),
     ],
-    ids=["cut", "bit", "text", "empty", "bare", "up", "root", "through", "deep", "code", "lzma"],
 )
 def test_a_strange_file_is_refused_in_words(
     runs: Path, tmp_path: Path, damage: Callable[[Path], None], says: str
@@ -137,14 +184,15 @@ def test_a_strange_file_is_refused_in_words(
     damage(file)
     with pytest.raises(UserError, match=says):
         unpack(file, tmp_path / "out" / "in")
-    assert not (tmp_path / "done.json").exists()
-    assert not (tmp_path / "out" / "done.json").exists()
+    assert sorted(tmp_path.glob("**/*.npy")) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"trial", "trial.zip", "out"}
+    assert {path.name for path in (tmp_path / "out").glob("*")} <= {"in"}
 
 
 def test_a_name_that_no_archive_may_hold_is_refused_before_it_is_written(
     runs: Path, tmp_path: Path
 ) -> None:
-    (runs / "softmax-seed0" / "a name.npz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"holds 'softmax-seed0/a name\.npz'"):
+    write_arrays(runs / "softmax-seed0" / "a name.npz", {"x": np.zeros(1)})
+    with pytest.raises(UserError, match=r"holds 'softmax-seed0/a name/x\.npy'"):
         pack(runs, tmp_path / "trial.zip")
     assert not (tmp_path / "trial.zip").exists()

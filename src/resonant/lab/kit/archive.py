@@ -1,62 +1,125 @@
-"""A comparison in one file: a zip of what its runs left, but for weights, pages and sound."""
+"""A comparison in one file: a zip of one line a run, and of the arrays behind its pictures."""
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 import re
 import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
 
 from ...errors import UserError
-from ...files import write_atomically
-from .folder import COMPARISON, CONFIG, COSTS, DONE, LEARNED, METRICS, SWEEP, SWEPT
+from ...files import read_json, write_atomically
+from .folder import (
+    COMPARISON,
+    CONFIG,
+    COSTS,
+    DONE,
+    LEARNED,
+    METRICS,
+    SWEEP,
+    SWEPT,
+    read_arrays,
+    read_config,
+    write_arrays,
+)
+from .metrics import read_metrics
 from .results import gather, run_name
 
+LINES = "runs.jsonl"  # of an archive; its other members are arrays, as numpy.load names them
 ARRAYS = ".npz"  # how files of arrays end, whatever domain wrote them
-KEPT = (COMPARISON, COSTS, SWEEP, CONFIG, METRICS, LEARNED, DONE)
 MOST_FILES, MOST_BYTES = 20_000, 1 << 30  # of an archive, unpacked
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member, so that the same runs make the same bytes
+PART = re.compile(r"[\w@=+-][\w@=+.-]*")  # of a path in an archive
 
 
 def pack(directory: Path, file: Path, *, overwrite: bool = False) -> tuple[int, list[str]]:
     """Write the comparison in ``directory`` into the zip ``file``.
 
-    Members are configurations, metrics, final numbers and arrays of its runs and of its sweep, as
-    the runs wrote them, in order of their names; the same runs make the same bytes.
+    ``runs.jsonl`` in it has a line for the comparison (its description, costs, sweep) and one for
+    each run, those of the sweep too: "run" is its folder, "config", "done" what those files say,
+    "metrics" and "learned" columns by name. Arrays are members RUN/FILE/NAME.npy, so that
+    ``numpy.load`` reads them. The same runs make the same bytes.
 
-    Returns how many members there are, and which files of these runs were left out.
+    Returns how many runs there are, and which files of the folder were left out.
     Raises ``UserError`` for a folder without a finished comparison, and for a file that exists.
     """
     if file.suffix != ".zip":
         raise UserError(f"an archive's name ends in .zip; {file} does not")
     if file.exists() and not overwrite:
         raise UserError(f"{file} exists; choose another name, or pass --overwrite")
-    runs = {run_name(run) for arm in gather(directory).arms for run in arm.runs}
-    kept, left = [], []
-    for path in sorted(directory.rglob("*")):
-        parts = path.relative_to(directory).parts
-        if not path.is_file() or any(part.startswith(".") for part in parts):
-            continue
-        wanted = path.name in KEPT or path.suffix == ARRAYS
-        ours = len(parts) == 1 or (parts[0] in runs and len(parts) == 2)
-        swept = parts[0] == SWEPT and len(parts) == 3
-        (kept if wanted and (ours or swept) else left).append(path)
+    runs = [run_name(run) for arm in gather(directory).arms for run in arm.runs]
+    swept = sorted(f"{SWEPT}/{path.name}" for path in (directory / SWEPT).glob("*/"))
+    lines: list[dict[str, Any]] = [_read(directory, OF_COMPARISON)]
+    lines += [{"run": run, **_read(directory / run, OF_RUN)} for run in [*sorted(runs), *swept]]
+    kept = {directory / name for name in OF_COMPARISON.values()}
+    members = {LINES: "".join(json.dumps(line) + "\n" for line in lines).encode()}
+    for run in (line["run"] for line in lines[1:]):
+        kept |= {directory / run / name for name in OF_RUN.values()}
+        for path in sorted((directory / run).glob(f"*{ARRAYS}")):
+            kept.add(path)
+            for name, array in (read_arrays(path) or {}).items():
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, array, allow_pickle=False)
+                members[f"{run}/{path.stem}/{name}.npy"] = buffer.getvalue()
+    for name in members:
+        _check_name(file, name)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compresslevel=9) as archive:
-        for path in kept:
-            member = zipfile.ZipInfo(path.relative_to(directory).as_posix(), EPOCH)
+        for name, content in members.items():
+            member = zipfile.ZipInfo(name, EPOCH)
             member.compress_type = zipfile.ZIP_DEFLATED
             member.external_attr = (stat.S_IFREG | 0o644) << 16
-            archive.writestr(member, path.read_bytes())
-        _check(file, archive.infolist())
+            archive.writestr(member, content)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, buffer.getvalue(), "archive")
-    return len(kept), [path.relative_to(directory).as_posix() for path in left]
+    found = {path for path in directory.rglob("*") if path.is_file()}
+    left = sorted(path.relative_to(directory) for path in found - kept)
+    hidden = [path for path in left if any(part.startswith(".") for part in path.parts)]
+    return len(lines) - 1, [path.as_posix() for path in left if path not in hidden]
+
+
+def unpack(file: Path, directory: Path) -> None:
+    """Write what an archive holds into ``directory``, as the runs had written it.
+
+    Raises ``UserError`` for a file that is damaged, no archive of a comparison, or holds a member
+    that ``pack`` would not have written.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            _check(file, archive.infolist())
+            lines = [json.loads(line) for line in archive.read(LINES).splitlines()]
+            arrays: dict[Path, dict[str, np.ndarray]] = {}
+            for name in archive.namelist():
+                if name != LINES:
+                    *run, stem, key = name.removesuffix(".npy").split("/")
+                    read = np.lib.format.read_array(io.BytesIO(archive.read(name)))
+                    arrays.setdefault(directory.joinpath(*run, stem + ARRAYS), {})[key] = read
+        for line in lines:
+            folder = directory / line.get("run", "")
+            for part in filter(None, line.get("run", "").split("/")):
+                _check_name(file, part)
+            folder.mkdir(parents=True, exist_ok=True)
+            for part, name in (OF_RUN if "run" in line else OF_COMPARISON).items():
+                if part in line:
+                    (folder / name).write_text(WRITE[Path(name).suffix](line[part]))
+        for path, each in arrays.items():
+            write_arrays(path, each)
+    except DAMAGE as error:
+        raise UserError(
+            f"{file} is damaged, or no archive of `resonant pack` ({error}); fetch it again, or "
+            "give the folder of a comparison"
+        ) from error
 
 
 @contextmanager
@@ -75,49 +138,76 @@ def opened(path: Path) -> Iterator[Path]:
 
 
 def beside(path: Path) -> Path:
-    """The folder for pages of a comparison: its own, or that of its archive's name."""
+    """Name the folder for pages of a comparison: its own, or that of its archive's name."""
     return path.with_suffix("") if path.is_file() else path
 
 
-def keep_new(directory: Path, path: Path) -> None:
-    """Copy what was written into ``directory``, which ``opened`` gave, ``beside`` its archive."""
+def keep_new(directory: Path, path: Path, before: set[Path]) -> None:
+    """Copy what was written into ``directory`` since it held ``before``, ``beside`` ``path``."""
     target = beside(path)
     if target == path:
         return
-    with zipfile.ZipFile(path) as archive:
-        packed = set(archive.namelist())
-    for file in directory.rglob("*"):
+    for file in set(directory.rglob("*")) - before:
         name = file.relative_to(directory)
-        if file.is_file() and name.as_posix() not in packed:
+        if file.is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target / name, file.read_bytes(), "kept")
 
 
-def unpack(file: Path, directory: Path) -> None:
-    """Write the members of an archive into ``directory``.
+def _read_columns(path: Path) -> dict[str, Any]:
+    rows = read_metrics(path, columns=None)
+    return {name: [_whole(name, row[name]) for row in rows] for name in (rows[0] if rows else ())}
 
-    Raises ``UserError`` for a file that is damaged, no archive of a comparison, or holds a member
-    that ``pack`` would not have written.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            _check(file, members)
-            for member in members:
-                target = directory / member.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(archive.read(member))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(
-            f"{file} is damaged, or no archive of `resonant pack` ({error}); fetch it again, or "
-            "give the folder of a comparison"
-        ) from error
+
+def _whole(name: str, value: float) -> float | int:
+    return int(value) if name == "step" else value
+
+
+def _columns_text(columns: dict[str, Any]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([repr(value) for value in row] for row in zip(*columns.values(), strict=True))
+    return buffer.getvalue()
+
+
+# By the name in a line, the file.
+OF_COMPARISON = {"comparison": COMPARISON, "costs": COSTS, "sweep": SWEEP}
+OF_RUN = {"config": CONFIG, "metrics": METRICS, "learned": LEARNED, "done": DONE}
+READ: dict[str, Callable[[Path], Any]] = {
+    ".yaml": lambda path: read_config(path.parent),
+    ".csv": _read_columns,
+    ".json": read_json,
+}
+WRITE: dict[str, Callable[[Any], str]] = {
+    ".yaml": lambda values: yaml.safe_dump(values, sort_keys=False),
+    ".csv": _columns_text,
+    ".json": lambda values: json.dumps(values, indent=2),
+}
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    OverflowError,
+)
+
+
+def _read(directory: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    """What the files of a folder say, of those that are there."""
+    files = {part: directory / name for part, name in names.items()}
+    return {part: READ[path.suffix](path) for part, path in files.items() if path.is_file()}
 
 
 def _check(file: Path, members: list[zipfile.ZipInfo]) -> None:
     """Refuse members that ``pack`` would not have written."""
-    if COMPARISON not in [member.filename for member in members]:
-        raise UserError(f"{file} holds no {COMPARISON}; give an archive that `resonant pack` wrote")
+    if LINES not in [member.filename for member in members]:
+        raise UserError(f"{file} holds no {LINES}; give an archive that `resonant pack` wrote")
     size = sum(member.file_size for member in members)
     if len(members) > MOST_FILES or size > MOST_BYTES:
         raise UserError(
@@ -125,12 +215,16 @@ def _check(file: Path, members: list[zipfile.ZipInfo]) -> None:
             f"comparison has at most {MOST_FILES:,} and {MOST_BYTES / 1e6:,.0f} MB"
         )
     for member in members:
-        path = PurePosixPath(member.filename)
-        usual = all(re.fullmatch(r"[\w@=+-][\w@=+.-]*", part) for part in path.parts)
-        known = path.name in KEPT or path.suffix == ARRAYS
         whole = member.compress_type == zipfile.ZIP_DEFLATED and not member.flag_bits & 0x1
-        if not (usual and known and whole and len(path.parts) <= 3):
-            raise UserError(
-                f"{file}: no archive of a comparison holds {member.filename!r}; names are of "
-                f"letters, digits and @=+.-, of {', '.join(KEPT)} or arrays ({ARRAYS})"
-            )
+        _check_name(file, member.filename if whole else f"{member.filename}?")
+
+
+def _check_name(file: Path, name: str) -> None:
+    """Refuse a path that leads elsewhere, or to a file that is none of an archive."""
+    parts = name.split("/")
+    usual = len(parts) <= 4 and all(PART.fullmatch(part) for part in parts)
+    if not usual or (len(parts) > 1 and not name.endswith(".npy")):
+        raise UserError(
+            f"{file}: no archive of a comparison holds {name!r}; names are of letters, digits and "
+            f"@=+.-, and files are {LINES} or arrays"
+        )
