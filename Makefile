@@ -1,5 +1,5 @@
 # Two commands: `make demo` (train, compare, report) and `make test` (the whole suite).
-# Both set up .venv by themselves; nothing else is needed but Python >= 3.11 and make.
+# Both set up .venv by themselves; nothing else is needed but Python 3.11 and make.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt

@@ -17,8 +17,8 @@ from resonant.mechanism import _MECHANISMS
 
 ROOT = Path(__file__).parent.parent
 SITE = sorted((ROOT / "docs").rglob("*.md"))
-PAGES = [ROOT / "README.md", *SITE]
-OF_COMPARE = ("--arms", "--seeds", "--workers", "--sweep", "--estimate")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *SITE]
+OF_COMPARE = ("--against", "--arms", "--seeds", "--workers", "--sweep", "--estimate")
 
 
 def blocks(page: Path) -> list[str]:
