@@ -46,7 +46,7 @@ test: .venv/.dev
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
 
 test-slow: .venv/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n $(WORKERS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

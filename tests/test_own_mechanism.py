@@ -54,6 +54,7 @@ def test_it_is_a_module_and_a_model_with_learned_scalars() -> None:
         assert_law(resonant.language_model("0.11M", attention=gated))
 
 
+@pytest.mark.slow
 def test_it_is_compared_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

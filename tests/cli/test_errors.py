@@ -118,6 +118,7 @@ def test_a_checkpoint_of_another_configuration_is_never_taken_up(
     assert "last.ckpt belongs to a run of another configuration" in refused.stderr
 
 
+@pytest.mark.slow
 def test_another_text_is_another_configuration(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     compare(text, out)
@@ -161,6 +162,7 @@ def test_a_model_that_does_not_fit_the_data(text: Path, tmp_path: Path) -> None:
     assert "pass --model.vocabulary 256" in refused.stderr
 
 
+@pytest.mark.slow
 def test_an_unknown_mechanism_and_a_missing_plugin(text: Path, tmp_path: Path) -> None:
     unknown = compare(text, tmp_path / "a", "--model.attention.mechanism=kruse")
     assert unknown.returncode == 2

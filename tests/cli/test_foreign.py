@@ -36,7 +36,7 @@ def adapted(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["pretrained", "adapted"])
+@pytest.fixture(params=["pretrained", pytest.param("adapted", marks=pytest.mark.slow)])
 def folder(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 

@@ -16,6 +16,7 @@ def particles(count: int = 64) -> torch.Tensor:
     return F.normalize(torch.randn(1, 1, count, 3, generator=generator).double(), dim=-1)
 
 
+@pytest.mark.slow
 def test_softmax_and_kuramoto_collapse_and_krause_does_not() -> None:
     ends = {name: collapse(name, depths=(0, 200), particles=128) for name in MECHANISMS}
     for name in ("softmax", "kuramoto"):

@@ -10,8 +10,18 @@ from resonant.testing import LAWS
 SMALL = 64  # numbers in a segment: every block becomes its own
 
 
-@pytest.mark.parametrize("law", ["causality", "padding", "gradients", "paths"])
-@pytest.mark.parametrize("name", sorted(mechanisms()))
+# Ten seconds and more each; Krause stays among the quick ones.
+LONG = {("kuramoto", "paths"), ("softmax", "paths"), ("softmax-sink", "paths")}
+
+
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        pytest.param(name, law, marks=pytest.mark.slow if (name, law) in LONG else ())
+        for name in sorted(mechanisms())
+        for law in ("causality", "padding", "gradients", "paths")
+    ],
+)
 def test_laws_hold_segment_by_segment(name: str, law: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(banded, "SEGMENT_SIZE", SMALL)
     monkeypatch.setattr(banded, "SMALLEST_BLOCK", 4)

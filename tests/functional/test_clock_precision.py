@@ -160,6 +160,7 @@ def test_gradients_far_from_the_source_are_those_of_float64(score: Score, distan
         torch.testing.assert_close(ours.double(), exact, atol=atol, rtol=rtol)
 
 
+@pytest.mark.slow
 def test_forty_thousand_frames_past_a_short_source_have_finite_gradients() -> None:
     source = torch.cat([torch.ones(20), torch.full((5,), 1e-3)]).reshape(1, 1, -1)
     source.requires_grad_()

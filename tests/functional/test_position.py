@@ -154,7 +154,8 @@ def test_gate_and_locality_off_in_one_lift_are_plain_softmax() -> None:
             torch.testing.assert_close(automatic, expected, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("ell", [3.7, pytest.param(23.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ell", [3.7, 23.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_locality_keeps_the_budget_at_8192_tokens(ell: float, dtype: torch.dtype) -> None:
     """Compared on the last 64 queries, whose positions are the largest."""

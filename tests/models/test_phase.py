@@ -74,7 +74,11 @@ def test_presets_match_the_transformer_within_a_percent(name: str) -> None:
     [
         ("rotary", {}),
         ("morlet-relative", {"top_k": 3}),
-        ("none", {"steps": 2, "lag": True, "readout": "tied", "phase_gate": "static"}),
+        pytest.param(
+            "none",
+            {"steps": 2, "lag": True, "readout": "tied", "phase_gate": "static"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_cached_is_full(manifold: str, gate: str | None, kind: str, fields: dict) -> None:
@@ -105,7 +109,11 @@ def test_documents_packed_in_a_row_are_as_if_alone_cached_or_not(manifold: str) 
 @pytest.mark.parametrize(
     ("manifold", "fields"),
     [
-        ("circle", {"window": 5, "top_k": 3, "gate": "prefix", "steps": 2}),
+        pytest.param(
+            "circle",
+            {"window": 5, "top_k": 3, "gate": "prefix", "steps": 2},
+            marks=pytest.mark.slow,
+        ),
         ("sphere-4", {}),
     ],
 )

@@ -18,6 +18,7 @@ def run(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["training", "export"])
+@pytest.mark.slow
 def test_full_graph(what: str) -> None:
     run(what)
 

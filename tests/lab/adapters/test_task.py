@@ -255,6 +255,7 @@ def test_a_run_says_what_it_learned_and_is_opened_again(config: RunConfig, whole
     assert task.evaluate("test") == pytest.approx(done["metrics"]["test_loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_and_checkpointed_activations(config: RunConfig, tmp_path: Path) -> None:
     train(with_branch(config, dropout=0.0), tmp_path / "plain", None, silent)
     saving = with_branch(config, dropout=0.0, checkpointing=True)

@@ -65,6 +65,7 @@ def test_killed_and_started_again(point: str, finished: tuple[Path, str], tmp_pa
             assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_tables_and_pictures_of_alignment(finished: tuple[Path, str]) -> None:
     out, said = finished
     page = (out / "report.html").read_text()

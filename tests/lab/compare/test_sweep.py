@@ -14,6 +14,7 @@ from resonant.lab.kit.rates import Sweep
 
 from ..running import quality, resonant, write_text
 
+pytestmark = pytest.mark.slow  # one comparison of eight runs is shared by all
 ARMS = ["softmax", "kuramoto"]
 TINY = [
     f"--arms={','.join(ARMS)}",
@@ -80,7 +81,6 @@ def test_every_arm_at_every_rate_then_each_at_its_best(swept: tuple[Path, str]) 
         assert mine == json.loads(same.read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("point", ["step:3", "sweep-half", "run-adopted"])
 def test_killed_and_started_again(
     point: str, text: Path, swept: tuple[Path, str], tmp_path: Path
@@ -95,7 +95,6 @@ def test_killed_and_started_again(
     assert not list(tmp_path.glob(".*.partial"))
 
 
-@pytest.mark.slow
 def test_a_sweep_that_is_refused_leaves_the_folder_s_report_as_it_was(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,7 +118,6 @@ def test_a_sweep_that_is_refused_leaves_the_folder_s_report_as_it_was(
     assert "each arm's best" not in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_rate_that_diverges_is_not_chosen(text: Path, tmp_path: Path) -> None:
     huge = sweep(text, tmp_path, "--sweep=lr=0.001,1e35", "--training.clip=1e30", "--seeds=1")
     found = json.loads((tmp_path / "sweep.json").read_text()) if huge.returncode != 2 else None
@@ -149,7 +147,6 @@ def test_rates() -> None:
             parse_rates(wrong, 0.004)
 
 
-@pytest.mark.slow
 def test_a_rate_and_a_sweep_of_it_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """The page in a real browser: no console error, wide and narrow, light and dark."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,6 +25,10 @@ OPTIONS = [
     "--disable-sync",
     "--enable-logging=stderr",
 ]
+
+
+def test_the_gate_has_a_browser() -> None:
+    assert CHROMIUM or not os.environ.get("CI"), "the gate installs chromium: see .ci/run"
 
 
 @pytest.mark.slow

@@ -16,8 +16,10 @@ LIKE_OTHERS = {
     "done-half",
     "probe-half",
     "step",
+    "metrics-half",
     "metrics-written",
     "checkpoint-half",
+    "checkpoint-unreplaced",
     "checkpoint-written",
     "model-written",
     "report-half",
@@ -74,6 +76,7 @@ def test_killed_and_started_again(
     assert quality(tmp_path) == uninterrupted
 
 
+@pytest.mark.slow
 def test_finished_runs_are_kept(text: Path, uninterrupted: dict, tmp_path: Path) -> None:
     compare(text, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/done.json")}
@@ -82,6 +85,7 @@ def test_finished_runs_are_kept(text: Path, uninterrupted: dict, tmp_path: Path)
     assert again.stdout.count(": kept") == 1
 
 
+@pytest.mark.slow
 def test_more_workers_and_seeds_change_no_run(
     text: Path, uninterrupted: dict, tmp_path: Path
 ) -> None:

@@ -28,10 +28,11 @@ def text(tmp_path: Path) -> Path:
     "name",
     [
         "last.ckpt",
-        pytest.param("done.json", marks=pytest.mark.slow),
-        pytest.param("config.yaml", marks=pytest.mark.slow),
+        "done.json",
+        "config.yaml",
     ],
 )
+@pytest.mark.slow
 def test_a_damaged_file_is_named_and_deleting_it_is_enough(
     name: str, text: Path, tmp_path: Path
 ) -> None:

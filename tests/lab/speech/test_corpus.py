@@ -52,6 +52,7 @@ def test_short_phonemes_get_a_frame_and_move_no_more_than_they_must() -> None:
     assert frame_durations(np.arange(1, 6) * 100, 4, 512) is None
 
 
+@pytest.mark.slow
 def test_the_same_phrases_at_every_tempo(corpus: SpeechCorpus) -> None:
     names = [f"test@{tempo:g}" for tempo in speech.TEMPI]
     texts = [[each.text for each in corpus.sets[name]] for name in names]
@@ -228,6 +229,7 @@ def test_unknown_voices_are_refused_before_anything_is_spoken(
         load_speech(config, None)
 
 
+@pytest.mark.slow
 def test_models_learn_from_recordings_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoken_text: Path, speech_cache: Path
 ) -> None:

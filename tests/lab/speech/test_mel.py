@@ -12,7 +12,9 @@ from resonant.lab.speech.espeak import SAMPLE_RATE, Job, speak
 from resonant.lab.speech.mel import FLOOR, log_mel, read_wav, sound, wav_bytes
 
 
-@pytest.mark.parametrize(("bands", "hop"), [(40, 512), (80, 256), (40, 300)])
+@pytest.mark.parametrize(
+    ("bands", "hop"), [pytest.param(40, 512, marks=pytest.mark.slow), (80, 256), (40, 300)]
+)
 def test_a_tone_lies_in_its_frames_and_its_band(bands: int, hop: int) -> None:
     """A tone from frame 20 to 30: half-way up at the edges, and in the band of its frequency."""
     librosa = pytest.importorskip("librosa")

@@ -227,6 +227,7 @@ def test_what_a_leaking_model_loses_without_the_future(tmp_path: Path) -> None:
     assert honest._loss_without_future() == pytest.approx(honest.evaluate("test"), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_report_shows_positions_and_gates_and_writes_figures(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

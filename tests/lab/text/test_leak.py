@@ -50,6 +50,7 @@ def trained_loss(standardize: str) -> float:
 
 
 @pytest.mark.parametrize("standardize", ["prefix", "none"])
+@pytest.mark.slow
 def test_an_honest_gate_stays_at_the_entropy(standardize: str) -> None:
     assert abs(trained_loss(standardize) - ENTROPY) < 0.01
 

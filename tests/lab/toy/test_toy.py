@@ -45,10 +45,11 @@ def test_every_file_it_leaves_has_a_name_of_its_own(compared: Path) -> None:
 
 
 def test_killed_and_started_again_it_ends_the_same(compared: Path, tmp_path: Path) -> None:
-    options = ("curves", PLUGIN, f"--out={tmp_path}", "--seeds=2", "--workers=2")
+    options = ("curves", PLUGIN, f"--out={tmp_path}", "--seeds=1", "--arms=line", "--workers=1")
     assert resonant("compare", *options, fault="checkpoint-written:2").returncode == 1
     assert resonant("compare", *options).returncode == 0
-    assert quality(tmp_path) == quality(compared)
+    whole = quality(compared)
+    assert quality(tmp_path) == {"line-seed0": whole["line-seed0"]}
 
 
 def test_it_is_reported_without_being_named(compared: Path) -> None:
