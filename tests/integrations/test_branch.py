@@ -18,7 +18,7 @@ from resonant.integrations import (
     register_attention,
     remove_krause_branch,
 )
-from resonant.integrations.branch import AttentionBranch, _blend
+from resonant.integrations.branch import AttentionBranch, blend
 
 from .tiny import FAMILIES, VARIANTS, WINDOW, awake, decoded, left_padding, tiny, tokens
 
@@ -337,7 +337,7 @@ def test_documents_stay_apart_where_the_host_s_kernel_gets_no_mask() -> None:
     for x in (hidden, other):
         given = {"hidden_states": x, "position_embeddings": turn, "position_ids": place}
         output = (torch.zeros(1, 20, 32), None)  # the pretrained attention's, without documents
-        outputs.append(_blend(host, (), given, output)[0][:, 8:])
+        outputs.append(blend(host, (), given, output)[0][:, 8:])
     assert torch.equal(*outputs)
 
 

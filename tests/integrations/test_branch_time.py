@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from resonant.integrations import add_krause_branch
-from resonant.integrations.branch import _blend
+from resonant.integrations.branch import blend
 from resonant.mechanism import branching
 
 
@@ -39,7 +39,7 @@ def test_time_per_token_is_flat_beyond_that_of_the_softmax_branch() -> None:
                 cache.update(new, new, 0)  # as the pretrained attention has done by then
                 given = {"hidden_states": hidden, "position_embeddings": turn}
                 start = time.process_time()
-                _blend(host, (), given | {"past_key_values": cache}, output)
+                blend(host, (), given | {"past_key_values": cache}, output)
                 seconds.setdefault(key, []).append(time.process_time() - start)
     median = {key: sorted(each)[len(each) // 2] for key, each in seconds.items()}
     growth = {m: median[m, 8192] / median[m, 256] for m in branching()}

@@ -215,7 +215,7 @@ def attach(model: nn.Module, config: BranchConfig) -> list[str]:
         branch = AttentionBranch(host, config).train(host.training)
         host.add_module(NAME, branch)
         # An attribute of the host, no module: what takes the hook away again.
-        host.__dict__[f"_{NAME}_hook"] = host.register_forward_hook(_blend, with_kwargs=True)
+        host.__dict__[f"_{NAME}_hook"] = host.register_forward_hook(blend, with_kwargs=True)
     return list(hosts)
 
 
@@ -234,8 +234,8 @@ def remove_krause_branch(model: nn.Module) -> list[str]:
     return list(found)
 
 
-def _blend(host: Any, inputs: tuple, given: dict[str, Any], output: Any) -> Any:
-    """After the pretrained attention: its output mixed with the branch's."""
+def blend(host: Any, inputs: tuple, given: dict[str, Any], output: Any) -> Any:
+    """Mix the output of the pretrained attention with that of the branch; a forward hook."""
     branch: AttentionBranch = getattr(host, NAME)
     named = dict(zip(("hidden_states", "position_embeddings", "attention_mask"), inputs)) | given  # noqa: B905
     cache = _cache_of(host, branch, named)

@@ -15,7 +15,7 @@ from resonant.lab.kit.metrics import Metrics
 from resonant.lab.kit.results import gather
 from resonant.lab.report.learned import encoding_length, learned_tables, morlet_figure
 from resonant.lab.report.table import contrasts
-from resonant.lab.text.figures import _edges, position_curves
+from resonant.lab.text.figures import position_curves, position_edges
 
 LOSSES = {
     "plain": [2.0, 2.1, 2.3],
@@ -119,7 +119,7 @@ def test_losses_by_position_beside_a_floor_and_beside_the_first_arm(tmp_path: Pa
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 100, 128])
 def test_blocks_of_positions_cover_each_once(length: int) -> None:
-    edges = _edges(length)
+    edges = position_edges(length)
     assert edges[0] == 0
     assert edges[-1] == length
     assert all(b > a for a, b in itertools.pairwise(edges))

@@ -15,7 +15,7 @@ from resonant.lab.speech import corpus as speech
 from resonant.lab.speech.config import SpeechConfig
 from resonant.lab.speech.corpus import SpeechCorpus, frame_durations, load_speech, phoneme_ids
 from resonant.lab.speech.espeak import PAUSE
-from resonant.lab.speech.phrases import _clauses, phrases
+from resonant.lab.speech.phrases import clauses_of, phrases
 
 from .speaking import corpus, speech_cache, spoken_text, tiny_config
 from .test_recordings import write_clips
@@ -183,7 +183,7 @@ def test_phrases_of_other_languages(tmp_path: Path) -> None:
     config = tiny_config(path, utterances=1, held_out=1)
     with pytest.raises(UserError, match="has 0 phrases for the train split, fewer than 1 "):
         phrases(config, None)
-    clauses = _clauses(path.read_text(), config)
+    clauses = clauses_of(path.read_text(), config)
     assert set(clauses) == {phrase.lower(), "it's mine"}
 
 

@@ -103,21 +103,21 @@ def test_unknown_voices(voice: str, says: str) -> None:
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    espeak._library.cache_clear()
+    espeak.library_paths.cache_clear()
     try:
         with pytest.raises(UserError, match=r"pip install 'resonant\[speech\]'"):
             speak(Job("old dog"))
     finally:
         monkeypatch.undo()
-        espeak._library.cache_clear()
+        espeak.library_paths.cache_clear()
 
 
 def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    library, data = espeak._library()
-    monkeypatch.setattr(espeak, "_library", lambda: (tmp_path / "none.so", data))
+    library, data = espeak.library_paths()
+    monkeypatch.setattr(espeak, "library_paths", lambda: (tmp_path / "none.so", data))
     with pytest.raises(UserError, match="could not be asked"):
         speak(Job("old dog"))
-    monkeypatch.setattr(espeak, "_library", lambda: (library, tmp_path))
+    monkeypatch.setattr(espeak, "library_paths", lambda: (library, tmp_path))
     with pytest.raises(UserError, match="did not start with its data"):
         speak(Job("old dog"))
 

@@ -12,7 +12,7 @@ import torch
 from resonant.cli.main import main
 from resonant.errors import UserError
 from resonant.functional import Causal, energy_log_gate
-from resonant.lab.compare.description import _contrasts
+from resonant.lab.compare.description import described_contrasts
 from resonant.lab.compare.plan import make_plan
 from resonant.lab.domains import EXPERIMENTS
 from resonant.lab.kit.config import RunConfig
@@ -150,10 +150,11 @@ def test_what_is_known_of_one_text_is_not_said_of_another(tmp_path: Path) -> Non
     where = {"seeds": [0], "out": tmp_path, "data_dir": None, "overrides": {}}
     for chosen in (GATES, RANDOM):
         base = dataclasses.replace(chosen.base, data=TextConfig("file", "bytes", str(text)))
-        described = _contrasts(make_plan(chosen, base, arms=None, **where))  # type: ignore[arg-type]
+        described = described_contrasts(make_plan(chosen, base, arms=None, **where))  # type: ignore[arg-type]
         assert described["published"] == []
         assert described["floor"] is None
-    assert _contrasts(make_plan(RANDOM, RANDOM.base, arms=None, **where))["floor"] == RANDOM.floor  # type: ignore[arg-type]
+    plan = make_plan(RANDOM, RANDOM.base, arms=None, **where)  # type: ignore[arg-type]
+    assert described_contrasts(plan)["floor"] == RANDOM.floor
 
 
 def test_a_run_leaves_losses_by_position_and_what_it_learned(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def prepare(plan: Plan, against: Against | None = None) -> None:
         "data": plan.data,
         "unit": plan.experiment.unit,
         "token": plan.experiment.token,
-        **_contrasts(plan, against),
+        **described_contrasts(plan, against),
         "arms": [_described(plan, arm) for arm in plan.arms] + beside,
         "runs": [config.name for config in plan.runs],
         "ceilings": plan.ceilings,
@@ -42,8 +42,8 @@ def _says(plan: Plan) -> str:
     return f"the arms of {plan.experiment.name} on other data"
 
 
-def _contrasts(plan: Plan, against: Against | None) -> dict[str, Any]:
-    """The experiment's further pairs and interactions whose arms are all here, and its floor."""
+def described_contrasts(plan: Plan, against: Against | None = None) -> dict[str, Any]:
+    """Gather further pairs and interactions whose arms are all here, and the floor."""
     experiment, here = plan.experiment, {arm.name for arm in plan.arms}
     beside = [] if against is None else against.others
     here |= {each.name for each in beside}

@@ -103,7 +103,7 @@ def check_voice(voice: str) -> None:
     answer, _ = _ask({"voice": base, "rate": 175, "text": "a"})
     if answer.get("error") == "voice":
         raise _unknown(base)
-    known = sorted(path.name for path in (_library()[1] / "voices" / "!v").iterdir())
+    known = sorted(path.name for path in (library_paths()[1] / "voices" / "!v").iterdir())
     if plus and variant not in known:
         raise UserError(
             f"eSpeak NG has no variant {variant!r} of a voice; {nearest(variant, known)}"
@@ -144,7 +144,7 @@ def _spans(events: list[list[Any]], length: int) -> tuple[list[str], list[int]]:
 
 def _ask(question: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """What a fresh process answers, and its samples."""
-    library, data = _library()
+    library, data = library_paths()
     script = Path(__file__).with_name("synthesizer.py")
     job = json.dumps({"library": str(library), "data": str(data), **question})
     try:
@@ -171,8 +171,8 @@ def _ask(question: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 
 @cache
-def _library() -> tuple[Path, Path]:
-    """The library and its data."""
+def library_paths() -> tuple[Path, Path]:
+    """Find the library and its data."""
     try:
         import espeakng_loader
     except ImportError as error:

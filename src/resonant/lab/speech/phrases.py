@@ -29,7 +29,7 @@ def phrases(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[str]]
     texts = _texts(config, data_dir)
     # What is tested on is chosen first: a phrase of two splits is lost to training.
     for split in reversed(SPLITS):
-        unique = set(_clauses(texts[split], config))
+        unique = set(clauses_of(texts[split], config))
         ordered = sorted(phrase for phrase in unique if phrase not in seen)
         seen.update(ordered)
         random.Random(split).shuffle(ordered)
@@ -66,7 +66,8 @@ def _comments(source: str) -> str:
     return "\n".join(line.partition("# ")[2] + "." for line in source.splitlines() if "# " in line)
 
 
-def _clauses(text: str, config: SpeechConfig) -> list[str]:
+def clauses_of(text: str, config: SpeechConfig) -> list[str]:
+    """Split a text into clauses that can be spoken, in lower case."""
     most = int(config.longest * LETTERS_A_SECOND)
     found = (each for each in CLAUSE.findall(text.translate(CURLY)) if len(each) <= most)
     return [each.lower() for each in found if _plain(each)]

@@ -70,7 +70,7 @@ def _absolute(axes: Axes, losses: dict[str, np.ndarray], floor: float) -> None:
 def _relative(axes: Axes, losses: dict[str, np.ndarray], unit: str) -> None:
     """Differences to the first arm, in blocks of positions that grow, with all seeds' range."""
     first, *others = losses
-    edges = _edges(losses[first].shape[1])
+    edges = position_edges(losses[first].shape[1])
     middles = [math.sqrt((a + 1) * b) for a, b in itertools.pairwise(edges)]
     for index, name in enumerate(losses):
         if name not in others:
@@ -91,8 +91,8 @@ def _relative(axes: Axes, losses: dict[str, np.ndarray], unit: str) -> None:
     legend(axes, len(losses))
 
 
-def _edges(length: int) -> list[int]:
-    """0, 1, 2, 3, 4, 6, 8, 12, 16 ...: two blocks a doubling, up to ``length``."""
+def position_edges(length: int) -> list[int]:
+    """List 0, 1, 2, 3, 4, 6, 8, 12, 16 ...: two blocks a doubling, up to ``length``."""
     edges = [0, 1]
     while edges[-1] < length:
         last = edges[-1]
