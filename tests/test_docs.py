@@ -14,6 +14,7 @@ from resonant.cli.main import commands as known_commands
 from resonant.cli.options import parse, training_parser
 from resonant.lab.domains import EXPERIMENTS
 from resonant.mechanism import _MECHANISMS
+from resonant.testing import LAWS  # its import binds every lift before a page adds its own
 
 ROOT = Path(__file__).parent.parent
 SITE = sorted((ROOT / "docs").rglob("*.md"))
@@ -31,6 +32,7 @@ WITH_CODE = [page for page in PAGES if blocks(page)]
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_code_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Blocks of a page run in order, in one namespace."""
+    assert LAWS
     before, names = dict(_MECHANISMS), {"__name__": page.stem}
     try:
         for block in blocks(page):

@@ -22,11 +22,7 @@ def main(arguments: list[str]) -> int:
     parser = training_parser("compare", experiment)
     _add_options(parser, experiment.seeds)
     options, overrides = parse(parser, rest)
-    for name, value in (("seeds", options.seeds), ("workers", options.workers)):
-        if value is not None and value < 1:
-            raise UserError(f"--{name} must be at least 1; it is {value}")
-    if options.estimate is not None and not options.estimate > 0:
-        raise UserError(f"--estimate takes TFLOP/s above 0; it is {options.estimate}")
+    _check_numbers(options)
     # After --help and most mistakes are dealt with: numpy, scipy and matplotlib take seconds.
     from ..lab.compare.against import read_against
     from ..lab.compare.compare import default_workers
@@ -64,6 +60,14 @@ def main(arguments: list[str]) -> int:
         else:
             plan = _sweep(plan, rates, workers=workers, overwrite=options.overwrite)
         return _run(plan, workers, against)
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    for name, value in (("seeds", options.seeds), ("workers", options.workers)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1; it is {value}")
+    if options.estimate is not None and not options.estimate > 0:
+        raise UserError(f"--estimate takes TFLOP/s above 0; it is {options.estimate}")
 
 
 def _add_options(parser: argparse.ArgumentParser, seeds: int) -> None:

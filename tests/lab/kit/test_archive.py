@@ -173,7 +173,11 @@ def lines(*said: str) -> Callable[[Path], None]:
         (lines('{"run": 3}'), "is damaged, or no archive"),
         (lines('{"run": "a", "metrics": [1]}'), "is damaged, or no archive"),
         (lines('{"run": "a", "metrics": {"x": [1], "y": []}}'), "is damaged, or no archive"),
-        (lines('{"run": "../a", "done": {}}'), "holds '..'"),
+        (lines('{"run": "../a", "done": {}}'), "holds '../a/of/it.npy'"),
+        (lines('{"run": "/tmp/a", "done": {}}'), "holds '/tmp/a/of/it.npy'"),
+        (lines('{"run": "", "done": {}}'), "holds '/of/it.npy'"),
+        (lines('{"run": "a//b", "done": {}}'), "holds 'a//b/of/it.npy'"),
+        (lines('{"run": "a/", "done": {}}'), "holds 'a//of/it.npy'"),
     ],
 )
 def test_a_strange_file_is_refused_in_words(

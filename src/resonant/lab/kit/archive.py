@@ -107,8 +107,8 @@ def unpack(file: Path, directory: Path) -> None:
                     arrays.setdefault(directory.joinpath(*run, stem + ARRAYS), {})[key] = read
         for line in lines:
             folder = directory / line.get("run", "")
-            for part in filter(None, line.get("run", "").split("/")):
-                _check_name(file, part)
+            if "run" in line:  # every part, an empty first one too: that would be the root
+                _check_name(file, f"{line['run']}/of/it.npy")
             folder.mkdir(parents=True, exist_ok=True)
             for part, name in (OF_RUN if "run" in line else OF_COMPARISON).items():
                 if part in line:
