@@ -24,8 +24,9 @@ from resonant.lab.vision import config as vision
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "resonant"
 FILES = sorted(SOURCE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-SHARED = {"errors", "files", "memory", "mechanism"}  # at the root, for every room
+SHARED = {"errors", "files", "hints", "memory", "mechanism"}  # at the root, for every room
 LIBRARY = ("functional", "nn", "models", "diagnostics", "checks", "integrations", "testing")
 FOUNDATIONS = ("lab.text", "lab.alignment", "lab.vision")
 SLICES = (*FOUNDATIONS, "lab.abilities", "lab.adapters", "lab.speech")
@@ -364,6 +365,46 @@ def test_public_things_say_what_they_are(path: Path) -> None:
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
+
+
+# Private names that tests look at, and why there is no public one.
+ALLOWED_IN_TESTS = {
+    "_forward_hooks": "of torch, which lists hooks nowhere else",
+    "_forward_pre_hooks": "of torch, which lists hooks nowhere else",
+    "_standard_gamma": "of torch, whose public draws take no generator",
+    "_dynamo": "of torch: resets what was compiled before",
+    "_attn_implementation": "of transformers, which shows it nowhere else",
+    "_MECHANISMS": "a mechanism that a test registers goes again; users have no need to",
+}
+
+
+def private_names(path: Path) -> list[str]:
+    """List the private names of others that a test reads, imports or replaces."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls"):
+            found.append(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            found += [a.value for a in node.args[1:2] if isinstance(a, ast.Constant)]
+    private = (n for n in found if isinstance(n, str) and n[:1] == "_" and n[:2] != "__")
+    return sorted({name for name in private if name not in ALLOWED_IN_TESTS})
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_tests_use_public_names(path: Path) -> None:
+    assert private_names(path) == []
+
+
+def test_a_private_name_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "test_planted.py"
+    path.write_text(
+        "from resonant.files import _a\n"
+        "self._own, model._b, super()._c, model._forward_hooks\n"
+        "patch.setattr(module, '_d', 1)\nmodel.__dict__\n"
+    )
+    assert private_names(path) == ["_a", "_b", "_c", "_d"]
 
 
 def test_the_public_surface() -> None:

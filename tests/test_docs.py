@@ -85,8 +85,8 @@ def test_commands_are_commands(page: str, words: list[str]) -> None:
         return
     if command not in ("compare", "train"):
         module = importlib.import_module(known_commands()[command][0])
-        if hasattr(module, "_parser"):
-            module._parser().parse_args(rest)
+        if hasattr(module, "make_parser"):
+            module.make_parser().parse_args(rest)
         return
     name = rest.pop(0) if rest and not rest[0].startswith("-") else "stdlib"
     assert name in EXPERIMENTS, f"{page}: {name}"

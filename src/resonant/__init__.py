@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import hints
+
 if TYPE_CHECKING:
     from . import functional, integrations, nn, testing
     from .functional import (
@@ -125,6 +127,9 @@ __all__ = [
     "unswap",
     "vision_transformer",
 ]
+
+
+hints.install()
 
 
 def __getattr__(name: str) -> Any:

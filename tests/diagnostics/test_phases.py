@@ -79,7 +79,7 @@ def test_a_model_s_record(name: str) -> None:
     assert found.points.shape == (3, 2, 13, 8, of.features, 2)
     assert found.coupled.shape == (2, 2, 13, 8, of.features, 2)
     assert found.weights.shape == (2, 2, 8, 13, 13)
-    embedded = of.embed(model._points(model.embedding(tokens)))
+    embedded = of.embed(model.points(model.embedding(tokens)))
     torch.testing.assert_close(found.points[0], embedded)
     for measured in (found.order(), found.local_order()[:, 0]):
         assert ((measured >= 0) & (measured <= 1 + 1e-5)).all()

@@ -10,14 +10,10 @@ from resonant.testing import LAWS
 SMALL = 64  # numbers in a segment: every block becomes its own
 
 
-# Ten seconds and more each; Krause stays among the quick ones.
-LONG = {("kuramoto", "paths"), ("softmax", "paths"), ("softmax-sink", "paths")}
-
-
 @pytest.mark.parametrize(
     ("name", "law"),
     [
-        pytest.param(name, law, marks=pytest.mark.slow if (name, law) in LONG else ())
+        pytest.param(name, law, marks=pytest.mark.slow if law == "paths" else ())
         for name in sorted(mechanisms())
         for law in ("causality", "padding", "gradients", "paths")
     ],
@@ -42,13 +38,13 @@ def test_segments_are_taken_and_change_nothing(
     tensors = [torch.randn(2, 2, n, 4, dtype=torch.float64) for n in (queries, keys, keys)]
     bias = torch.randn(1, 2, keys, dtype=torch.float64)
     cuts = []
-    original = banded._cut
+    original = banded.cut
 
     def spy(*arguments):
         cuts.append(original(*arguments))
         return cuts[-1]
 
-    monkeypatch.setattr(banded, "_cut", spy)
+    monkeypatch.setattr(banded, "cut", spy)
     whole, parted = [], []
     for results, size in ((whole, 2**22), (parted, SMALL)):
         monkeypatch.setattr(banded, "SEGMENT_SIZE", size)

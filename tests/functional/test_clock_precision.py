@@ -22,7 +22,7 @@ from tests.functional.clocks import drawn
 from tests.laws import over_budget
 
 
-@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("normalized", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("spread", [1.0, pytest.param(7.3, marks=pytest.mark.slow)])
 def test_the_block_lift_is_the_direct_form_at_10_000_by_2_000(
     normalized: bool, spread: float
@@ -43,7 +43,7 @@ def test_the_block_lift_is_the_direct_form_at_10_000_by_2_000(
         assert (ours - exact).norm() <= 1e-11 * exact.norm()
 
 
-@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("normalized", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("score", SCORES)
 def test_the_budget_holds_at_any_length(normalized: bool, dtype: torch.dtype, score: Score) -> None:

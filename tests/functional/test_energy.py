@@ -222,8 +222,15 @@ def gated(name: str) -> Mechanism:
     return Mechanism(f"{name} + gate", lift, {**plain.scalars, **scalars})
 
 
-@pytest.mark.parametrize("name", ["softmax", "krause", "softmax-sink"])
-@pytest.mark.parametrize("law", ["causality", "gradients", "paths", "blind rows"])
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        pytest.param(name, law, marks=pytest.mark.slow if long else ())
+        for name in ("softmax", "krause", "softmax-sink")
+        for law in ("causality", "gradients", "paths", "blind rows")
+        for long in [law == "paths" and name != "krause"]
+    ],
+)
 def test_laws_hold_for_a_gate_on_any_mechanism(name: str, law: str) -> None:
     LAWS[law](gated(name))
 

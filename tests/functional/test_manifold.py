@@ -93,7 +93,9 @@ def test_the_energy_falls_along_the_update(name: str) -> None:
     torch.testing.assert_close(numeric, expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n[:2] == "u-" else ()) for n in NAMES]
+)
 def test_a_thousand_steps_stay_on_the_manifold_in_float32(name: str) -> None:
     of = manifold(name)
     point = points(of, dtype=torch.float32)[:, :, :4]

@@ -282,7 +282,7 @@ def test_a_second_use_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatc
     def fails(*_: Any) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr(interface, "_certified", fails)
+    monkeypatch.setattr(interface, "self_test", fails)
     with pytest.raises(ValueError, match="no"):
         use_attention(model, "krause", layers=1)
     assert hasattr(model.model.layers[0].self_attn, "resonant")

@@ -76,13 +76,13 @@ def test_some_layers_and_further_swaps() -> None:
     module = model.model.layers[1].self_attn
     assert isinstance(module, HostedDecoderAttention)
     assert not isinstance(model.model.layers[0].self_attn, HostedDecoderAttention)
-    assert module.hosted.scalars["sigma"]().tolist() == pytest.approx([16**0.25] * 4)
+    assert module.resonant.scalars["sigma"]().tolist() == pytest.approx([16**0.25] * 4)
     with record_paths() as paths, torch.no_grad():
         model(ids)
     assert paths == ["banded"]
     resonant.swap(model, "softmax", layers=-1)  # in the same neighbourhood
     again: Any = model.model.layers[1].self_attn
-    assert (again.hosted.neighborhood, again.hosted.top_k) == (Causal(6), 4)
+    assert (again.resonant.neighborhood, again.resonant.top_k) == (Causal(6), 4)
     twin = copy.deepcopy(model)
     resonant.unswap(model)
     resonant.unswap(model)
@@ -94,7 +94,7 @@ def test_scalars_learn_and_bfloat16_runs() -> None:
     model, ids = tiny("llama").train(), tokens()
     resonant.swap(model, "krause", sigma=2.0)
     model(ids, labels=ids).loss.backward()
-    learned = {n: p for n, p in model.named_parameters() if ".hosted." in n}
+    learned = {n: p for n, p in model.named_parameters() if ".resonant." in n}
     assert len(learned) == 2
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in learned.values())
     assert model.eval().to(torch.bfloat16)(ids).logits.isfinite().all()

@@ -31,6 +31,14 @@ MECHANISMS = [
 ]
 GATES = [None, "prefix", "none"]
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+# Windows in float64 are quick; without a window, and in float32, they are in the slow set.
+OTHERS = [False, pytest.param(True, marks=pytest.mark.slow)]
+
+
+def cases(others: bool) -> list[tuple[torch.dtype, int | None]]:
+    """Dtypes and windows: the quick one, or the others."""
+    found: list[tuple[torch.dtype, int | None]] = [*itertools.product(TOLERANCE, (WINDOW, None))]
+    return found[1:] if others else found[:1]
 
 
 def build(
@@ -106,9 +114,12 @@ def decode(
 @pytest.mark.parametrize("kind", POSITIONS)
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize(("mechanism", "top_k"), MECHANISMS)
-def test_cached_is_full(kind: str, gate: str | None, mechanism: str, top_k: int | None) -> None:
+@pytest.mark.parametrize("others", OTHERS)
+def test_cached_is_full(
+    kind: str, gate: str | None, mechanism: str, top_k: int | None, others: bool
+) -> None:
     ids, padding = tokens()
-    for dtype, window in itertools.product(TOLERANCE, (WINDOW, None)):
+    for dtype, window in cases(others):
         model = build(kind, mechanism, top_k, gate, window=window, dtype=dtype)
         worst = decode(model, ids, padding)
         assert worst < TOLERANCE[dtype], f"{dtype}, window {window}: {worst:.2e}"

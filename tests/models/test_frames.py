@@ -139,7 +139,7 @@ def test_scaled_positions_do_not_know_the_tempo() -> None:
     model = build("softmax", position="scaled")
     symbols = BATCH.symbols[:1, :4]
     short, long = (
-        model._frame_positions(torch.zeros(1, n, dtype=torch.bool), symbols, None) for n in (20, 60)
+        model.frame_positions(torch.zeros(1, n, dtype=torch.bool), symbols, None) for n in (20, 60)
     )
     assert isinstance(short, torch.Tensor)
     assert isinstance(long, torch.Tensor)

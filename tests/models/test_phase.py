@@ -21,7 +21,7 @@ from resonant.models.phase_configs import (
     phase_preset,
 )
 from resonant.testing import assert_cache, assert_causal, assert_padding
-from tests.models.test_cache import LENGTH, TOLERANCE, WINDOW, decode, tokens
+from tests.models.test_cache import LENGTH, OTHERS, TOLERANCE, WINDOW, cases, decode, tokens
 
 MANIFOLDS = ["circle", "sphere-3", "sphere-4", "so-3", "u-2"]
 
@@ -81,11 +81,14 @@ def test_presets_match_the_transformer_within_a_percent(name: str) -> None:
         ),
     ],
 )
-def test_cached_is_full(manifold: str, gate: str | None, kind: str, fields: dict) -> None:
+@pytest.mark.parametrize("others", OTHERS)
+def test_cached_is_full(
+    manifold: str, gate: str | None, kind: str, fields: dict, others: bool
+) -> None:
     """Chunks of 5, left pads of 0, 3 and 22, rows reordered half-way, windows shorter than chunks
     of the prompt, in float64 and float32."""
     ids, padding = tokens()
-    for dtype, window in itertools.product(TOLERANCE, (WINDOW, None)):
+    for dtype, window in cases(others):
         model = build(manifold, kind=kind, gate=gate, window=window, dtype=dtype, **fields)
         worst = decode(model, ids, padding)
         assert worst < TOLERANCE[dtype], f"{dtype}, window {window}: {worst:.2e}"

@@ -269,7 +269,10 @@ def test_off_values_are_off() -> None:
     assert not torch.equal(lossy.train()(frames, source)[0], lossy.eval()(frames, source)[0])
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if "interval" in n else ()) for n in MODULES],
+)
 def test_low_precision_keeps_time(name: str) -> None:
     """Under autocast and in bfloat16: finite, near float32, also after 5,000 frames."""
     module = build(name).float()

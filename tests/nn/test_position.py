@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from resonant.functional import Causal
+from resonant.functional.position import rotary_frequencies
 from resonant.nn import (
     HeadPosition,
     LearnedPosition,
@@ -33,6 +34,7 @@ def test_relative_morlet_without_locality_is_rope(name: str, convention) -> None
     x = torch.randn(2, 40, EMBED, dtype=torch.float64)
     morlet = RelativeMorletPosition(DIM, HEADS, ell=math.inf, convention=convention)
     rope = RotaryPosition(DIM, convention=convention)
+    morlet.double().omega.value.data = rotary_frequencies(DIM)  # they start rounded to float32
     for neighborhood in (Causal(), Causal(7)):
         ours, theirs = (
             build(name, p, neighborhood=neighborhood)(x, need_weights=True) for p in (morlet, rope)

@@ -13,7 +13,7 @@ from ..errors import UserError
 
 def main(arguments: list[str]) -> int:
     """Print measured, limit and aim of each row; status 1 if a limit is missed."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
 
     from ..benchmarks import rows as table
     from ..benchmarks.cases import THREADS, set_threads
@@ -78,7 +78,8 @@ def _write(target: str, measured: list[dict[str, Any]], threads: int) -> None:
         write_atomically(Path(target), text.encode(), "bench")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command\'s options."""
     parser = argparse.ArgumentParser(
         prog="resonant bench",
         description="Ratios of CPU time (forward and backward, float32, 2 threads, median of 7 "

@@ -30,7 +30,7 @@ model cannot be built or called."""
 
 def main(arguments: list[str]) -> int:
     """Print the certificate; status 1 if a check fails."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     checks = tuple(options.checks.split(","))
     import torch
 
@@ -72,7 +72,8 @@ def main(arguments: list[str]) -> int:
     return 0 if certificate.holds else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command\'s options."""
     parser = argparse.ArgumentParser(
         prog="resonant check",
         description="Certify that a model keeps the future out of the past, padding out of real "

@@ -13,7 +13,7 @@ CURVE = sorted({round(400 ** (i / 40)) for i in range(41)} | {*SHOWN})
 
 def main(arguments: list[str]) -> int:
     """Print the table; write collapse.svg and collapse-curves.svg."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out takes a folder, but {options.out} is a file")
     if options.particles < 2:
@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command\'s options."""
     parser = argparse.ArgumentParser(
         prog="resonant collapse",
         description="Particles on a sphere moved by attention alone: softmax, softmax in Krause's "

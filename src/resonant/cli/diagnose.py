@@ -17,7 +17,7 @@ MOST_TOKENS = 2000  # every weight is held
 
 def main(arguments: list[str]) -> int:
     """Print numbers by layer and write RUN/diagnosis.html."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     directory = Path(options.run)
     if directory.is_dir() and is_foreign(directory):
         return _foreign(directory, options, arguments)
@@ -121,7 +121,8 @@ def _text(directory: Path) -> str:
     return text
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command\'s options."""
     parser = argparse.ArgumentParser(
         prog="resonant diagnose",
         description="Where a trained language model looks, what becomes of its tokens with depth "

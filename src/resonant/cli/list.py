@@ -46,7 +46,7 @@ COSTS_OF: dict[str, Callable[[Any], str]] = {"language_model": _cost}
 
 def main(arguments: list[str]) -> int:
     """Print what can be named on the command line, or what a name stands for."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     import_plugins_of(None, options.plugins)
     if options.name is None:
         _everything()
@@ -126,7 +126,8 @@ def _presets(function: str) -> None:
             print(f"  {'':12} {COSTS_OF[function](build())}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command\'s options."""
     parser = argparse.ArgumentParser(
         prog="resonant list",
         description="What there is: domains, experiments and their arms, data, presets.",

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from rich.console import Console
 
-    from ..lab.kit.archive import beside, keep_new, opened
+    from ..lab.kit.archive import beside, keep_new, opened, refuse_other
     from ..lab.kit.grid import as_markdown
     from ..lab.kit.results import gather
     from ..lab.report.page import write_figures, write_report
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     with opened(options.runs) as directory:
         before = set(directory.rglob("*"))
         results = gather(directory)
+        refuse_other(directory, options.runs)
         if options.markdown:
             for heading, grid in all_tables(results):
                 print(as_markdown(grid, heading))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ..functional.documents import document_runs
 from ..functional.energy import log_gate
-from ..functional.mask import AS_GOOD_AS_BLOCKED, real_keys
-from ..functional.neighborhood import causal_part, positions, visible
+from ..functional.mask import blocked, real_keys
+from ..functional.neighborhood import positions, visible
 from ..nn import EnergyGate, KuramotoAttention, PhaseAdapter
 from ..nn.core import AttentionCore
 from ..nn.modes import evaluating, without_nested_tensors
@@ -242,7 +242,8 @@ def _sees(layer: nn.Module, weights: Tensor, given: dict[str, Any]) -> Tensor:
     core = layer.coupling if isinstance(layer, PhaseAdapter) else layer
     if not isinstance(core, AttentionCore):
         return (weights > 0).any(1)
-    neighborhood = causal_part(core.neighborhood) if given.get("is_causal") else core.neighborhood
+    is_causal = bool(given.get("is_causal"))
+    neighborhood = core.neighborhood_of(given["query"], given.get("key"), is_causal=is_causal)
     sizes = positions(weights.shape[2], weights.shape[3], weights.device)
     allowed = visible(neighborhood, *sizes)
     shape = (1, *weights.shape[2:])
@@ -250,7 +251,7 @@ def _sees(layer: nn.Module, weights: Tensor, given: dict[str, Any]) -> Tensor:
     if given.get("attn_mask") is not None:
         mask = core._functional_mask(given["attn_mask"].cpu(), weights.shape[0])
         assert mask is not None
-        taken = mask if mask.dtype == torch.bool else mask > AS_GOOD_AS_BLOCKED
+        taken = mask if mask.dtype == torch.bool else ~blocked(mask)
         taken = taken.expand(*weights.shape) if taken.dim() > 2 else taken[None, None]
         sees = sees & taken.any(1)
     if given.get("documents") is not None:

@@ -168,3 +168,17 @@ class Lift:
             pair=pair and replace(pair, **centers),
             documents=documents and replace(documents, key=side["documents"].squeeze(1)),
         )
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All that a gradient may be taken to."""
+        pair = () if self.pair is None else self.pair.tensors().values()
+        return (self.query, self.key, self.value, self.key_bias, self.sink, *pair)
+
+    def with_tensors(self, tensors: tuple[Tensor | None, ...]) -> Lift:
+        """The same lift over other tensors, in the order of ``tensors``."""
+        query, key, value, bias, sink, *rest = tensors
+        assert query is not None and key is not None and value is not None  # noqa: PT018
+        pair = self.pair
+        if pair is not None:
+            pair = replace(pair, **dict(zip(pair.tensors(), rest, strict=True)))
+        return Lift(query, key, value, bias, pair=pair, documents=self.documents, sink=sink)

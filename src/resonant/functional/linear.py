@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Turn = Callable[[Tensor], Tensor]  # features by their positions, lengths kept
 CHUNK = 64  # queries and keys that meet one by one; earlier keys are met as sums
 
 
 @dataclass(frozen=True)
 class LinearState:
-    """Sums over the keys so far: ``product`` of ``phi(k) v^T``, ``total`` of ``phi(k)``."""
+    """Sums over keys so far: ``product`` of (turned) ``phi(k) v^T``, ``total`` of ``phi(k)``."""
 
     product: Float[Tensor, "batch head dim value_dim"]
     total: Float[Tensor, "batch head dim"]
@@ -42,6 +44,7 @@ def linear_attention(
     causal: bool = False,
     real: Bool[Tensor, "batch key"] | None = None,
     state: LinearState | None = None,
+    turn: tuple[Turn, Turn] | None = None,
 ) -> tuple[Float[Tensor, "batch head query value_dim"], LinearState]:
     """``out_i = phi(q_i) S / (phi(q_i) z)`` with ``S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j)``.
 
@@ -51,9 +54,14 @@ def linear_attention(
     Returns the output in ``value``'s dtype, 0 where a query sees nothing, and the sums after the
     last key.
 
+    ``turn`` rotates the features of queries and of keys by their positions, in the numerator alone:
+    ``out_i = sum_j <R_i phi(q_i), R_j phi(k_j)> v_j / sum_j <phi(q_i), phi(k_j)>``, which depends
+    on differences of positions only. Weights may then be negative.
+
     Raises ``ValueError`` when causal lengths differ, and for a state that is not causal.
 
-    Source: Katharopoulos et al. (arXiv 2006.16236), equations 6 and 9 to 12.
+    Source: Katharopoulos et al. (arXiv 2006.16236), equations 6 and 9 to 12; turned: Su et al.,
+    RoFormer (arXiv 2104.09864), equation 19.
     """
     if causal and query.shape[2] != key.shape[2]:
         raise ValueError(
@@ -67,21 +75,22 @@ def linear_attention(
         key_features = key_features * real[:, None, :, None]
         value = value.masked_fill(~real[:, None, :, None], 0.0)
     wide = value.to(key_features.dtype)
+    turned = _turned(query_features, key_features, turn)
     if not causal:
-        product, total = key_features.transpose(-2, -1) @ wide, key_features.sum(2)
+        product, total = turned[1].transpose(-2, -1) @ wide, key_features.sum(2)
         ended = LinearState(product, total)
-        output = _divided(query_features @ product, query_features @ total.unsqueeze(-1))
+        output = _divided(turned[0] @ product, query_features @ total.unsqueeze(-1))
         return output.to(value.dtype), ended
-    pieces = []
-    for q, k, v in zip(
-        *(x.split(CHUNK, 2) for x in (query_features, key_features, wide)), strict=True
-    ):
-        scores = (q @ k.transpose(-2, -1)).tril()
+    pieces, features = [], (query_features, key_features, *turned, wide)
+    for q, k, q_turned, k_turned, v in zip(*(x.split(CHUNK, 2) for x in features), strict=True):
+        scores = (q_turned @ k_turned.transpose(-2, -1)).tril()
         top, bottom = scores @ v, scores.sum(-1, keepdim=True)
+        if turn is not None:
+            bottom = (q @ k.transpose(-2, -1)).tril().sum(-1, keepdim=True)
         if state is not None:
-            top, bottom = top + q @ state.product, bottom + q @ state.total.unsqueeze(-1)
+            top, bottom = top + q_turned @ state.product, bottom + q @ state.total.unsqueeze(-1)
         pieces.append(_divided(top, bottom))
-        product, total = k.transpose(-2, -1) @ v, k.sum(2)
+        product, total = k_turned.transpose(-2, -1) @ v, k.sum(2)
         if state is not None:
             product, total = product + state.product, total + state.total
         state = LinearState(product, total)
@@ -95,17 +104,25 @@ def linear_weights(
     *,
     causal: bool = False,
     real: Bool[Tensor, "batch key"] | None = None,
+    turn: tuple[Turn, Turn] | None = None,
 ) -> Float[Tensor, "batch head query key"]:
-    """``phi(q_i) phi(k_j) / sum_j phi(q_i) phi(k_j)``, materialized for looking.
+    """``phi(q_i) phi(k_j) / sum_j phi(q_i) phi(k_j)``, materialized for looking; ``turn`` as there.
 
     Bottom-right when causal. Source: Katharopoulos et al. (arXiv 2006.16236), equation 4.
     """
-    scores = linear_features(query) @ linear_features(key).transpose(-2, -1)
-    if causal:
-        scores = scores.tril(key.shape[2] - query.shape[2])
-    if real is not None:
-        scores = scores * real[:, None, None, :]
-    return _divided(scores, scores.sum(-1, keepdim=True))
+    features = linear_features(query), linear_features(key)
+    turned = _turned(*features, turn)
+
+    def scores(q: Tensor, k: Tensor) -> Tensor:
+        found = q @ k.transpose(-2, -1)
+        found = found.tril(key.shape[2] - query.shape[2]) if causal else found
+        return found if real is None else found * real[:, None, None, :]
+
+    return _divided(scores(*turned), scores(*features).sum(-1, keepdim=True))
+
+
+def _turned(query: Tensor, key: Tensor, turn: tuple[Turn, Turn] | None) -> tuple[Tensor, Tensor]:
+    return (query, key) if turn is None else (turn[0](query), turn[1](key))
 
 
 def _divided(top: Tensor, bottom: Tensor) -> Tensor:

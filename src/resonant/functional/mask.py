@@ -41,12 +41,18 @@ def as_bias(mask: Tensor) -> Tensor:
     return wide.masked_fill(blocked, float("-inf"))
 
 
+def blocked(bias: Tensor) -> Tensor:
+    """Find where a bias in nats is as good as -inf: boolean, False for what is not a number."""
+    return bias <= AS_GOOD_AS_BLOCKED
+
+
 def real_keys(padding: Tensor | None) -> Tensor | None:
     """Where MultiheadAttention's ``key_padding_mask`` leaves keys in: boolean (batch, key).
 
-    In float masks a number of -10,000 nats or below, as good as -inf, means padding too.
+    In float masks a number of -10,000 nats or below, as good as -inf, means padding too; what is
+    not a number does not, and comes out as it is.
     """
-    return None if padding is None else as_bias(from_blocked(padding)) > AS_GOOD_AS_BLOCKED
+    return None if padding is None else ~blocked(as_bias(from_blocked(padding)))
 
 
 def split_mask(lift: Lift, mask: Tensor | None) -> tuple[Lift, Tensor | None]:

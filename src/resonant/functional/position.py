@@ -84,11 +84,14 @@ def sinusoidal_encoding(
 ) -> Float[Tensor, "*batch sequence dim"]:
     """``PE(t)[2 c] = sin(omega_c t)``, ``PE(t)[2 c + 1] = cos(omega_c t)`` with rotary frequencies.
 
+    Angles are float64; the result is float32, or float64 for float64 positions.
+
     Raises ``ValueError`` as ``rotary_frequencies`` does.
     Source: Vaswani et al. (2017), section 3.5.
     """
     angle = position.double().unsqueeze(-1) * rotary_frequencies(dim, base).to(position.device)
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2).float()
+    asked = torch.float64 if position.dtype == torch.float64 else torch.float32
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2).to(asked)
 
 
 def morlet_constraints(
@@ -118,7 +121,8 @@ def morlet_encoding(
 
     Source: arXiv 2605.26355, Morlet positional encoding.
     """
-    time = position.to(torch.promote_types(omega.dtype, torch.float32)).unsqueeze(-1)
+    wide = torch.promote_types(omega.dtype, torch.float32)
+    time = position.to(torch.promote_types(position.dtype, wide)).unsqueeze(-1)
     envelope = torch.exp(-0.5 * (time / sigma).square())
     angle = time * omega
     waves = torch.stack([envelope * angle.cos(), envelope * angle.sin()], dim=-1)

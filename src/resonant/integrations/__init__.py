@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from .attention_interface import drop_attention, register_attention, use_attention
     from .branch import add_krause_branch, branches, remove_krause_branch
+    from .restore import restore_attention
     from .sinks import attention_sinks, record_transformer
 
 _HOME = {
@@ -31,6 +32,7 @@ _HOME = {
     "record_transformer": "sinks",
     "register_attention": "attention_interface",
     "remove_krause_branch": "branch",
+    "restore_attention": "restore",
     "save_branch": "adapters",
     "trainable_parameters": "adapters",
     "use_attention": "attention_interface",
@@ -47,6 +49,7 @@ __all__ = [
     "record_transformer",
     "register_attention",
     "remove_krause_branch",
+    "restore_attention",
     "save_branch",
     "trainable_parameters",
     "use_attention",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -16,14 +17,18 @@ from torch import Tensor, nn
 
 from ..files import write_atomically
 from ..models.fields import from_dict
+from ..nn.energy import EnergyGate
+from ..nn.parameter import HeadScalar
 from .branch import NAME, BranchConfig, attach, branches, remove_krause_branch
-from .decoder import PROJECTIONS
+from .decoder import PROJECTIONS, HostedDecoderAttention, is_decoder
 from .families import decoder_attentions
 from .libraries import need
+from .record import KEY, foreign_root, steps
 
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 DESCRIPTION, WEIGHTS = "krause_branch.json", "krause_branch.safetensors"
 ADAPTER = "adapter_config.json"  # as PEFT calls it
+WRAPPED = ("original_module", "modules_to_save", "default")  # parts that PEFT adds to names
 SIZES = (
     "hidden_size",
     "num_hidden_layers",
@@ -39,31 +44,69 @@ SIZES = (
 def lora_config(
     model: nn.Module, *, rank: int = 16, alpha: float = 32.0, dropout: float = 0.1
 ) -> Any:
-    """PEFT's ``LoraConfig`` for a Llama, Qwen2 or Qwen3 with or without a branch.
+    """PEFT's ``LoraConfig`` for a model of transformers, with what of ours is in it.
 
-    Low-rank updates of every projection of both attentions and of the feed-forward layers; sigma,
-    gamma and the mixture of each branch are trained whole, and saved with the adapter.
+    In a Llama, Qwen2 or Qwen3 low-rank updates of every projection, of a branch too, and of the
+    feed-forward layers; elsewhere of every linear layer but the head (PEFT's "all-linear"). What
+    ours learns is trained whole and saved with the adapter: learned scalars and gates of
+    ``use_attention`` and ``swap``, sigma, gamma and the mixture of a branch. Make it after those.
+    ``restore_attention`` brings all of it back from the adapter's folder.
 
-    Raises ``ValueError`` for other models, ``UserError`` without PEFT.
+    Raises ``ValueError`` for a model that is none of transformers, ``UserError`` without PEFT.
 
     Source: defaults of arXiv 2602.11534.
     """
-    decoder_attentions(model)
+    if foreign_root(model)[0] is None:
+        decoder_attentions(model)  # says which models there are
+    ours = any(is_decoder(m) or isinstance(m, HostedDecoderAttention) for m in model.modules())
+    causal = hasattr(model, "generate") and hasattr(model, "lm_head")
     whole = sorted(_learned_whole(model))
-    return need("peft").LoraConfig(
-        task_type="CAUSAL_LM",
+    recorded = steps(model)
+    kind = recorded_lora_config() if recorded else need("peft").LoraConfig
+    return kind(
+        task_type="CAUSAL_LM" if causal else None,
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=[*PROJECTIONS, *FEED_FORWARD],
+        target_modules=[*PROJECTIONS, *FEED_FORWARD] if ours else "all-linear",
+        exclude_modules=None if ours else rf".*\.({KEY}|gate)\..*",  # trained whole
         modules_to_save=whole or None,
+        **({KEY: recorded} if recorded else {}),
     )
+
+
+@functools.cache
+def recorded_lora_config() -> type:
+    """Make PEFT's ``LoraConfig`` with a field more, ``resonant``: what was set up in the model.
+
+    It lands in adapter_config.json. PEFT alone reads such a file too, and warns of the name.
+    """
+    more = [(KEY, Any, dataclasses.field(default=None))]
+    return dataclasses.make_dataclass("RecordedLoraConfig", more, bases=(need("peft").LoraConfig,))
+
+
+def open_adapter(model: nn.Module, directory: Path, *, trainable: bool) -> Any:
+    """Put PEFT's adapter in ``directory`` around ``model``, in which all is set up.
+
+    Raises ``ValueError`` for a configuration that is damaged.
+    """
+    peft, described = need("peft"), _read(directory / ADAPTER)
+    options: dict[str, Any] = {"is_trainable": trainable}
+    if isinstance(described, dict) and described.get(KEY) is not None:
+        try:
+            options["config"] = recorded_lora_config()(**described)
+        except TypeError as error:
+            raise ValueError(
+                f"{directory / ADAPTER} is damaged, or of another version of PEFT ({error})"
+            ) from error
+    return peft.PeftModel.from_pretrained(model, str(directory), **options)
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, int]:
     """How many numbers of ``model`` learn, by what they belong to.
 
-    Keys such as "branch q_proj", "pretrained q_proj", "feed-forward up_proj", "branch sigma"; "of
+    Keys such as "branch q_proj", "pretrained q_proj", "feed-forward up_proj", "branch sigma",
+    "attention sigma" and "attention gate" (of ``use_attention`` and ``swap``); "of
     all" is the number of all parameters, learning or not.
     """
     counts: dict[str, int] = {}
@@ -79,6 +122,10 @@ def trainable_parameters(model: nn.Module) -> dict[str, int]:
 def _part(path: list[str]) -> str:
     if NAME in path:
         return f"branch {path[path.index(NAME) + 1]}"
+    if "scalars" in path:
+        return f"attention {path[path.index('scalars') + 1]}"
+    if KEY in path:
+        return f"attention {path[path.index(KEY) + 1]}"
     for part in path:
         if part in PROJECTIONS:
             return f"pretrained {part}"
@@ -158,8 +205,7 @@ def load_branch(model: nn.Module, directory: str | Path, *, trainable: bool = Fa
             _fill(model, directory)
         if (directory / ADAPTER).is_file():
             _check_adapter(model, directory)
-            peft = need("peft")
-            return peft.PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
+            return open_adapter(model, directory, trainable=trainable)
     except Exception:
         if branch is not None:
             remove_krause_branch(model)
@@ -200,7 +246,15 @@ def _check_saves(model: Any) -> None:
 
 
 def _learned_whole(model: nn.Module) -> set[str]:
-    return {f"{NAME}.{name}" for each in branches(model).values() for name in each.scalars}
+    """Names, as PEFT matches their ends, of modules of ours that learn from scratch."""
+    found = {f"{NAME}.{name}" for each in branches(model).values() for name in each.scalars}
+    for name, module in model.named_modules():
+        path = [part for part in name.split(".") if part not in WRAPPED]
+        if isinstance(module, EnergyGate) and len(path) > 1:
+            found.add(".".join(path[-2:]))
+        elif isinstance(module, HeadScalar) and "scalars" in path:
+            found.add(".".join(path[-3:]))
+    return found
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,15 +12,19 @@ from torch import Tensor, nn
 
 from ..checks import Certificate, Subject, certify, guess_subject
 from ..functional.lift import Lift
+from ..functional.mask import blocked
 from ..functional.neighborhood import Full, Neighborhood
 from ..functional.softmax import softmax_lift
 from ..nn.energy import EnergyGate
+from ..nn.parameter import input_dtype
 from .decoder import HostedMechanism, hosted_attend, hosted_weights, restarts
 from .libraries import need
+from .record import USED, forget, remember
 from .swap import chosen_layers
 
 NAME = "resonant"  # of the attention in transformers, and of the module inside each attention
 BEFORE = "_attention_before_resonant"  # in the model's own dictionary
+INTERFACE = "ALL_ATTENTION_FUNCTIONS"  # what forward asks, of attention that can be told
 REFUSED = {
     "softcap": "caps on logits",
     "s_aux": "learned sinks of its own",
@@ -52,13 +57,13 @@ class InterfaceMechanism(HostedMechanism):
         source = value.transpose(1, 2).flatten(2)
         padding = None
         if mask is not None:
-            taken = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+            taken = mask if mask.dtype == torch.bool else ~blocked(mask)
             # A key that no query may see is padding, or room that a cache keeps free.
             padding = ~taken.any(2).any(1).expand(lift.key.shape[0], -1)[:, : lift.key.shape[2]]
         documents = None
         if position is not None and position.shape[-1] == lift.key.shape[2]:
             documents = restarts(position).cumsum(-1)
-        source = source.to(self.gate.energy.weight.dtype)
+        source = source.to(input_dtype(self.gate.energy))
         return self.gate(lift, source, key_padding_mask=padding, documents=documents)
 
 
@@ -97,13 +102,16 @@ def use_attention(
     ``resonant.swap``; ``neighborhood``, ``top_k`` and ``scalars`` (``sigma=5.5``) go to each.
 
     With ``check`` the self-test of ``resonant check`` is run on this very model with random tokens:
-    causality, padding, cache. Where it fails what it did not fail before, or where a layer does not
-    attend through the interface, the model is put back and ``ValueError`` says what.
+    causality, padding, cache. Where it fails what it did not fail before, the model is put back and
+    ``ValueError`` says what. With or without it, a layer that does not attend through the interface
+    is refused.
     ``drop_attention`` puts it back; so does, without the scalars, ``set_attn_implementation``.
     In bfloat16 rounding changes whom a sharp ``top_k`` keeps, which the self-test may refuse.
 
-    Raises ``ValueError`` for a model without such attention and an unknown mechanism or layer,
-    ``TypeError`` for an option that there is not, ``UserError`` without transformers.
+    What is set up stands in ``model.config.resonant`` and is saved with the model;
+    ``restore_attention`` brings it back. Raises ``ValueError`` for a model without such attention
+    and an unknown mechanism or layer, ``TypeError`` for an option that there is not, ``UserError``
+    without transformers.
     """
     if not hasattr(model, "set_attn_implementation"):
         raise ValueError(
@@ -117,20 +125,23 @@ def use_attention(
     made = {n: InterfaceMechanism(mechanism, _sizes(hosts[n]), **options) for n in names}
     for name in names:
         _check_gate(name, hosts[name], gate)
+        _check_interface(name, hosts[name])
         if hasattr(hosts[name], NAME):
             raise ValueError(f"{name} attends by ours already; drop_attention first")
     model.__dict__.setdefault(BEFORE, implementations(model))
-    for name, module in made.items():
-        weight = next(hosts[name].parameters())
-        hosts[name].add_module(NAME, module.to(weight.device).train(hosts[name].training))
-    model.set_attn_implementation(register_attention())
-    if not check:
-        return None
     try:
-        return _certified(model, {hosts[name]: name for name in names})
-    except Exception:
-        _take_back(model, names)
+        for name, module in made.items():
+            weight = next(hosts[name].parameters())
+            hosts[name].add_module(NAME, module.to(weight.device).train(hosts[name].training))
+        model.set_attn_implementation(register_attention())
+        certificate = None
+        if check:
+            certificate = self_test(model, {hosts[name]: name for name in names})
+    except BaseException:
+        _take_back(model, [name for name in names if hasattr(hosts[name], NAME)])
         raise
+    remember(model, USED, names, mechanism=mechanism, options=options)
+    return certificate
 
 
 def drop_attention(model: Any) -> list[str]:
@@ -142,6 +153,7 @@ def drop_attention(model: Any) -> list[str]:
     if not found:
         raise ValueError("no layer of this model attends by ours; use_attention first")
     _take_back(model, found)
+    forget(model, USED, found)
     return found
 
 
@@ -183,10 +195,11 @@ def attention_forward(
     is_causal: bool | None = None,
     position_ids: Tensor | None = None,
     **given: Any,
-) -> tuple[Tensor, None]:
+) -> tuple[Tensor, Tensor | None]:
     """What transformers calls with query, key, value (batch, head, token, dim) and a mask or None.
 
-    The output is (batch, token, head, dim).
+    The output is (batch, token, head, dim), the weights None unless transformers collects them
+    (``output_attentions=True``).
 
     Raises ``ValueError`` for what softmax over heads is not all of (caps on logits, learned sinks).
     """
@@ -204,12 +217,24 @@ def attention_forward(
         query = query if abs(longer - 1.0) < 1e-6 else query * longer
         lift = own.gated(own.lift(query, key, value), value, attention_mask, position_ids)
         options |= {"neighborhood": own.neighborhood, "top_k": own.top_k}
-    if _recorded is not None:
-        _recorded[module] = hosted_weights(lift, attention_mask, **options)
+    weights = None
+    if _recorded is not None or _collects_weights(given):
+        weights = hosted_weights(lift, attention_mask, **options)
+        if _recorded is not None:
+            _recorded[module] = weights
     output = hosted_attend(lift, attention_mask, **options, dropout_p=dropout)
     if own is not None:
         output = own.mechanism.read(output, query)
-    return output.transpose(1, 2).to(value.dtype).contiguous(), None
+    weights = None if weights is None else weights.to(value.dtype)
+    return output.transpose(1, 2).to(value.dtype).contiguous(), weights
+
+
+def _collects_weights(given: dict[str, Any]) -> bool:
+    """Whether the model was called with ``output_attentions=True``, however it says so."""
+    from transformers.utils import output_capturing
+
+    collected = output_capturing._active_collector.get() or ()
+    return bool(given.get("output_attentions")) or any("attentions" in name for name in collected)
 
 
 def _refuse(module: nn.Module, given: dict[str, Any], sizes: tuple[int, int]) -> None:
@@ -253,6 +278,22 @@ def _hosts(model: nn.Module) -> dict[str, Any]:
     return found
 
 
+def _check_interface(name: str, host: Any) -> None:
+    """Raise ``ValueError`` for attention that never asks for the interface of transformers."""
+    forwards = (
+        inspect.unwrap(c.__dict__["forward"]) for c in type(host).__mro__ if "forward" in c.__dict__
+    )
+    named = {
+        word for each in forwards if hasattr(each, "__code__") for word in each.__code__.co_names
+    }
+    if INTERFACE not in named:
+        raise ValueError(
+            f"{name} ({type(host).__name__}) computes attention by itself and not through the "
+            "interface of transformers, so nothing would change; choose other layers, or see "
+            "resonant.swap"
+        )
+
+
 def _sizes(host: Any) -> tuple[int, int, int]:
     """Query heads, key heads, and features of a head."""
     config = host.config
@@ -272,7 +313,7 @@ def _check_gate(name: str, host: Any, gate: str | None) -> None:
         )
 
 
-def _certified(model: Any, hosts: dict[nn.Module, str]) -> Certificate:
+def self_test(model: Any, hosts: dict[nn.Module, str]) -> Certificate:
     """The certificate of a model in which every one of ``hosts`` attends through the interface."""
     decoder = any(getattr(host, "is_causal", False) for host in hosts)
     try:

@@ -20,6 +20,7 @@ from ..nn.cache import AttentionCache
 from ..nn.parameter import HeadScalar
 from .decoder import DecoderHeads, Turn, restarts
 from .families import decoder_attentions
+from .record import BRANCHED, forget, remember
 
 STARTS = ("identity", "mix")
 NAME = "krause_branch"  # of the module inside each attention
@@ -216,6 +217,8 @@ def attach(model: nn.Module, config: BranchConfig) -> list[str]:
         host.add_module(NAME, branch)
         # An attribute of the host, no module: what takes the hook away again.
         host.__dict__[f"_{NAME}_hook"] = host.register_forward_hook(blend, with_kwargs=True)
+    options = dataclasses.asdict(config)
+    remember(model, BRANCHED, list(hosts), mechanism=config.mechanism, options=options)
     return list(hosts)
 
 
@@ -231,6 +234,7 @@ def remove_krause_branch(model: nn.Module) -> list[str]:
         host = model.get_submodule(name)
         host.__dict__.pop(f"_{NAME}_hook").remove()
         delattr(host, NAME)
+    forget(model, BRANCHED, list(found))
     return list(found)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import nearest
 from ..functional.attend import attend, attention_weights
 from ..functional.lift import Lift
-from ..functional.mask import AS_GOOD_AS_BLOCKED
+from ..functional.mask import blocked
 from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, reach
 from ..mechanism import mechanism
 from ..nn.parameter import HeadScalar
@@ -95,7 +95,7 @@ class HostedDecoderAttention(DecoderHeads):
     ) -> None:
         super().__init__(host)
         self.layer_idx: int = host.layer_idx
-        self.hosted = HostedMechanism(
+        self.resonant = HostedMechanism(
             mechanism_name, self.num_heads, neighborhood=neighborhood, top_k=top_k, **scalar_starts
         )
 
@@ -114,7 +114,7 @@ class HostedDecoderAttention(DecoderHeads):
             key, value = past_key_values.update(*stored, self.layer_idx)
             key, value = key.to(query.dtype), value.to(query.dtype)
         dropout_p = self.attention_dropout if self.training else 0.0
-        output = self.hosted(query, key, value, attention_mask, causal=True, dropout_p=dropout_p)
+        output = self.resonant(query, key, value, attention_mask, causal=True, dropout_p=dropout_p)
         return self.merged(output, hidden_states), None
 
 
@@ -252,7 +252,7 @@ def hosted_options(
 def _near(mask: Tensor, window: int) -> Tensor:
     """The mask without keys more than a window behind each query's last visible one."""
     boolean = mask.dtype == torch.bool
-    visible = mask if boolean else mask > AS_GOOD_AS_BLOCKED
+    visible = mask if boolean else ~blocked(mask)
     index = torch.arange(mask.shape[-1], device=mask.device)
     last = torch.where(visible, index, -1).amax(-1, keepdim=True)
     near = index > last - window

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import nearest
 from ..mechanism import mechanism as find
 from ..nn.attention import Attention
-from ..nn.factory import attention
+from ..nn.block import CrossBlock
 from ..nn.kuramoto import PhaseAdapter
 from ..nn.linear import LinearAttention
 from ..nn.modes import NESTED, ORIGINAL, is_swapped
 from ..nn.window import WindowAttention
 from .decoder import HostedDecoderAttention, is_decoder
 from .hosted import HostedAttention, is_host
+from .multihead import HostedMultihead
+from .record import SWAPPED, forget, remember
+from .replacement import PROJECTIONS, replacement
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+class Swapped(list[str]):
+    """The names of the layers that ``swap`` replaced, and how many parameters are new.
+
+    ``new_parameters`` counts numbers that an optimizer made before does not hold.
+    """
+
+    def __init__(self, names: Iterable[str], new_parameters: int) -> None:
+        super().__init__(names)
+        self.new_parameters = new_parameters
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} layer{'s' if len(self) != 1 else ''}"
+        return (
+            f"<{count} swapped: {', '.join(self)}; {self.new_parameters:,} numbers in new "
+            "parameters: make the optimizer after this>"
+        )
 
 
 def swap(
@@ -30,42 +48,73 @@ def swap(
     *,
     layers: Sequence[int | str] | int | str | None = None,
     **options: Any,
-) -> list[str]:
+) -> Swapped:
     """Replace attention modules of ``model``, in place, by ``mechanism``; returns their names.
 
-    Replaced are ``nn.MultiheadAttention`` with ``batch_first=True``, Resonant's ``Attention``, and
-    the attention of transformers' vision models (ViT, DeiT, DINOv2 and others made alike, whose
-    patches a ``Grid`` gives neighbours) and of its Llama, Qwen2 and Qwen3, with their caches.
-    ``layers`` chooses among them, by number in the model's order (negative from the end) or by
-    name, in which ``*`` stands for anything (None: all). Weights and biases of the projections are
-    copied, and the learned scalars where the mechanism stays; masks keep their meaning, and
-    Resonant's modules keep neighbourhood, top-k, position and gate; ``options`` go to the new
-    modules (``sigma=2.5, neighborhood=Causal(128)``). With "softmax" nothing changes but rounding.
-    Krause starts at ``sigma = head_dim ** 0.25`` unless given: its logits are then those of softmax
-    minus ``|k|^2 / (2 sqrt(head_dim))``. "kuramoto" has other projections (``PhaseAdapter``), which
-    start anew. ``unswap`` puts the old modules back.
+    **Make the optimizer after it**: one made before holds the old parameters (what is returned says
+    how many are new). Replaced are ``nn.MultiheadAttention``, Resonant's ``Attention``, and the
+    attention of transformers' vision models (ViT, DeiT, DINOv2 and others made alike, whose patches
+    a ``Grid`` gives neighbours) and of its Llama, Qwen2 and Qwen3, with their caches. ``layers``
+    chooses among them, by number in the model's order (negative from the end) or by name, in which
+    ``*`` stands for anything (None: all). Weights and biases of the projections are copied, and the
+    learned scalars where the mechanism stays; masks keep their meaning, and Resonant's modules keep
+    neighbourhood, top-k, position and gate; ``options`` go to the new modules (``sigma=2.5,
+    neighborhood=Causal(128)``). With "softmax" nothing changes but rounding. Krause starts at
+    ``sigma = head_dim ** 0.25`` unless given: its logits are then those of softmax minus ``|k|^2 /
+    (2 sqrt(head_dim))``. "kuramoto" has other projections (``PhaseAdapter``), which start anew.
+    ``unswap`` puts the old modules back.
+
+    A ``neighborhood`` is for self-attention: where the key is another tensor than the query, the
+    old module's stays. What stands in the place of an ``nn.MultiheadAttention`` is called as that
+    was (``batch_first``, ``need_weights``, ``average_attn_weights``); see ``HostedMultihead``.
 
     A module that stands in several places is replaced in all of them. Parameters that two modules
-    share are shared no more; hooks stay with the old modules; an optimiser made before holds the
-    old parameters: make it after. Weights come per head and only with ``need_weights=True``. Save
-    a swapped model by its ``state_dict``.
+    share are shared no more; hooks stay with the old modules. Save a swapped model by its
+    ``state_dict``; one of transformers by ``save_pretrained``, whose config.json says what was
+    swapped: ``integrations.restore_attention`` brings it back.
 
-    Raises ``ValueError`` for a model without such modules, layers that there are not, and options
+    Raises ``ValueError`` for an unknown mechanism, a model without such modules, layers that there
+    are not, projections that another library has wrapped (adapters, quantized layers), and options
     of MultiheadAttention that Resonant lacks, ``TypeError`` for an option that there is not; the
     model is then as it was.
     """
+    find(mechanism)  # the name first: whatever else is wrong, a misspelt one is
     places = _chosen(model, layers)
-    made = {name: _replacement(model.get_submodule(name), mechanism, options) for name in places}
-    for name, module in made.items():
-        old = model.get_submodule(name)
-        module.train(old.training)
-        module.__dict__[ORIGINAL] = old
-        for place in places[name]:
-            model.set_submodule(place, module)
-    for encoder in _encoders(model):
+    _check_neighborhood(model, places, options)
+    made = {}
+    for name in places:
+        check_plain(model, name)
+        given = options
+        if _crosses(model, name):  # what it sees stays as it is
+            given = {n: x for n, x in options.items() if n != "neighborhood"}
+        made[name] = replacement(model.get_submodule(name), mechanism, given)
+    old = {id(p) for p in model.parameters()}
+    encoders = _encoders(model)
+    with all_or_nothing(model, [place for each in places.values() for place in each]):
+        for name, module in made.items():
+            before = model.get_submodule(name)
+            module.train(before.training)
+            module.__dict__[ORIGINAL] = before
+            for place in places[name]:
+                model.set_submodule(place, module)
+    for encoder in encoders:
         encoder.__dict__.setdefault(NESTED, encoder.use_nested_tensor)
         encoder.use_nested_tensor = False  # its C++ path knows softmax alone
-    return list(places)
+    remember(model, SWAPPED, list(places), mechanism=mechanism, options=options)
+    new = {id(p): p.numel() for m in made.values() for p in m.parameters() if id(p) not in old}
+    return Swapped(places, sum(new.values()))
+
+
+@contextmanager
+def all_or_nothing(model: nn.Module, places: Sequence[str]) -> Iterator[None]:
+    """Inside the block the modules in ``places`` are replaced; on an error all are put back."""
+    before = {place: model.get_submodule(place) for place in places}
+    try:
+        yield
+    except BaseException:
+        for place, module in before.items():
+            model.set_submodule(place, module)
+        raise
 
 
 def unswap(model: nn.Module) -> list[str]:
@@ -82,13 +131,55 @@ def unswap(model: nn.Module) -> list[str]:
         raise ValueError("nothing in this model was swapped; use resonant.swap first")
     for name, module in swapped:
         old: nn.Module = module.__dict__[ORIGINAL]
-        like = next(module.parameters())
-        old.to(device=like.device, dtype=like.dtype)
+        like = next(module.parameters(), None)
+        if like is not None:
+            old.to(device=like.device, dtype=like.dtype)
         model.set_submodule(name, old.train(module.training))
     if not any(is_swapped(module) for module in model.modules()):
         for encoder in _encoders(model):
             encoder.use_nested_tensor = encoder.__dict__.pop(NESTED, encoder.use_nested_tensor)
+    forget(model, SWAPPED, [name for name, _ in swapped])
     return [name for name, _ in swapped]
+
+
+def check_plain(model: nn.Module, name: str) -> None:
+    """Raise ``ValueError`` if the projections of the attention ``name`` are not ``nn.Linear``'s.
+
+    Such are adapters around or inside it, and quantized layers: their weight is not all there is.
+    """
+    module, parts = model.get_submodule(name), name.split(".")
+    around = [".".join(parts[:n]) for n in range(len(parts))]
+    suspects = {each: model.get_submodule(each) for each in around}
+    suspects = {n: m for n, m in suspects.items() if hasattr(m, "base_layer")}
+    if not (is_decoder(module) or isinstance(module, HostedDecoderAttention)):  # copied whole
+        inside = {f"{name}.{n}": getattr(module, n, None) for n in (*PROJECTIONS, "o_proj")}
+        plain = nn.Linear.forward
+        suspects |= {n: m for n, m in inside.items() if m and type(m).forward is not plain}
+    for where, found in suspects.items():
+        kind = f"{type(found).__module__.partition('.')[0]}'s {type(found).__name__}"
+        raise ValueError(
+            f"{where} is {kind}, and what it adds to its weight would be lost; merge adapters into "
+            "the model first (merge_and_unload), swap before they are added or before quantizing, "
+            "or leave this layer out"
+        )
+
+
+def _crosses(model: nn.Module, name: str) -> bool:
+    """Whether a place is known to be one of cross-attention."""
+    parent, _, attribute = name.rpartition(".")
+    around = model.get_submodule(parent)
+    if isinstance(around, nn.TransformerDecoderLayer):
+        return attribute == "multihead_attn"
+    return isinstance(around, CrossBlock) and attribute == "cross"
+
+
+def _check_neighborhood(model: nn.Module, places: Iterable[str], options: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for a neighborhood where there is cross-attention alone."""
+    if "neighborhood" in options and all(_crosses(model, name) for name in places):
+        raise ValueError(
+            f"neighborhood={options['neighborhood']} is for self-attention, but the layers chosen "
+            "are cross-attention; leave it out, or choose other layers"
+        )
 
 
 def _encoders(model: nn.Module) -> list[nn.TransformerEncoder]:
@@ -99,7 +190,8 @@ def _swappable(module: nn.Module) -> bool:
     """Not a MultiheadAttention that computes something of its own."""
     if isinstance(module, nn.MultiheadAttention):
         return type(module).forward is nn.MultiheadAttention.forward
-    ours = (Attention, LinearAttention, PhaseAdapter, HostedAttention, HostedDecoderAttention)
+    hosted = (HostedAttention, HostedDecoderAttention, HostedMultihead)
+    ours = (Attention, LinearAttention, PhaseAdapter, *hosted)
     return isinstance(module, ours) or is_host(module) or is_decoder(module)
 
 
@@ -109,7 +201,7 @@ def _chosen(
     """The first place of each chosen module, and all its places."""
     by_module: dict[int, list[str]] = {}
     named = list(model.named_modules(remove_duplicate=False))
-    whole = (HostedAttention, WindowAttention)  # what is inside them is theirs
+    whole = (HostedAttention, HostedMultihead, WindowAttention)  # what is inside them is theirs
     hosted = tuple(f"{name}." for name, m in named if isinstance(m, whole))
     for name, module in named:
         if _swappable(module) and not name.startswith(hosted):
@@ -152,151 +244,3 @@ def _matching(layer: int | str, names: list[str]) -> set[str]:
     if not matching:
         raise ValueError(f"no attention is called {layer!r}; {nearest(layer, names)}")
     return matching
-
-
-def _replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.Module:
-    if isinstance(old, HostedAttention):
-        return HostedAttention(_replacement(old.attention, mechanism, options))  # type: ignore[arg-type]
-    if is_decoder(old) or isinstance(old, HostedDecoderAttention):
-        return _decoder(old, mechanism, options)
-    if is_host(old):
-        sizes, kept, copied = _of_host(old)
-    elif isinstance(old, nn.MultiheadAttention):
-        sizes, kept, copied = _of_torch(old)
-    elif isinstance(old, (Attention, LinearAttention)):
-        sizes, kept, copied = _of_ours(old)
-    else:
-        raise ValueError(
-            "a PhaseAdapter has no queries, keys and values to give to another mechanism; unswap "
-            "it first, or choose other layers"
-        )
-    chosen = find(mechanism)
-    if chosen.timed:
-        raise ValueError(
-            "clocks have no queries and keys to take over; set a decoder's multihead_attn to "
-            "resonant.nn.ClockAttention instead"
-        )
-    kept |= chosen.like_softmax(sizes[0] // sizes[1])
-    if not chosen.projects:
-        kept.pop("scalars_per", None)
-    if chosen.couples_phases:
-        kept.pop("vdim", None)  # the values of coupling are the phases of its keys
-    new = attention(mechanism, *sizes, **(kept | options))
-    like = next(old.parameters())
-    new.to(device=like.device, dtype=like.dtype)
-    if isinstance(new, (Attention, LinearAttention)):
-        _copy(copied, new)
-    _copy_scalars(old, new, [name for name in options if name != "scalars_per"])
-    return HostedAttention(new) if is_host(old) else new
-
-
-def _decoder(old: Any, mechanism: str, options: dict[str, Any]) -> HostedDecoderAttention:
-    """The attention of a decoder by another mechanism; projections, caches and masks stay."""
-    chosen = find(mechanism)
-    if not chosen.projects and not chosen.couples_phases:
-        raise ValueError(
-            f"{mechanism} attention has no place in a decoder of transformers, whose caches hold "
-            "keys and values; choose softmax, krause or a mechanism of your own"
-        )
-    if hasattr(old, "krause_branch"):
-        raise ValueError(
-            "this attention has a branch beside it; remove it first by "
-            "resonant.integrations.remove_krause_branch"
-        )
-    kept: dict[str, Any] = dict(chosen.like_softmax(old.head_dim))
-    if isinstance(old, HostedDecoderAttention):
-        kept |= {"neighborhood": old.hosted.neighborhood, "top_k": old.hosted.top_k}
-    new = HostedDecoderAttention(old, mechanism, **(kept | options))
-    like = next(old.parameters())
-    new.hosted.to(device=like.device)
-    return new
-
-
-@torch.no_grad()
-def _copy_scalars(old: nn.Module, new: nn.Module, given: list[str]) -> None:
-    """Learned scalars where the mechanism stays; of heads that become one, their mean."""
-    if not (isinstance(old, Attention) and isinstance(new, Attention)):
-        return
-    if old.mechanism == new.mechanism:
-        for name in [name for name in old.scalars if name not in given]:
-            learned = old.get_parameter(f"scalars.{name}.value")
-            target = new.get_parameter(f"scalars.{name}.value")
-            same = len(learned) == len(target) or len(learned) == 1
-            target.copy_(learned if same else learned.mean())
-
-
-def _widths(embed_dim: int, kdim: int, vdim: int) -> dict[str, int]:
-    """Widths of keys and values, where they are not those of queries."""
-    return {n: size for n, size in (("kdim", kdim), ("vdim", vdim)) if size != embed_dim}
-
-
-@torch.no_grad()
-def _copy(copied: Copied, new: Attention | LinearAttention) -> None:
-    """Projections as they were, frozen where they were."""
-    for name, (weight, bias) in copied.items():
-        projection = getattr(new, name)
-        projection.weight.copy_(weight).requires_grad_(weight.requires_grad)
-        if bias is not None:
-            projection.bias.copy_(bias).requires_grad_(bias.requires_grad)
-
-
-Copied = dict[str, tuple[Tensor, Tensor | None]]
-
-
-def _of_torch(old: nn.MultiheadAttention) -> tuple[tuple[int, int], dict[str, Any], Copied]:
-    """Sizes, options and projections of a MultiheadAttention."""
-    if not old.batch_first:
-        raise ValueError(
-            "this MultiheadAttention has batch_first=False, which Resonant does not support; build "
-            "the model with batch_first=True"
-        )
-    if old.bias_k is not None or old.add_zero_attn:
-        raise ValueError(
-            "add_bias_kv and add_zero_attn of MultiheadAttention have no counterpart here; build "
-            "the model without them (softmax-sink learns what add_zero_attn fixes)"
-        )
-    if old._qkv_same_embed_dim:
-        weights = old.in_proj_weight.chunk(3)
-    else:
-        weights = (old.q_proj_weight, old.k_proj_weight, old.v_proj_weight)
-    biased = old.in_proj_bias is not None
-    biases = old.in_proj_bias.chunk(3) if biased else (None, None, None)
-    copied: Copied = dict(zip(PROJECTIONS, zip(weights, biases, strict=True), strict=False))
-    copied["out_proj"] = (old.out_proj.weight, old.out_proj.bias)
-    kept = {"dropout": old.dropout, "bias": biased} | _widths(old.embed_dim, old.kdim, old.vdim)
-    return (old.embed_dim, old.num_heads), kept, copied
-
-
-def _of_host(old: Any) -> tuple[tuple[int, int], dict[str, Any], Copied]:
-    """Sizes, options and projections of the attention of one of transformers' vision models."""
-    width, heads = old.q_proj.in_features, old.num_attention_heads
-    if heads * old.head_dim != width:
-        raise ValueError(
-            f"this attention has {heads} heads of {old.head_dim} features for {width} of its "
-            "model, which Resonant's modules do not; choose other layers"
-        )
-    projections = dict(
-        zip(PROJECTIONS, (old.q_proj, old.k_proj, old.v_proj, old.o_proj), strict=True)
-    )
-    copied: Copied = {name: (each.weight, each.bias) for name, each in projections.items()}
-    return (width, heads), {"dropout": old.attention_dropout}, copied
-
-
-def _of_ours(
-    old: Attention | LinearAttention,
-) -> tuple[tuple[int, int], dict[str, Any], Copied]:
-    """Sizes, options and projections of one of ours; position and gate are copied."""
-    kept = {
-        "dropout": old.dropout,
-        "bias": old.q_proj.bias is not None,
-        **_widths(old.embed_dim, old.k_proj.in_features, old.v_proj.in_features),
-        "num_key_value_heads": old.num_key_value_heads,
-        "scalars_per": getattr(old, "scalars_per", "head"),
-        "neighborhood": old.neighborhood,
-        "top_k": old.top_k,
-        "position": copy.deepcopy(old.position),
-        "gate": copy.deepcopy(old.gate),
-    }
-    projections = {name: getattr(old, name) for name in PROJECTIONS}
-    copied: Copied = {name: (each.weight, each.bias) for name, each in projections.items()}
-    return (old.embed_dim, old.num_heads), kept, copied

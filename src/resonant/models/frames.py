@@ -116,7 +116,7 @@ class FrameTransformer(nn.Module):
             needs = "takes no frames" if self.parallel else "needs the frames (each sees earlier)"
             raise ValueError(f"decoding is {self.config.decoding}, so the model {needs}")
         source = self.encode(symbols, symbol_padding, voice)
-        x = self._inputs(frame_padding, frames) + self._frame_positions(
+        x = self._inputs(frame_padding, frames) + self.frame_positions(
             frame_padding, symbols, symbol_padding
         )
         weights = []
@@ -163,7 +163,7 @@ class FrameTransformer(nn.Module):
         assert self.frame_proj is not None
         return torch.cat([first, self.frame_proj(frames[:, :-1])], dim=1)
 
-    def _frame_positions(
+    def frame_positions(
         self, padding: Tensor, symbols: Tensor, symbol_padding: Tensor | None
     ) -> Tensor | float:
         if self.config.position == "none":

@@ -14,7 +14,7 @@ from ..functional.manifold import manifold
 from ..functional.neighborhood import Causal
 from ..nn import HeadPosition, KuramotoAttention, ModelCache, PhaseBlock, build_gate
 from ..nn.cache import refuse_training
-from ..nn.parameter import WideEmbedding
+from ..nn.parameter import WideEmbedding, input_dtype
 from .base import CausalModel
 from .phase_configs import PhaseLanguageModelConfig, phase_preset
 from .positions import head_position
@@ -75,19 +75,19 @@ class PhaseLanguageModel(CausalModel):
         if cache is not None:
             refuse_training(self)
         first = self.blocks[0].attention
-        points = self._points(self.embedding(tokens))
+        points = self.points(self.embedding(tokens))
         state = first.join(points)  # type: ignore[operator]
         masks = {"key_padding_mask": key_padding_mask, "documents": documents}
         state = self._through_blocks(state, cache, **masks)
         x = self.manifold.embed(first.split(state))  # type: ignore[operator]
         if self.readout is not None:
-            return self.readout(x.flatten(2).to(self.readout.weight.dtype))
+            return self.readout(x.flatten(2).to(input_dtype(self.readout)))
         scale = self.scale.to(x.dtype).unflatten(0, (self.config.heads, 1, -1))
-        known = self.manifold.embed(self._points(self.embedding.weight.unsqueeze(0)))
+        known = self.manifold.embed(self.points(self.embedding.weight.unsqueeze(0)))
         x, known = ((each.flatten(2)).to(self.scale.dtype) for each in (x * scale, known))
         return F.linear(x, known[0])
 
-    def _points(self, force: Tensor) -> Tensor:
+    def points(self, force: Tensor) -> Tensor:
         """Embeddings (batch, token, width * velocities) as points by head."""
         return self.manifold.point(self.blocks[0].attention.split(force))  # type: ignore[operator]
 

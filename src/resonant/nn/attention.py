@@ -25,7 +25,8 @@ class Attention(AttentionCore):
     Projects query, key and value, splits heads, turns them by ``position``, lifts them, gates the
     lift by ``gate``, attends over ``neighborhood`` and projects back. Words and defaults are those
     of ``torch.nn.MultiheadAttention`` with ``batch_first=True``; beyond them:
-    ``num_key_value_heads`` (grouped queries), ``neighborhood``, ``top_k``, ``position`` (a
+    ``num_key_value_heads`` (grouped queries), ``neighborhood`` (and ``cross_neighborhood``, where
+    the key is another tensor than the query; None: the same), ``top_k``, ``position`` (a
     ``HeadPosition``), ``gate`` (an ``EnergyGate``), the start of each learned scalar of the
     mechanism (``sigma=2.5``), and ``scalars_per``: whether each "head" learns its own or the
     "layer" one for all heads.
@@ -57,6 +58,7 @@ class Attention(AttentionCore):
         batch_first: bool = True,
         num_key_value_heads: int | None = None,
         neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+        cross_neighborhood: Neighborhood | None = None,
         top_k: int | None = None,
         position: HeadPosition | None = None,
         gate: EnergyGate | None = None,
@@ -70,6 +72,7 @@ class Attention(AttentionCore):
             dropout=dropout,
             batch_first=batch_first,
             neighborhood=neighborhood,
+            cross_neighborhood=cross_neighborhood,
             top_k=top_k,
             position=position,
             gate=gate,
@@ -141,14 +144,15 @@ class Attention(AttentionCore):
         check_rows(query)
         key = query if key is None else key
         value = key if value is None else value
-        self._check_call(attn_mask, is_causal=is_causal, cache=cache)
+        neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
+        self._check_call(attn_mask, neighborhood=neighborhood, cache=cache)
         heads, lift = self._lift(query, key, value, cache)
         output, weights = self._attend(
             lift,
             key,
             key_padding_mask=key_padding_mask,
             attn_mask=attn_mask,
-            is_causal=is_causal,
+            neighborhood=neighborhood,
             need_weights=need_weights,
             cache=cache,
             documents=documents,

@@ -13,6 +13,7 @@ from .attention import Attention
 from .cache import AttentionCache, CrossCache
 from .kuramoto import KuramotoAttention, PhaseAdapter
 from .linear import LinearAttention
+from .parameter import input_dtype
 from .timed import TimedAttention
 
 
@@ -141,5 +142,5 @@ class PhaseBlock(nn.Module):
         state, _ = self.attention(state, is_causal=True, **options)
         manifold, points = self.attention.manifold, self.attention.split(state)
         x = manifold.embed(points)
-        force = self.attention.split(self.drive(x.flatten(2).to(self.drive.up_proj.weight.dtype)))
+        force = self.attention.split(self.drive(x.flatten(2).to(input_dtype(self.drive.up_proj))))
         return self.attention.join(manifold.retract(points, manifold.drive(x, force)))

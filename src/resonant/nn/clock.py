@@ -158,7 +158,8 @@ class ClockAttention(TimedAttention):
             measure=self.measure,
             direct=not self.normalized,
         )
-        options: dict[str, Any] = {"is_causal": is_causal, "need_weights": need_weights}
+        neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
+        options: dict[str, Any] = {"neighborhood": neighborhood, "need_weights": need_weights}
         options |= {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
         output, weights = self._attend(lift.add_bias(bias), key, **options)
         return self.out_proj(output.transpose(1, 2).flatten(2)), weights

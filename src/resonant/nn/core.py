@@ -12,7 +12,7 @@ from ..functional.documents import document_runs
 from ..functional.lift import Documents, Lift
 from ..functional.mask import as_bias, from_blocked
 from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, positions, reach
-from .cache import AttentionCache, CouplingCache, refuse_training
+from .cache import AttentionCache, CouplingCache, LinearCache, refuse_training
 from .energy import EnergyGate
 from .position import HeadPosition
 
@@ -69,6 +69,7 @@ class AttentionCore(nn.Module):
         dropout: float = 0.0,
         batch_first: bool = True,
         neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+        cross_neighborhood: Neighborhood | None = None,
         top_k: int | None = None,
         position: HeadPosition | None = None,
         gate: EnergyGate | None = None,
@@ -87,6 +88,9 @@ class AttentionCore(nn.Module):
             )
         reach(neighborhood)  # refuses what is no neighborhood
         self.neighborhood, self.top_k = neighborhood, top_k
+        self.cross_neighborhood = cross_neighborhood
+        if cross_neighborhood is not None:
+            reach(cross_neighborhood)
         self.position, self.gate = position, gate
 
     def _check_gate(self, source_dim: int) -> None:
@@ -114,7 +118,7 @@ class AttentionCore(nn.Module):
         *,
         key_padding_mask: Tensor | None = None,
         attn_mask: Tensor | None = None,
-        is_causal: bool = False,
+        neighborhood: Neighborhood,
         need_weights: bool = False,
         cache: AttentionCache | None = None,
         documents: Tensor | None = None,
@@ -123,7 +127,6 @@ class AttentionCore(nn.Module):
 
         Returns heads (batch, head, query, value_dim), and the weights if asked for.
         """
-        neighborhood = causal_part(self.neighborhood) if is_causal else self.neighborhood
         lift = self._padded(lift, key_padding_mask)
         lift = self._within(lift, documents, cache)
         if self.gate is not None:
@@ -141,8 +144,30 @@ class AttentionCore(nn.Module):
         weights = attention_weights(lift, **options) if need_weights else None
         return attend(lift, **options, dropout_p=dropout_p), weights
 
+    def neighborhood_of(
+        self, query: Tensor, key: Tensor | None, *, is_causal: bool
+    ) -> Neighborhood:
+        """What queries see in this call: ``cross_neighborhood`` where ``key`` are other tokens.
+
+        Without one the neighborhood is the same for all keys. ``key`` is ``query`` itself, or None,
+        in self-attention.
+
+        Raises ``ValueError`` where the two differ and nothing says which it is: other tokens, and
+        just as many.
+        """
+        seen, cross = self.neighborhood, self.cross_neighborhood
+        if cross is not None and cross != seen and key is not None and key is not query:
+            if key.shape[1] == query.shape[1]:
+                raise ValueError(
+                    f"the neighborhood is {seen} in self-attention and {cross} in cross-attention, "
+                    f"but query and key are two tensors of {key.shape[1]} tokens, which may be "
+                    "either; pass the same tensor for both, or leave this layer out"
+                )
+            seen = cross
+        return causal_part(seen) if is_causal else seen
+
     def _positions(
-        self, query: Tensor, key: Tensor, cache: AttentionCache | None
+        self, query: Tensor, key: Tensor, cache: AttentionCache | LinearCache | None
     ) -> tuple[Tensor, Tensor]:
         """Where queries and keys (batch, head, sequence, ...) stand.
 
@@ -156,11 +181,10 @@ class AttentionCore(nn.Module):
         self,
         mask: Tensor | None,
         *,
-        is_causal: bool,
+        neighborhood: Neighborhood,
         cache: AttentionCache | CouplingCache | None,
     ) -> None:
         """Refuse what would leak or be wrong, before anything is computed or stored."""
-        neighborhood = causal_part(self.neighborhood) if is_causal else self.neighborhood
         causal = isinstance(neighborhood, Causal)
         if self.gate is not None:
             if causal:

@@ -45,7 +45,7 @@ class KrauseAttention(Attention):
 
     @torch.no_grad()
     def observe(self, key: Tensor, blocked: Tensor | None) -> None:
-        """Move ``origin`` towards the mean of the keys that take part."""
+        """Move ``origin`` towards the mean of the keys that take part, where all are finite."""
         if key.numel() == 0:
             return
         key = key.detach().to(self.origin.dtype)
@@ -57,5 +57,7 @@ class KrauseAttention(Attention):
             real = taken[:, None, :, None]
             # Filled, not multiplied: padding may hold what is no number.
             mean = key.masked_fill(~real, 0.0).sum(dim=(0, 2)) / real.sum().clamp(min=1)
-        # A new tensor: compiled backward passes may read the old one again.
-        self.origin = self.origin.lerp(mean, MOMENTUM)
+        # A step with what is no number is skipped, and must leave nothing behind. A new tensor:
+        # compiled backward passes may read the old one again.
+        moved = self.origin.lerp(mean, MOMENTUM)
+        self.origin = torch.where(mean.isfinite().all(), moved, self.origin)

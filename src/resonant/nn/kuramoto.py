@@ -15,7 +15,7 @@ from ..functional.neighborhood import Full, Neighborhood
 from .cache import AttentionCache, CouplingCache
 from .core import NO_FAST_PATH, AttentionCore, check_rows
 from .energy import EnergyGate
-from .parameter import HeadScalar, Strength
+from .parameter import HeadScalar, Strength, input_dtype
 from .position import HeadPosition
 
 PhaseGate = Literal["content", "static"]
@@ -67,6 +67,7 @@ class KuramotoAttention(AttentionCore):
         dropout: float = 0.0,
         batch_first: bool = True,
         neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+        cross_neighborhood: Neighborhood | None = None,
         top_k: int | None = None,
         position: HeadPosition | None = None,
         gate: EnergyGate | None = None,
@@ -77,6 +78,7 @@ class KuramotoAttention(AttentionCore):
             dropout=dropout,
             batch_first=batch_first,
             neighborhood=neighborhood,
+            cross_neighborhood=cross_neighborhood,
             top_k=top_k,
             position=position,
             gate=gate,
@@ -154,7 +156,8 @@ class KuramotoAttention(AttentionCore):
 
         Masks, weights, ``cache`` and ``documents`` as in ``Attention.forward``.
         """
-        self._check_call(attn_mask, is_causal=is_causal, cache=cache)
+        neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
+        self._check_call(attn_mask, neighborhood=neighborhood, cache=cache)
         self._check_state(query, key, value, cache)
         others = None
         if key is not None and key is not query:
@@ -163,7 +166,7 @@ class KuramotoAttention(AttentionCore):
         options: dict[str, Any] = {
             "key_padding_mask": key_padding_mask,
             "attn_mask": attn_mask,
-            "is_causal": is_causal,
+            "neighborhood": neighborhood,
             "need_weights": need_weights,
             "documents": documents,
         }
@@ -199,13 +202,13 @@ class KuramotoAttention(AttentionCore):
         if self.position is not None:
             lift = self.position.place(lift, *places)
         source = others.flatten(2)
-        return lift, source if self.gate is None else source.to(self.gate.energy.weight.dtype)
+        return lift, source if self.gate is None else source.to(input_dtype(self.gate.energy))
 
     def _gate_and_lag(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """(batch or 1, token or 1, head, coordinate); the gate's dtype is that of products."""
         shape = (self.num_heads, self.head_dim)
         if self.phase_gate == "content":
-            source = x.flatten(2).to(self.gate_proj.weight.dtype)
+            source = x.flatten(2).to(input_dtype(self.gate_proj))
             gate = self.gate_proj(source)
         else:
             source = x.flatten(2).to(self.metric.value.dtype)
@@ -363,7 +366,7 @@ class PhaseAdapter(nn.Module):
             documents=documents,
         )
         before, after = (self._embedded(state) for state in (phase, coupled))
-        return self.out_proj((after - before).to(self.out_proj.weight.dtype)), weights
+        return self.out_proj((after - before).to(input_dtype(self.out_proj))), weights
 
     def _phase(self, force: Tensor) -> Tensor:
         return self.coupling.join(self.coupling.manifold.point(self.coupling.split(force)))

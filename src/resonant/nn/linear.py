@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+from typing import Any
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..functional.linear import linear_attention, linear_weights
 from ..functional.mask import real_keys
-from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part
+from ..functional.neighborhood import Causal, Full, Neighborhood
 from .cache import LinearCache
 from .core import AttentionCore, check_rows
 from .energy import EnergyGate
@@ -19,8 +21,9 @@ class LinearAttention(AttentionCore):
     """Multi-head linear attention: ``phi(q) (sum phi(k) v^T) / (phi(q) sum phi(k))``.
 
     Over everything, or causally. Words are those of ``Attention``; masks have MultiheadAttention's
-    polarity (boolean True = padding). A sum has no keys to choose among: windows, grids, top-k,
-    gates, ``attn_mask``, dropout of weights and documents are refused.
+    polarity (boolean True = padding). A ``position`` turns the features phi in the numerator. A sum
+    has no keys to choose among: windows, grids, top-k, gates, positions that add to logits
+    (``RelativeMorletPosition``), ``attn_mask``, dropout of weights and documents are refused.
 
     Raises ``ValueError`` for those. Source: see ``functional.linear_attention``.
     """
@@ -34,6 +37,7 @@ class LinearAttention(AttentionCore):
         dropout: float = 0.0,
         num_key_value_heads: int | None = None,
         neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
+        cross_neighborhood: Neighborhood | None = None,
         top_k: int | None = None,
         position: HeadPosition | None = None,
         gate: EnergyGate | None = None,
@@ -44,6 +48,7 @@ class LinearAttention(AttentionCore):
             num_key_value_heads=num_key_value_heads,
             dropout=dropout,
             neighborhood=neighborhood,
+            cross_neighborhood=cross_neighborhood,
             top_k=top_k,
             position=position,
             gate=gate,
@@ -52,8 +57,12 @@ class LinearAttention(AttentionCore):
             "dropout": dropout > 0.0,
             "top_k": top_k is not None,
             "gate": gate is not None,
+            "a position that adds to logits": position is not None
+            and type(position).place is not HeadPosition.place,
             "num_key_value_heads": self.num_key_value_heads != num_heads,
             f"neighborhood={neighborhood}": neighborhood not in (Full(), Causal()),
+            f"cross_neighborhood={cross_neighborhood}": cross_neighborhood
+            not in (None, Full(), Causal()),
         }
         refused = [name for name, is_given in given.items() if is_given]
         if refused:
@@ -92,7 +101,7 @@ class LinearAttention(AttentionCore):
                 "linear attention has sums, no keys to choose among: attn_mask and documents have "
                 "no meaning for it; use key_padding_mask, is_causal, or softmax"
             )
-        neighborhood = causal_part(self.neighborhood) if is_causal else self.neighborhood
+        neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
         causal = isinstance(neighborhood, Causal)
         if cache is not None:
             self._check_cache(cache, causal=causal, need_weights=need_weights)
@@ -102,13 +111,13 @@ class LinearAttention(AttentionCore):
             projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection, x in ((self.q_proj, query), (self.k_proj, key), (self.v_proj, value))
         )
+        turn = None
         if self.position is not None:
-            start = 0 if cache is None else cache.length
-            place = start + torch.arange(max(q.shape[2], k.shape[2]), device=q.device)
-            q = self.position.rotate(q, place[-q.shape[2] :])
-            k = self.position.rotate(k, place[-k.shape[2] :])
+            places = self._positions(q, k, cache)
+            rotate = self.position.rotate
+            turn = tuple(partial(rotate, position=place) for place in places)
         real = real_keys(key_padding_mask)
-        options = {"causal": causal, "real": real}
+        options: dict[str, Any] = {"causal": causal, "real": real, "turn": turn}
         past = None if cache is None else cache.state
         output, state = linear_attention(q, k, v, **options, state=past)
         if cache is not None:

@@ -97,7 +97,8 @@ class MixtureAttention(TimedAttention):
         mask = self._real_source(key_padding_mask, key)
         mean, width, share = self._mixture(query, real, mask, cache)
         lift = mixture_lift(mean, width, heads, mask, direct=True)
-        options: dict[str, Any] = {"is_causal": is_causal, "need_weights": need_weights}
+        neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
+        options: dict[str, Any] = {"neighborhood": neighborhood, "need_weights": need_weights}
         options |= {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
         outputs, weights = self._attend(lift, key, **options)
         output = self._mixed(outputs, share)

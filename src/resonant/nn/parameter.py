@@ -11,6 +11,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+def input_dtype(layer: nn.Module) -> torch.dtype:
+    """Find the dtype of what ``layer`` takes: that of its weight, float32 where that is no tensor.
+
+    Such are quantized layers, whose weight is packed and whose input is float32.
+    """
+    weight = getattr(layer, "weight", None)
+    return weight.dtype if isinstance(weight, Tensor) else torch.float32
+
+
 class HeadScalar(nn.Module):
     """One learned number per head (or coordinate).
 

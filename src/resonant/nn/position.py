@@ -83,7 +83,7 @@ class RotaryPosition(HeadPosition):
 
     def angle(self, position: Tensor, dtype: torch.dtype) -> Tensor:
         # Computed anew: no buffer that model.to(bfloat16) would round.
-        frequencies = rotary_frequencies(self.head_dim, self.base).float().to(position.device)
+        frequencies = rotary_frequencies(self.head_dim, self.base).to(position.device)
         return _angle(position, frequencies, dtype)
 
     def extra_repr(self) -> str:
@@ -134,20 +134,25 @@ class RelativeMorletPosition(HeadPosition):
 class SinusoidalPosition(nn.Module):
     """Fixed sines and cosines to add to embeddings: ``functional.sinusoidal_encoding``.
 
-    Maps positions (batch, token) to (batch, token, embed_dim). An infinite ``base`` gives the same
+    Maps positions (batch, token) to (batch, token, embed_dim) in float32, float64 after
+    ``double()``. An infinite ``base`` gives the same
     encoding everywhere. Source: Vaswani et al. (2017), section 3.5.
     """
 
     OFF: ClassVar[dict[str, float]] = {"base": float("inf")}
+    like: Tensor
 
     def __init__(self, embed_dim: int, base: float = 10_000.0) -> None:
         super().__init__()
         self.embed_dim, self.base = embed_dim, base
         rotary_frequencies(embed_dim, base)  # refuses what has no frequencies
+        self.register_buffer("like", torch.empty(0), persistent=False)  # of the dtype asked for
 
     def forward(
         self, position: Int[Tensor, "batch token"]
     ) -> Float[Tensor, "batch token embed_dim"]:
+        if self.like.dtype == torch.float64:
+            position = position.double()
         return sinusoidal_encoding(position, self.embed_dim, self.base)
 
     def extra_repr(self) -> str:
@@ -240,6 +245,6 @@ class MorletPosition(nn.Module):
 
 
 def _angle(position: Tensor, frequencies: Tensor, dtype: torch.dtype) -> Tensor:
-    """(token, half) in radians, in float32 or better."""
+    """(token, half) in radians, in ``dtype`` if that is float32 or better."""
     wide = torch.promote_types(dtype, torch.float32)
     return position.to(wide).unsqueeze(-1) * frequencies.to(wide)

@@ -15,6 +15,7 @@ from ..functional.mask import real_keys
 from .cache import CrossCache, refuse_training
 from .core import AttentionCore
 from .energy import EnergyGate
+from .parameter import input_dtype
 
 
 class TimedAttention(AttentionCore):
@@ -153,8 +154,13 @@ def inverse_softplus(value: float) -> float:
 
 
 def wide_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """``layer(x)`` in float32 or better, also under autocast: rates add up over whole lengths."""
+    """``layer(x)`` in float32 or better, also under autocast: rates add up over whole lengths.
+
+    A layer that someone put in the place of an ``nn.Linear`` is called with its own dtype.
+    """
     wide = torch.promote_types(x.dtype, torch.float32)
-    bias = None if layer.bias is None else layer.bias.to(wide)
     with torch.autocast(x.device.type, enabled=False):
+        if type(layer) is not nn.Linear:
+            return layer(x.to(input_dtype(layer))).to(wide)
+        bias = None if layer.bias is None else layer.bias.to(wide)
         return F.linear(x.to(wide), layer.weight.to(wide), bias)

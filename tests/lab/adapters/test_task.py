@@ -203,7 +203,7 @@ def whole(config: RunConfig, tmp_path: Path) -> Path:
     return tmp_path / "whole"
 
 
-@pytest.mark.parametrize("stop", [1, 4, 5, 6])
+@pytest.mark.parametrize("stop", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 6))])
 def test_a_run_stopped_anywhere_ends_the_same(
     config: RunConfig, whole: Path, tmp_path: Path, stop: int
 ) -> None:
@@ -321,7 +321,7 @@ def test_a_base_is_made_once_and_resumed(
     prepare_runs([run, run], None)
     folder = bases.base_folder("tiny-test")
     weights = (folder / "model.safetensors").read_bytes()
-    kept, calls = bases._keep, []
+    kept, calls = bases.keep, []
 
     def killed(path: Path, **state: Any) -> None:
         kept(path, **state)
@@ -330,10 +330,10 @@ def test_a_base_is_made_once_and_resumed(
             raise KeyboardInterrupt
 
     shutil.rmtree(folder)
-    monkeypatch.setattr(bases, "_keep", killed)
+    monkeypatch.setattr(bases, "keep", killed)
     with pytest.raises(KeyboardInterrupt):
         bases.base_folder("tiny-test")
-    monkeypatch.setattr(bases, "_keep", lambda path, **state: calls.append(state["step"]))
+    monkeypatch.setattr(bases, "keep", lambda path, **state: calls.append(state["step"]))
     assert (bases.base_folder("tiny-test") / "model.safetensors").read_bytes() == weights
     assert calls == [2, 4, 6]
     task: Any = build_task(run, None)

@@ -130,7 +130,7 @@ def test_without_jitter_durations_are_known() -> None:
     overrides = {"data.jitter": 0.0, "training.evaluation_windows": 4}
     config = ALIGN.config(ALIGN.base, ALIGN.arm("clock"), 0, overrides)
     task = AlignmentTask(config, None)
-    assert task._stretched(task._test("test")) < 0.35
+    assert task.stretched_error(task.batches("test")) < 0.35
 
 
 def test_arms_of_a_seed_see_the_same_batches_and_all_the_same_tests() -> None:
@@ -138,13 +138,13 @@ def test_arms_of_a_seed_see_the_same_batches_and_all_the_same_tests() -> None:
         AlignmentTask(ALIGN.config(ALIGN.base, ALIGN.arm(name), seed, {}), None)
         for name, seed in (("softmax", 0), ("clock", 0), ("softmax", 1))
     ]
-    first, same, other = (task._batch(5) for task in tasks)
+    first, same, other = (task.batch(5) for task in tasks)
     assert torch.equal(first.frames, same.frames)
     assert first.frames.shape != other.frames.shape or not torch.equal(first.frames, other.frames)
-    tests = [task._test("test")[0].frames for task in tasks]
+    tests = [task.batches("test")[0].frames for task in tasks]
     assert torch.equal(tests[0], tests[1])
     assert torch.equal(tests[0], tests[2])
-    assert not torch.equal(tests[0][:1, :50], tasks[0]._test("valid")[0].frames[:1, :50])
+    assert not torch.equal(tests[0][:1, :50], tasks[0].batches("valid")[0].frames[:1, :50])
 
 
 def test_the_guide_and_the_stop_are_part_of_the_loss_not_of_the_error() -> None:

@@ -40,6 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_control_comes_from_the_archive(committed: Path, whole: Path, tmp_path: Path) -> None:
     """Killed after its first run of theirs, too: what is there is kept."""
     out, against = tmp_path / "out", f"--against={committed}"
@@ -64,6 +65,7 @@ def test_a_control_comes_from_the_archive(committed: Path, whole: Path, tmp_path
     assert resonant("report", str(tmp_path / "both.zip"), "--markdown").stdout == again
 
 
+@pytest.mark.slow
 def test_an_arm_that_is_the_very_same_is_not_trained_again(committed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     status, said, error = compare(out, "tanh,relu", "--seeds=2", f"--against={committed}")
@@ -73,6 +75,7 @@ def test_an_arm_that_is_the_very_same_is_not_trained_again(committed: Path, tmp_
     assert "relu-seed0: done" in said
 
 
+@pytest.mark.slow
 def test_a_namesake_that_is_another_is_called_by_the_archive(
     committed: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +92,21 @@ def test_a_namesake_that_is_another_is_called_by_the_archive(
     assert len(set(losses(out).values())) == 6
 
 
+@pytest.mark.slow
+def test_an_archive_of_any_name_makes_a_comparison_that_can_be_packed(
+    committed: Path, tmp_path: Path
+) -> None:
+    named = tmp_path / "my old (2) runs.zip"
+    named.write_bytes(committed.read_bytes())
+    out = tmp_path / "out"
+    status, said, error = compare(out, "tanh", "--seeds=2", "--model.width=8", f"--against={named}")
+    assert status == 0, error
+    assert "tanh - tanh@my-old-2-runs" in said
+    packed = resonant("pack", str(out), str(tmp_path / "new.zip"))
+    assert packed.returncode == 0, packed.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -1,6 +1,7 @@
 """Comparisons in one file: what is in it, what it is refused for, that pages come out the same."""
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,38 @@ def test_what_cannot_be_packed_is_said(
     ):
         assert main(["pack", *arguments]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_a_page_of_another_comparison_is_not_written_over(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "other.zip"
+    pack(runs, file)
+    shutil.copytree(runs, tmp_path / "other")
+    described = tmp_path / "other" / "comparison.json"
+    assert main(["report", str(file)]) == 0  # it is the very same
+    described.write_text(described.read_text().replace("softmax", "sofamax"))
+    (tmp_path / "other" / "report.html").write_text("theirs")
+    assert main(["report", str(file)]) == 2
+    assert "which holds another comparison; rename the archive" in capsys.readouterr().err
+    assert (tmp_path / "other" / "report.html").read_text() == "theirs"
+
+
+def test_errors_name_the_archive_and_not_the_folder_that_goes(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "trial.zip"
+    pack(runs, file)
+    with zipfile.ZipFile(file) as archive:
+        lines = archive.read("runs.jsonl").decode().splitlines(keepends=True)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("runs.jsonl", "".join(lines[:-1]))
+    assert main(["report", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert f"{file}/" in error
+    assert "is not finished" in error
+    assert main(["report", str(tmp_path / "nowhere.zip")]) == 2
+    assert f"there is no {tmp_path / 'nowhere.zip'}" in " ".join(capsys.readouterr().err.split())
 
 
 def rewritten(file: Path, name: str, content: str, method: int = zipfile.ZIP_DEFLATED) -> None:

@@ -62,7 +62,9 @@ def test_one_comparison_a_folder(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT]
+)
 def test_a_parent_killed_or_interrupted_leaves_no_worker_and_goes_on(
     how: signal.Signals, text: Path, tmp_path: Path
 ) -> None:

@@ -83,7 +83,7 @@ class Knowing(SpeechTask):
 
     knows = (1, 2)
 
-    def _weights(self, batch: Utterances) -> Tensor:
+    def weights(self, batch: Utterances) -> Tensor:
         frames = torch.arange(batch.frames.shape[1])
         path = (frames[None, :, None] >= batch.durations.cumsum(1).unsqueeze(1)).sum(-1)
         path = path.clamp(max=batch.symbols.shape[1] - 1)
@@ -92,10 +92,11 @@ class Knowing(SpeechTask):
         weights[layer, :, head] = torch.nn.functional.one_hot(path, weights.shape[-1]).float()
         return weights
 
-    def _distortion(self, made: list[tuple[Utterances, Tensor]]) -> float:
-        return super()._distortion([(batch, batch.frames) for batch, _ in made])
+    def distortion(self, made: list[tuple[Utterances, Tensor]]) -> float:
+        return super().distortion([(batch, batch.frames) for batch, _ in made])
 
 
+@pytest.mark.slow
 def test_a_head_that_knows_is_found_and_true_frames_are_not_distorted(
     spoken_text: Path, speech_cache: Path, few_steps: None
 ) -> None:
@@ -109,30 +110,30 @@ def test_a_head_that_knows_is_found_and_true_frames_are_not_distorted(
         for name in ("correct", "within_20", "within_50"):
             assert found[f"{name}@{condition.name}"] == 1.0
         assert found[f"stretched_boundary_error@{condition.name}"] > 0.0
-    assert task._facts()["frame_ms"] == pytest.approx(1000 * 512 / 22050)
+    assert task.facts()["frame_ms"] == pytest.approx(1000 * 512 / 22050)
 
 
 def test_shares_within_milliseconds_count_frames(
     task: SpeechTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame is 23 ms: 20 ms is the very frame, 50 ms two frames off."""
-    batch = task._test("test")[0]
+    batch = task.batches("test")[0]
     shifted = dataclasses.replace(batch, durations=batch.durations.clone())
     shifted.durations[:, 0] += 2
     shifted.durations[:, 1] = (shifted.durations[:, 1] - 2).clamp(min=1)
     task.head = Knowing.knows
-    weights = Knowing._weights(task, batch)  # type: ignore[arg-type]
-    monkeypatch.setattr(task, "_weights", lambda given: weights)
-    found = task._within([shifted])
+    weights = Knowing.weights(task, batch)  # type: ignore[arg-type]
+    monkeypatch.setattr(task, "weights", lambda given: weights)
+    found = task.boundaries_within([shifted])
     assert found["within_20"] < 1.0
     assert found["within_50"] > found["within_20"]
 
 
 def test_distortion_is_its_formula_and_deaf_to_loudness(task: SpeechTask) -> None:
-    batch = task._test("test")[0]
+    batch = task.batches("test")[0]
     bands = batch.frames.shape[2]
     off = torch.randn_like(batch.frames)
-    found = task._distortion([(batch, batch.frames + off)])
+    found = task.distortion([(batch, batch.frames + off)])
     k, b = torch.arange(1, 14)[:, None], torch.arange(bands)[None]
     waves = torch.cos(torch.pi * k * (b + 0.5) / bands).double() / bands
     scaled = off[~batch.frame_padding].double() * torch.from_numpy(task.corpus.spread)
@@ -140,7 +141,7 @@ def test_distortion_is_its_formula_and_deaf_to_loudness(task: SpeechTask) -> Non
     expected = 10 / np.log(10) * (2 * cepstra.square().sum(1)).sqrt().mean()
     assert found == pytest.approx(expected.item(), rel=1e-6)
     louder = torch.from_numpy(1.0 / task.corpus.spread).float().expand_as(batch.frames)
-    assert task._distortion([(batch, batch.frames + louder)]) < 1e-5
+    assert task.distortion([(batch, batch.frames + louder)]) < 1e-5
 
 
 def test_arms_of_a_seed_see_the_same_batches(spoken_text: Path, speech_cache: Path) -> None:
@@ -148,20 +149,20 @@ def test_arms_of_a_seed_see_the_same_batches(spoken_text: Path, speech_cache: Pa
         SpeechTask(config_of(spoken_text, arm, seed), None)
         for arm, seed in (("softmax", 0), ("clock", 0), ("softmax", 1))
     ]
-    first, same, other = (task._batch(5) for task in tasks)
+    first, same, other = (task.batch(5) for task in tasks)
     assert torch.equal(first.symbols, same.symbols)
     assert first.symbols.shape != other.symbols.shape or not torch.equal(
         first.symbols, other.symbols
     )
-    assert torch.equal(tasks[0]._test("test")[0].frames, tasks[2]._test("test")[0].frames)
+    assert torch.equal(tasks[0].batches("test")[0].frames, tasks[2].batches("test")[0].frames)
 
 
 def test_the_guessed_length_is_part_of_the_loss_and_moves_nothing_else(task: SpeechTask) -> None:
-    batch = task._batch(0)
-    guess = task._guess(batch).log()
+    batch = task.batch(0)
+    guess = task.guess_lengths(batch).log()
     share = 0.1 * (guess - batch.durations.sum(-1).log()).square().mean()
-    without = super(SpeechTask, task)._loss(batch)
-    torch.testing.assert_close(task._loss(batch), without + share)
+    without = super(SpeechTask, task).loss_of(batch)
+    torch.testing.assert_close(task.loss_of(batch), without + share)
     share.backward()
     moved = {n for n, p in task.model.named_parameters() if p.grad is not None}
     assert moved == {"duration.weight", "duration.bias"}
@@ -225,6 +226,7 @@ def test_likeliest_paths_are_the_best_of_all(penalty: float) -> None:
         assert found[row].tolist() == list(best)
 
 
+@pytest.mark.slow
 def test_the_recognizer_hears_true_frames(
     corpus: SpeechCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +254,7 @@ def test_stress_and_pauses_do_not_count() -> None:
     recognizer = Recognizer(4, ("_", "a", "ˈa", "b"))
     assert recognizer.phonemes == ["_", "a", "b"]
     assert recognizer.of_symbol == [0, 1, 2, 2, 3]
-    assert recognizer._said([1, 2, 2, 1, 2, 3, 3, 1]) == [2, 2, 3]
+    assert recognizer.collapse([1, 2, 2, 1, 2, 3, 3, 1]) == [2, 2, 3]
 
 
 def test_speech_that_changed_since_it_was_planned(spoken_text: Path, speech_cache: Path) -> None:

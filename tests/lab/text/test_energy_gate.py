@@ -215,7 +215,7 @@ def test_what_a_leaking_model_loses_without_the_future(tmp_path: Path) -> None:
     assert honest.metrics().keys() == {"valid_loss", "test_loss"}
     for parameter in task.model.parameters():  # as different from an untrained one as can be
         torch.nn.init.normal_(parameter, std=0.5)
-    inputs, targets = task._windows("test")
+    inputs, targets = task.windows("test")
     losses = [
         -task.model.eval()(row[None, :t])[0, -1].log_softmax(-1)[target[t - 1]].item()
         for row, target in zip(inputs, targets, strict=True)
@@ -225,7 +225,7 @@ def test_what_a_leaking_model_loses_without_the_future(tmp_path: Path) -> None:
     assert alone == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert abs(alone - task.evaluate("test")) > 1e-4
     honest.model.load_state_dict(task.model.state_dict())  # the same numbers, another gate
-    assert honest._loss_without_future() == pytest.approx(honest.evaluate("test"), rel=1e-5)
+    assert honest.loss_without_future() == pytest.approx(honest.evaluate("test"), rel=1e-5)
 
 
 @pytest.mark.slow
@@ -269,6 +269,7 @@ def test_a_device_that_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "there is no cuda:99 here" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_leaking_run_brings_its_gate_and_gets_no_certificate(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

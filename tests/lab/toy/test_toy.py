@@ -44,6 +44,7 @@ def test_every_file_it_leaves_has_a_name_of_its_own(compared: Path) -> None:
     assert {path.name for path in compared.rglob("*") if path.is_file()} <= known
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_the_same(compared: Path, tmp_path: Path) -> None:
     options = ("curves", PLUGIN, f"--out={tmp_path}", "--seeds=1", "--arms=line", "--workers=1")
     assert resonant("compare", *options, fault="checkpoint-written:2").returncode == 1

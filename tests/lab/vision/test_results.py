@@ -55,8 +55,8 @@ def test_every_first_seed_kept_what_it_looks_at() -> None:
 @pytest.mark.parametrize(
     ("name", "figure", "committed"),
     [
-        ("mnist-pixels", "completed", "vision-completed"),
-        ("mnist-pixels", "drawn", "vision-drawn"),
+        pytest.param("mnist-pixels", "completed", "vision-completed", marks=pytest.mark.slow),
+        pytest.param("mnist-pixels", "drawn", "vision-drawn", marks=pytest.mark.slow),
         ("cifar10-subset", "looks", "vision-looks"),
         ("cifar10-subset", "depth", "vision-depth"),
     ],

@@ -63,7 +63,7 @@ class Knowing(torch.nn.Module):
         self.known = {}
         for split in ("valid", "test"):
             images = task.images.splits[split]
-            inputs = task._inputs(images.take(range(len(images))))
+            inputs = task.inputs(images.take(range(len(images))))
             labels = images.labels.copy()
             labels[::2] = (labels[::2] + 1) % 10
             pairs = zip(inputs, labels, strict=True)
@@ -99,7 +99,7 @@ def test_inputs_are_standardized() -> None:
     task = build_task(digits(), None)
     assert isinstance(task, ClassesTask)
     train = task.images.splits["train"]
-    inputs = task._inputs(train.take(range(len(train))))
+    inputs = task.inputs(train.take(range(len(train))))
     assert inputs.mean().item() == pytest.approx(0.0, abs=1e-3)
     assert inputs.std().item() == pytest.approx(1.0, abs=1e-3)
 
@@ -125,7 +125,7 @@ def test_flips_move_and_mirror_by_a_little() -> None:
 
 def test_mixtures_mix_classes_as_they_mix_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each picture is all one number, that of its class: its mean is that of the shares."""
-    monkeypatch.setattr(augmentation, "_moved", lambda pictures: pictures)
+    monkeypatch.setattr(augmentation, "move", lambda pictures: pictures)
     labels, kinds = torch.arange(10), set()
     for step in range(12):
         pictures = torch.ones(10, 3, 32, 32) * (labels + 1).reshape(-1, 1, 1, 1) / 10
@@ -144,11 +144,11 @@ def test_bits_are_those_of_the_model() -> None:
     task = build_task(pixels(), None)
     assert isinstance(task, PixelsTask)
     picture = np.arange(64, dtype=np.uint8).reshape(1, 1, 8, 8) * 4
-    shades = task._shades(picture)
+    shades = task.shades(picture)
     assert shades.shape == (1, 8, 8, 1)
     assert shades.flatten().tolist() == [int(x) // 16 for x in picture.flatten()]
     bits = -task.model.log_likelihood(shades).item() / (64 * np.log(2))
-    assert task._bits(shades).item() == pytest.approx(bits, rel=1e-5)
+    assert task.bits(shades).item() == pytest.approx(bits, rel=1e-5)
     assert task.evaluate("test") == pytest.approx(4.0, abs=0.3)  # 16 shades, untrained
 
 

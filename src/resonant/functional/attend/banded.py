@@ -74,7 +74,7 @@ def banded_attention(
     firsts = range(0, shape.count, step)
     outputs = [
         _segment(part, neighborhood, shape, first, **options)
-        for first, part in zip(firsts, _cut(lift, shape, step), strict=True)
+        for first, part in zip(firsts, cut(lift, shape, step), strict=True)
     ]
     return torch.cat(outputs, dim=2)
 
@@ -88,7 +88,7 @@ def _whole(lift: Lift, shape: _Geometry) -> Lift:
     return Lift(lift.query, key, value, bias, sink=lift.sink)
 
 
-def _cut(lift: Lift, shape: _Geometry, step: int) -> list[Lift]:
+def cut(lift: Lift, shape: _Geometry, step: int) -> list[Lift]:
     """The lift in segments of ``step`` blocks, each with the keys that it can see."""
     spans = [
         shape.span(first, min(first + step, shape.count)) for first in range(0, shape.count, step)

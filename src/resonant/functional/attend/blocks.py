@@ -73,7 +73,7 @@ def keys_in_reach(lift: Lift, bounds: list[int]) -> list[tuple[int, int]]:
     query, center, bias = (
         x.expand(*shape, x.shape[-1]).contiguous() for x in (pair.query, center, bias)
     )
-    visible = bias > -math.inf
+    visible = bias != -math.inf  # what is not a number is seen, and comes out
     others = _range(bias, visible).to(query.dtype)
     if lift.query.shape[3]:
         norms = (x.float().norm(dim=-1).amax() for x in (lift.query, lift.key))

@@ -113,7 +113,7 @@ def attend(
     lift = _one_dtype(lift)
     check_sizes(neighborhood, lift.query.shape[2], lift.key.shape[2])
     if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
-        return _zeros(lift).to(dtype)
+        return _zeros(lift, mask).to(dtype)
     lift, mask, case = _simplify(lift, neighborhood, mask, top_k=top_k, dropout_p=dropout_p)
     chosen = _demanded(path, case)
     if _recorded is not None:
@@ -176,10 +176,15 @@ def _check_numbers(top_k: int | None, dropout_p: float, path: str) -> None:
         raise ValueError(f"path is 'auto' or one of {', '.join(PATHS)}; it is {path!r}")
 
 
-def _zeros(lift: Lift) -> Tensor:
-    """The output where there is nothing to attend with or to, still part of the graph."""
-    nothing = 0.0 * (lift.query.sum() + lift.key.sum() + lift.value.sum())
-    return nothing.expand(*lift.query.shape[:3], lift.value.shape[3])
+def _zeros(lift: Lift, mask: Tensor | None) -> Tensor:
+    """Make the output where there is nothing to attend with or to, still part of the graph.
+
+    Everything that a gradient may be taken to gets one, of zeros.
+    """
+    # Sums of no elements: 0 times a number might be 0 times infinity.
+    given = (x for x in (*lift.tensors(), mask) if x is not None and x.is_floating_point())
+    nothing = sum(x.reshape(-1)[:0].sum() for x in given)
+    return lift.value.new_zeros(()).add(nothing).expand(*lift.query.shape[:3], lift.value.shape[3])
 
 
 def _one_dtype(lift: Lift) -> Lift:

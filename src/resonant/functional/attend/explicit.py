@@ -19,6 +19,8 @@ from ..mask import as_bias
 # Logits this close to the k-th largest, relative to the row's range, count as ties with it: equal
 # keys are a rounding error apart, and which one survives must not depend on the path taken.
 TIE_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+# Rounding leaves this many eps of the parts that a logit is the sum of, whatever the range.
+TIE_FLOOR = 8
 # Nats; finite in every dtype, and beside a sink this low every other key has all the weight.
 LOWEST_SINK = -60_000.0
 WIDEST_RANGE = 1000.0  # nats below the largest logit; exp(-1000) is 0 in every dtype
@@ -50,19 +52,35 @@ def same_document(documents: Documents) -> Tensor:
     return (documents.query.unsqueeze(-1) == documents.key.unsqueeze(-2)).unsqueeze(1)
 
 
-def hidden_by_rank(scores: Tensor, top_k: int) -> Tensor:
-    """True for all logits below the ``top_k``-th largest of their row, ties kept.
+def hidden_by_rank(scores: Tensor, top_k: int, parts: Tensor) -> Tensor:
+    """Find all logits below the ``top_k``-th largest of their row, ties kept: True there.
 
-    Kept is ``logit >= kth - tolerance * (max - min)`` with the range over visible keys: the range,
-    unlike the size, does not depend on a constant added to the row. It ends 1000 nats below the
-    largest logit.
+    Kept is ``logit >= kth - max(tolerance * (max - min), 8 eps * largest part)``, both over visible
+    keys. The range, unlike the size, does not depend on a constant added to the row; ``parts`` (see
+    ``logit_parts``) tell what rounding leaves where the range is small. Keys more than 1000 nats
+    below the largest logit do not count.
     """
     kth = scores.topk(top_k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
     highest = scores.amax(-1, keepdim=True)
     # Keys that a mask of -1e9 all but blocks have no weight, and no say in what counts as a tie.
-    lowest = scores.masked_fill(scores < highest - WIDEST_RANGE, math.inf).amin(-1, keepdim=True)
-    spread = highest - lowest
-    return scores < kth - TIE_TOLERANCE[scores.dtype] * spread
+    remote = scores < highest - WIDEST_RANGE
+    lowest = scores.masked_fill(remote, math.inf).amin(-1, keepdim=True)
+    tolerance = TIE_TOLERANCE[scores.dtype] * (highest - lowest)
+    floor = TIE_FLOOR * torch.finfo(scores.dtype).eps
+    largest = parts.masked_fill(remote, 0.0).amax(-1, keepdim=True)
+    return scores < kth - torch.maximum(tolerance, floor * largest)
+
+
+def logit_parts(lift: Lift) -> Tensor:
+    """``sum_c |query_c key_c| + |key_bias|`` as (batch, head, query, key): what a logit adds up.
+
+    A pair is left out: its difference is formed before it is rounded.
+    """
+    sizes = {"query": lift.query.abs(), "key": lift.key.abs()}
+    bias = lift.key_bias
+    if bias is not None:  # a key that takes no part has no parts
+        sizes["key_bias"] = bias.abs().masked_fill(bias.isinf(), 0.0)
+    return logits(replace(lift, pair=None, documents=None, **sizes))
 
 
 def weights_and_sight(
@@ -81,7 +99,7 @@ def weights_and_sight(
         if allowed is not None:
             scores.masked_fill_(~allowed, -math.inf)
         if top_k is not None and top_k < scores.shape[-1]:
-            scores.masked_fill_(hidden_by_rank(scores, top_k), -math.inf)
+            scores.masked_fill_(hidden_by_rank(scores, top_k, logit_parts(lift)), -math.inf)
         blind = scores.amax(-1, keepdim=True) == -math.inf
         scores.masked_fill_(blind, 0.0)
     attention = torch.softmax(scores, dim=-1)
@@ -125,29 +143,12 @@ def recomputed_attention(
     """``explicit_attention`` whose weights are computed again in the backward pass, not kept."""
 
     def run(*tensors: Tensor | None):
-        block = _from_tensors(lift, tensors[:-1])
+        block = lift.with_tensors(tensors[:-1])
         return explicit_attention(block, allowed, tensors[-1], top_k=top_k, dropout_p=dropout_p)
 
-    arguments = (*_tensors(lift), mask)
+    arguments = (*lift.tensors(), mask)
     if not torch.is_grad_enabled():
         return run(*arguments)
     output = checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=dropout_p > 0.0)
     assert isinstance(output, Tensor)
     return output
-
-
-def _tensors(lift: Lift) -> tuple[Tensor | None, ...]:
-    """What a gradient may be taken to."""
-    pair = () if lift.pair is None else lift.pair.tensors().values()
-    return (lift.query, lift.key, lift.value, lift.key_bias, lift.sink, *pair)
-
-
-def _from_tensors(lift: Lift, tensors: tuple[Tensor | None, ...]) -> Lift:
-    """The same lift with other tensors, as ``_tensors`` gives them."""
-    query, key, value, bias, sink, *pair = tensors
-    assert query is not None and key is not None and value is not None  # noqa: PT018
-    own = lift.pair
-    if own is not None:
-        own = replace(own, **dict(zip(own.tensors(), pair, strict=True)))
-    rest = {"pair": own, "documents": lift.documents, "sink": sink}
-    return Lift(query, key, value, bias, **rest)

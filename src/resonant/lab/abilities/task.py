@@ -49,7 +49,7 @@ class AbilitiesTask:
         asked = targets >= 0
         return logits[asked], targets[asked], batch.scored.to(self.device)[asked]
 
-    def _test(self, split: str, times: int) -> Iterator[Sequences]:
+    def batches(self, split: str, times: int) -> Iterator[Sequences]:
         """Sequences of a test set, the same for every seed and arm."""
         count = self.config.training.evaluated(split)
         for index, start in enumerate(range(0, count, EVALUATION_BATCH)):
@@ -83,7 +83,7 @@ class AbilitiesTask:
         """Mean loss, and share of right answers."""
         self.model.eval()
         loss, answers, right, scored = 0.0, 0, 0, 0
-        for batch in self._test(split, times):
+        for batch in self.batches(split, times):
             logits, targets, counts = self._answers(batch)
             loss += F.cross_entropy(logits.double(), targets, reduction="sum").item()
             right += int(((logits.argmax(-1) == targets) & counts).sum())

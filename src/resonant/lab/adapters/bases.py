@@ -137,11 +137,12 @@ def _train(base: Base, tokens: np.ndarray, checkpoint: Path) -> Any:
             step += 1
             report(step)
             if step % CHECKPOINT_EVERY == 0:
-                _keep(checkpoint, model=model, optimizer=optimizer, step=step)
+                keep(checkpoint, model=model, optimizer=optimizer, step=step)
     return model.eval()
 
 
-def _keep(path: Path, *, model: Any, optimizer: Any, step: int) -> None:
+def keep(path: Path, *, model: Any, optimizer: Any, step: int) -> None:
+    """Write what training goes on from."""
     buffer = io.BytesIO()
     states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
     torch.save(states, buffer)

@@ -46,11 +46,11 @@ class FrameTask(ABC):
         self.head = (0, 0)  # layer and head that metrics() finds
 
     @abstractmethod
-    def _batch(self, step: int) -> Utterances:
+    def batch(self, step: int) -> Utterances:
         """What a step learns from, the same for every arm of a seed."""
 
     @abstractmethod
-    def _test(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
+    def batches(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
         """A test set in batches, the same for every seed and arm."""
 
     @abstractmethod
@@ -60,14 +60,15 @@ class FrameTask(ABC):
     @property
     def tokens_per_step(self) -> int:
         """Frames per training step, the mean of ten steps."""
-        batches = (self._batch(step) for step in range(10))
+        batches = (self.batch(step) for step in range(10))
         return round(sum(int(batch.durations.sum()) for batch in batches) / 10)
 
     def loss(self, step: int) -> Tensor:
-        """Mean squared error of the batch of ``step``, with what guides attention or stops it."""
-        return self._loss(self._batch(step).to(self.device))
+        """Compute ``loss_of`` the batch of ``step``."""
+        return self.loss_of(self.batch(step).to(self.device))
 
-    def _loss(self, batch: Utterances) -> Tensor:
+    def loss_of(self, batch: Utterances) -> Tensor:
+        """Compute the mean squared error of ``batch``, with what guides attention or stops it."""
         guide = self.shape.attention.guide
         output = self._run(batch, need_weights=guide > 0)
         real = ~batch.frame_padding
@@ -98,7 +99,7 @@ class FrameTask(ABC):
     def evaluate(self, split: str) -> float:
         """Mean squared error per number of a frame, over fixed utterances of ``split``."""
         with self._measuring():
-            return self._error(self._test(split))
+            return self._error(self.batches(split))
 
     @contextmanager
     def _measuring(self) -> Iterator[None]:
@@ -122,7 +123,7 @@ class FrameTask(ABC):
         metrics = self.metrics()  # finds the head that the others are about
         with torch.no_grad(), self._measuring():
             arrays = {ALIGNMENT: self._pictures()}
-        return Outcome(metrics, self._facts(), arrays)
+        return Outcome(metrics, self.facts(), arrays)
 
     @torch.no_grad()
     def metrics(self) -> dict[str, float]:
@@ -140,24 +141,24 @@ class FrameTask(ABC):
 
     def _measured(self, condition: Condition) -> dict[str, float]:
         """Everything that is measured under one condition."""
-        batches = self._test("test", condition)
+        batches = self.batches("test", condition)
         return {
             **self._scores(batches, *self.head),
             "loss": self._error(batches),
             "search_boundary_error": self._searched(batches),
-            "stretched_boundary_error": self._stretched(batches),
+            "stretched_boundary_error": self.stretched_error(batches),
         }
 
-    def _weights(self, batch: Utterances) -> Tensor:
+    def weights(self, batch: Utterances) -> Tensor:
         """(layer, batch, head, frame, symbol)."""
         return torch.stack(self._run(batch, need_weights=True).weights)
 
     def _best_head(self) -> tuple[int, int]:
         """Layer and head."""
         errors: dict[tuple[int, int], float] = {}
-        batches = self._test("valid")
+        batches = self.batches("valid")
         for batch in batches:
-            weights = self._weights(batch)
+            weights = self.weights(batch)
             for layer in range(weights.shape[0]):
                 for head in range(weights.shape[2]):
                     scores = measure_alignment(weights[layer, :, head], batch.durations)
@@ -168,7 +169,7 @@ class FrameTask(ABC):
     def _scores(self, batches: list[Utterances], layer: int, head: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         for batch in batches:
-            scores = measure_alignment(self._weights(batch)[layer, :, head], batch.durations)
+            scores = measure_alignment(self.weights(batch)[layer, :, head], batch.durations)
             for name, value in scores.means().items():
                 sums[name] = sums.get(name, 0.0) + value * len(batch.symbols)
         count = sum(len(batch.symbols) for batch in batches)
@@ -179,14 +180,14 @@ class FrameTask(ABC):
         layer, head = self.head
         errors = []
         for batch in batches:
-            weights = self._weights(batch)[layer, :, head]
+            weights = self.weights(batch)[layer, :, head]
             sizes = ((~batch.symbol_padding).sum(-1), batch.durations.sum(-1))
             path = monotonic_alignment_search(weights.log().transpose(1, 2), *sizes)
             found = along_path(path, weights.shape[2])
             errors.append(measure_alignment(found, batch.durations).boundary_error)
         return torch.cat(errors).mean().item()
 
-    def _stretched(self, batches: list[Utterances]) -> float:
+    def stretched_error(self, batches: list[Utterances]) -> float:
         """Boundary error of the durations without jitter, stretched to the true length."""
         errors = []
         for batch in batches:
@@ -220,7 +221,7 @@ class FrameTask(ABC):
         off = (lengths / true - 1).abs().mean().item()
         return free | {"free_length": off, "free_no_stop": 1 - stopped.double().mean().item()}
 
-    def _facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Parameter counts (attention: that between frames and symbols), and the head looked at."""
         named = dict(self.model.named_parameters())
         return {
@@ -238,7 +239,7 @@ class FrameTask(ABC):
         kept: dict[str, np.ndarray] = {}
         for condition in self.conditions:
             if condition.name in SHOWN:
-                found = self._picture(self._test("test", condition)[0])
+                found = self._picture(self.batches("test", condition)[0])
                 kept |= {f"{name}@{condition.name}": each for name, each in found.items()}
         return kept
 
@@ -246,7 +247,7 @@ class FrameTask(ABC):
         """Weights, true durations and clocks of the first utterance."""
         layer, head = self.head
         with record_clocks(self.model.blocks[layer].cross) as clocks:  # type: ignore[arg-type]
-            weights = self._weights(batch)[layer, 0, head]
+            weights = self.weights(batch)[layer, 0, head]
         symbols, frames = int((~batch.symbol_padding[0]).sum()), int(batch.durations[0].sum())
         kept = {
             "weights": weights[:frames, :symbols].half().numpy(),

@@ -24,11 +24,11 @@ class AlignmentTask(FrameTask):
         self.data = config.data
         super().__init__(config, FrameTransformer, device)
 
-    def _batch(self, step: int) -> Utterances:
+    def batch(self, step: int) -> Utterances:
         count = self.config.training.batch_size
         return utterances(self.data, "train", key=(self.config.seed, step), count=count)
 
-    def _test(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
+    def batches(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
         count = self.config.training.evaluated(split)
         most = 2 * self.data.longest
         symbols = (most, most) if condition.long else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def read_against(directory: Path, given: Path, plan: Plan) -> Against:
             continue
         hashes = {run.seed: config_hash(run) for run in plan.runs if run.arm == arm.name}
         same = bool(hashes) and all(run["hash"] == hashes[run["seed"]] for run in arm.runs)
-        name = f"{arm.name}@{given.stem}" if hashes and not same else arm.name
+        name = f"{arm.name}@{_word(given.stem)}" if hashes and not same else arm.name
         beside.append(Beside(arm, name, same))
     if not beside:
         raise _refused(given, reason)
@@ -124,6 +125,11 @@ def adopt_runs(against: Against, plan: Plan) -> None:
             shutil.rmtree(target, ignore_errors=True)
             fault("run-adopted")
             os.replace(partial, target)
+
+
+def _word(stem: str) -> str:
+    """Make a file's name part of an arm's name, which names folders and members of archives."""
+    return re.sub(r"[^\w.+=-]+", "-", stem)
 
 
 def _check_seeds(arm: ArmResult, given: Path, plan: Plan) -> None:

@@ -126,20 +126,39 @@ def unpack(file: Path, directory: Path) -> None:
 def opened(path: Path) -> Iterator[Path]:
     """Open a comparison: its folder, or one for a while that holds what is in its archive.
 
-    Raises ``UserError`` for a file that is no archive of a comparison, or a damaged one.
+    Raises ``UserError`` for a path that is not there, and for a file that is damaged or no archive
+    of a comparison. Errors inside the block name ``path``, not the folder that goes.
     """
+    if not path.exists():
+        raise UserError(f"there is no {path}; give a comparison's folder or its archive")
     if not path.is_file():
         yield path
         return
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name) / path.stem
         unpack(path, directory)
-        yield directory
+        try:
+            yield directory
+        except UserError as error:
+            raise UserError(str(error).replace(str(directory), str(path))) from error
 
 
 def beside(path: Path) -> Path:
     """Name the folder for pages of a comparison: its own, or that of its archive's name."""
     return path.with_suffix("") if path.is_file() else path
+
+
+def refuse_other(directory: Path, path: Path) -> None:
+    """Raise ``UserError`` if the folder ``beside`` the archive ``path`` holds another comparison.
+
+    ``directory`` holds what is in the archive.
+    """
+    theirs = beside(path) / COMPARISON
+    if theirs.is_file() and read_json(theirs) != read_json(directory / COMPARISON):
+        raise UserError(
+            f"{path} would write its page into {beside(path)}, which holds another comparison; "
+            "rename the archive"
+        )
 
 
 def keep_new(directory: Path, path: Path, before: set[Path]) -> None:

@@ -59,7 +59,7 @@ class Recognizer(nn.Module):
         scores = self(frames.float(), padding)
         paths = likeliest_paths(scores, self.penalty)
         rows = zip(paths.tolist(), lengths.tolist(), strict=True)
-        return [self._said(path[:length]) for path, length in rows]
+        return [self.collapse(path[:length]) for path, length in rows]
 
     def error_rate(
         self, made: list[tuple[Utterances, Tensor]], lengths: Tensor | None = None
@@ -74,11 +74,11 @@ class Recognizer(nn.Module):
             of = batch.durations.sum(-1) if lengths is None else lengths
             for row, heard in enumerate(self.hear(frames, of)):
                 symbols = batch.symbols[row][~batch.symbol_padding[row]]
-                true = self._said([self.of_symbol[i] for i in symbols.tolist()])
+                true = self.collapse([self.of_symbol[i] for i in symbols.tolist()])
                 wrong, count = wrong + edit_distance(heard, true), count + len(true)
         return wrong / count
 
-    def _said(self, path: Sequence[int]) -> list[int]:
+    def collapse(self, path: Sequence[int]) -> list[int]:
         """Each run once, without pauses."""
         pause = 1 + self.phonemes.index(PAUSE) if PAUSE in self.phonemes else -1
         return [phoneme for phoneme, _ in itertools.groupby(path) if phoneme != pause]

@@ -16,7 +16,7 @@ ACCENT = "en-us"  # in which texts are pronounced for voices that are not eSpeak
 
 def main(arguments: list[str]) -> int:
     """Write a WAV file, and say what was spoken."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     directory = Path(options.run)
     for name in (WEIGHTS, SCALES):
         move = "give the folder of a finished run of speech, as in runs/speech/clock-seed0"
@@ -71,7 +71,8 @@ def _symbols(text: str, voice: str, said: dict[str, Any]) -> Any:
     return ids[ids != UNKNOWN]
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command\'s options."""
     parser = argparse.ArgumentParser(
         prog="resonant speak",
         description="A WAV file of a text from a trained model of speech. eSpeak NG says what its "

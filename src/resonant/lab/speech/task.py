@@ -47,13 +47,13 @@ class SpeechTask(FrameTask):
         self._recognizer: Recognizer | None = None
         super().__init__(config, SpeechTransformer, device)
 
-    def _batch(self, step: int) -> Utterances:
+    def batch(self, step: int) -> Utterances:
         train = self.corpus.sets["train"]
         generator = np.random.default_rng([self.config.seed, step])
         rows = generator.choice(len(train), self.config.training.batch_size)
         return self.corpus.batch("train", rows.tolist())
 
-    def _test(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
+    def batches(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
         name, most = split, self.config.training.evaluated(split)
         if split == "test":
             name = "real" if condition == ON_RECORDINGS else f"test@{condition.name}"
@@ -66,16 +66,16 @@ class SpeechTask(FrameTask):
         count = min(DECODED, len(self.corpus.sets["test@1"]))
         return self.corpus.batch("test@1", range(count))
 
-    def _loss(self, batch: Utterances) -> Tensor:
+    def loss_of(self, batch: Utterances) -> Tensor:
         """With the logarithm of the guessed length, which has gradients for its layer alone.
 
         (They count in the norm that is clipped.)
         """
-        guess = self._guess(batch)
+        guess = self.guess_lengths(batch)
         off = guess.log() - batch.durations.sum(-1).log()
-        return super()._loss(batch) + LENGTH_SHARE * off.square().mean()
+        return super().loss_of(batch) + LENGTH_SHARE * off.square().mean()
 
-    def _guess(self, batch: Utterances) -> Tensor:
+    def guess_lengths(self, batch: Utterances) -> Tensor:
         assert batch.voices is not None
         masks = {"symbol_padding": batch.symbol_padding}
         return self.model.lengths(batch.symbols, batch.voices, **masks)
@@ -88,8 +88,8 @@ class SpeechTask(FrameTask):
         return self._recognizer
 
     def _measured(self, condition: Condition) -> dict[str, float]:
-        batches = self._test("test", condition)
-        found = super()._measured(condition) | self._within(batches)
+        batches = self.batches("test", condition)
+        found = super()._measured(condition) | self.boundaries_within(batches)
         if condition == ON_RECORDINGS:
             del found["loss"]  # another voice, which no model has learnt to make
             return found
@@ -98,15 +98,15 @@ class SpeechTask(FrameTask):
         return found | {
             "phoneme_error": self.recognizer.error_rate(made),
             "true_phoneme_error": self.recognizer.error_rate(truth),
-            "distortion": self._distortion(made),
+            "distortion": self.distortion(made),
         }
 
-    def _within(self, batches: list[Utterances]) -> dict[str, float]:
+    def boundaries_within(self, batches: list[Utterances]) -> dict[str, float]:
         """Shares of boundaries within some milliseconds of the truth."""
         layer, head = self.head
         sums = dict.fromkeys(TOLERANCES, 0.0)
         for batch in batches:
-            weights = self._weights(batch)[layer, :, head]
+            weights = self.weights(batch)[layer, :, head]
             for tolerance in TOLERANCES:
                 frames = tolerance / self.frame_ms
                 scores = measure_alignment(weights, batch.durations, tolerance=frames)
@@ -114,7 +114,7 @@ class SpeechTask(FrameTask):
         count = sum(len(batch.symbols) for batch in batches)
         return {f"within_{tolerance}": each / count for tolerance, each in sums.items()}
 
-    def _distortion(self, made: list[tuple[Utterances, Tensor]]) -> float:
+    def distortion(self, made: list[tuple[Utterances, Tensor]]) -> float:
         """Mel-cepstral distortion in dB, mean over frames.
 
         ``10 / ln 10 sqrt(2 sum_k (c_k - c'_k)^2)``, k = 1 to 13, with ``c_k`` the mean over bands b
@@ -135,7 +135,7 @@ class SpeechTask(FrameTask):
         """How good the guessed length is, and what is heard in speech of that length."""
         batch = self._heard()
         true = batch.durations.sum(-1)
-        guess = self._guess(batch)
+        guess = self.guess_lengths(batch)
         assert batch.voices is not None
         padding = batch.symbol_padding
         frames, lengths = self.model.speak(batch.symbols, batch.voices, symbol_padding=padding)
@@ -144,8 +144,8 @@ class SpeechTask(FrameTask):
             "spoken_phoneme_error": self.recognizer.error_rate([(batch, frames)], lengths),
         }
 
-    def _facts(self) -> dict[str, Any]:
-        return super()._facts() | {"frame_ms": self.frame_ms}
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {"frame_ms": self.frame_ms}
 
     def save(self, directory: Path) -> None:
         """The model, and what its symbols and frames stand for."""

@@ -16,7 +16,7 @@ TYPED_CHARACTERS = 200_000  # of a prompt; more is a mistake, a data file for in
 
 def main(arguments: list[str]) -> int:
     """Print a continuation of the prompt."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     directory = Path(options.run)
     foreign = directory.is_dir() and is_foreign(directory)
     _check(options, None if foreign else directory)
@@ -88,7 +88,8 @@ def _check(options: argparse.Namespace, directory: Path | None) -> None:
             raise UserError(f"--{name} must be at least {least}; it is {value}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command\'s options."""
     parser = argparse.ArgumentParser(
         prog="resonant sample", description="Text from the folder of a finished run."
     )

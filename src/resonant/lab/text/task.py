@@ -63,7 +63,7 @@ class TextTask:
     @torch.no_grad()
     def _losses(self, split: str) -> Tensor:
         """(position): mean loss at each position of the windows, in float64."""
-        inputs, targets = self._windows(split)
+        inputs, targets = self.windows(split)
         self.model.eval()
         total = torch.zeros(self.config.training.context, dtype=torch.float64)
         for batch, target in self._batches(inputs, targets):
@@ -73,7 +73,7 @@ class TextTask:
         self.model.train()
         return total / len(targets)
 
-    def _windows(self, split: str) -> tuple[Tensor, Tensor]:
+    def windows(self, split: str) -> tuple[Tensor, Tensor]:
         """Inputs and targets (window, position), the same for every seed and arm."""
         training = self.config.training
         count = training.evaluated(split)
@@ -104,16 +104,16 @@ class TextTask:
         """Losses; of a model that sees the future also what it loses without it."""
         found = {"valid_loss": self.evaluate("valid"), "test_loss": self.evaluate("test")}
         if self.model.sees_future:
-            found["test_loss_without_future"] = self._loss_without_future()
+            found["test_loss_without_future"] = self.loss_without_future()
         return found
 
     @torch.no_grad()
-    def _loss_without_future(self) -> float:
+    def loss_without_future(self) -> float:
         """Mean test loss where each token is predicted from those before it, and no other is there.
 
         That is what decoding meets which reads all tokens anew for each next one.
         """
-        inputs, targets = self._windows("test")
+        inputs, targets = self.windows("test")
         self.model.eval()
         total = 0.0
         for batch, target in self._batches(inputs, targets):

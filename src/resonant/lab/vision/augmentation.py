@@ -31,14 +31,15 @@ def augmented(
     drawn = np.random.Generator(np.random.Philox(key=key)).integers(2**62)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(drawn))
-        images = _moved(images)
+        images = move(images)
         if kind == "published":
             images, shares = _mixed(images, labels, shares)
             shares = shares * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
     return images, shares
 
 
-def _moved(images: Tensor) -> Tensor:
+def move(images: Tensor) -> Tensor:
+    """Shift, turn and flip images as published."""
     import kornia.augmentation as K
 
     side = images.shape[-1]

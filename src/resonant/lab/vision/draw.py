@@ -21,7 +21,7 @@ LEAST_SIDE = 112  # pixels of an image in the file
 
 def main(arguments: list[str]) -> int:
     """Write a PNG: a row of images drawn, or rows of images and their completions."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     _check(options)
     import numpy as np
     import torch
@@ -103,7 +103,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("--rows says how many rows of pictures are kept; give --complete N too")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command\'s options."""
     parser = argparse.ArgumentParser(
         prog="resonant draw", description="Pictures from the folder of a run of pixels, as a PNG."
     )

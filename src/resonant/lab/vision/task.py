@@ -74,7 +74,7 @@ class VisionTask:
         for rows in _spread(images, count):
             yield images.take(rows), torch.from_numpy(images.labels[rows])
 
-    def _facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Parameter counts and learned numbers."""
         return model_summary(self.model, self.start, self.device)
 
@@ -112,7 +112,7 @@ class ClassesTask(VisionTask):
     def _standardized(self, scaled: Tensor) -> Tensor:
         return (scaled - self.mean) / self.deviation
 
-    def _inputs(self, images: np.ndarray) -> Tensor:
+    def inputs(self, images: np.ndarray) -> Tensor:
         scaled = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).float() / 255
         return self._standardized(scaled)
 
@@ -122,7 +122,7 @@ class ClassesTask(VisionTask):
 
     def finish(self) -> Outcome:
         """Losses, accuracy, and what the model looks at."""
-        return Outcome(self.metrics(), self._facts(), self._at_work())
+        return Outcome(self.metrics(), self.facts(), self._at_work())
 
     def metrics(self) -> dict[str, float]:
         """Losses, and the share of test images whose likeliest class is right."""
@@ -135,7 +135,7 @@ class ClassesTask(VisionTask):
         self.model.eval()
         total, right, count = 0.0, 0, 0
         for images, labels in self._tests(split):
-            logits, labels = self.model(self._inputs(images)).double(), labels.to(self.device)
+            logits, labels = self.model(self.inputs(images)).double(), labels.to(self.device)
             total += F.cross_entropy(logits, labels, reduction="sum").item()
             right += int((logits.argmax(-1) == labels).sum())
             count += len(labels)
@@ -148,7 +148,7 @@ class ClassesTask(VisionTask):
             return {}
         valid = self.images.splits["valid"]
         images = valid.take(next(_spread(valid, max(KEPT, LOOKED_AT))))
-        inputs = self._inputs(images)
+        inputs = self.inputs(images)
         rows, columns = (length // self.model.config.patch for length in inputs.shape[2:])
         first = self.model.first.shape[0]
         names = ["class", *(f" register {i}" for i in range(1, first))]
@@ -178,19 +178,19 @@ class PixelsTask(VisionTask):
         self.model = built(config, build_vision_model, self.device)
         self.start = learned_numbers(self.model)
 
-    def _shades(self, images: np.ndarray) -> Tensor:
+    def shades(self, images: np.ndarray) -> Tensor:
         """(batch, row, column, channel) of shades."""
         levels = images.astype(np.int64) * self.data.levels // 256
         return torch.from_numpy(levels.transpose(0, 2, 3, 1).copy()).to(self.device)
 
-    def _bits(self, shades: Tensor) -> Tensor:
+    def bits(self, shades: Tensor) -> Tensor:
         """Mean bits per dimension of images (batch)."""
         length = shades[0].numel()
         return -self.model.log_likelihood(shades).mean() / (length * math.log(2.0))
 
     def loss(self, step: int) -> Tensor:
         """Mean bits per dimension of the batch of ``step``."""
-        return self._bits(self._shades(self._step(step)[0]))
+        return self.bits(self.shades(self._step(step)[0]))
 
     def evaluate(self, split: str) -> float:
         """Mean bits per dimension over fixed images of ``split``."""
@@ -198,7 +198,7 @@ class PixelsTask(VisionTask):
 
     def finish(self) -> Outcome:
         """Losses, what the model does with a few images, what it draws and completes."""
-        return Outcome(self.metrics(), self._facts(), self._at_work())
+        return Outcome(self.metrics(), self.facts(), self._at_work())
 
     def metrics(self) -> dict[str, float]:
         """Losses, also of test images moved down by a row (the last row comes first)."""
@@ -213,15 +213,15 @@ class PixelsTask(VisionTask):
         self.model.eval()
         total, count = 0.0, 0
         for images, labels in self._tests(split):
-            shades = self._shades(images).roll(shift, dims=1)
-            total += self._bits(shades).item() * len(labels)
+            shades = self.shades(images).roll(shift, dims=1)
+            total += self.bits(shades).item() * len(labels)
             count += len(labels)
         self.model.train()
         return total / count
 
     def _at_work(self) -> dict[str, dict]:
         valid = self.images.splits["valid"]
-        shades = self._shades(valid.take(next(_spread(valid, max(KEPT, LOOKED_AT)))))
+        shades = self.shades(valid.take(next(_spread(valid, max(KEPT, LOOKED_AT)))))
         inputs = self.model.inputs(shades.flatten(1))
         names = ["start", *(f" {shade}" for shade in inputs[0, 1:].tolist())]
         kept, seed = shades[:KEPT], self.config.seed

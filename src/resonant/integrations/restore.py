@@ -1,0 +1,164 @@
+"""A model of transformers with what was set up and learned in it, from where it was saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..files import MODEL_CONFIG, WEIGHTS
+from . import attention_interface, branch
+from .adapters import ADAPTER, open_adapter
+from .branch import BranchConfig
+from .record import BRANCHED, KEY, SWAPPED, USED, as_options, foreign_root
+from .swap import swap, unswap
+
+INDEX = f"{WEIGHTS}.index.json"  # as transformers calls it
+OURS = (f".{KEY}.", f".{branch.NAME}.")  # in names of weights that are no other library's
+
+
+def restore_attention(model: Any, directory: str | Path, *, trainable: bool = False) -> Any:
+    """Set up in ``model`` what ``directory`` says, and fill in what was learned; returns the model.
+
+    ``directory`` is a folder that ``save_pretrained`` wrote after ``use_attention``, ``swap`` or
+    ``add_krause_branch``, and ``model`` what ``from_pretrained`` gave of it:
+
+        model = AutoModelForCausalLM.from_pretrained(folder)  # warns of unexpected names
+        model = restore_attention(model, folder)
+
+    Or it is a folder of PEFT's ``save_pretrained`` of a model whose adapter ``lora_config`` made,
+    and ``model`` the pretrained one: what comes back is PEFT's model, which can go on learning if
+    ``trainable``.
+
+    Raises ``FileNotFoundError`` for a folder without configuration, ``ValueError`` for one in which
+    nothing of ours was set up, a model that is set up already or of other layers, and weights that
+    are missing, damaged or of another shape; the model is then as it was.
+    """
+    directory = Path(directory)
+    root, _ = foreign_root(model)
+    if root is None:
+        raise ValueError(f"{type(model).__name__} is no model of transformers")
+    adapted = (directory / ADAPTER).is_file()
+    written = _described(directory, ADAPTER if adapted else MODEL_CONFIG)
+    if _is_set_up(root):
+        raise ValueError(
+            "attention of ours is set up in this model already; restore into the model that "
+            "from_pretrained gives"
+        )
+    before = getattr(root.config, KEY, None)
+    undo: list[Callable[[], Any]] = []
+    try:
+        if before is not None:
+            delattr(root.config, KEY)
+        for step in written:
+            undo.append(_set_up(root, step))
+        if adapted:
+            return open_adapter(model, directory, trainable=trainable)
+        _fill(root, written, directory)
+    except BaseException:
+        for take_back in reversed(undo):
+            take_back()
+        if before is not None:
+            setattr(root.config, KEY, before)
+        raise
+    return model
+
+
+def _described(directory: Path, name: str) -> list[dict[str, Any]]:
+    path = directory / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{directory} holds no {name}; give a folder that save_pretrained wrote"
+        )
+    try:
+        written = json.loads(path.read_text())
+        found = written.get(KEY) or []
+        whole = all({"by", "mechanism", "layers", "options"} <= set(step) for step in found)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); save the model again") from error
+    if not found:
+        raise ValueError(f"{path} names no attention of ours: nothing was set up when it was saved")
+    if not whole:
+        raise ValueError(f"{path} is damaged: a step under {KEY!r} lacks a part; save it again")
+    return found
+
+
+def _is_set_up(root: Any) -> bool:
+    names = (name for name, _ in root.named_modules())
+    return any(f".{name}.".find(each) >= 0 for name in names for each in OURS)
+
+
+def _set_up(root: Any, step: dict[str, Any]) -> Callable[[], Any]:
+    """Do what a step says; returns what takes it back."""
+    layers, options = step["layers"], step["options"]
+    if step["by"] == USED:
+        given = as_options(options)
+        attention_interface.use_attention(
+            root, step["mechanism"], layers=layers, check=False, **given
+        )
+        return lambda: attention_interface.drop_attention(root)
+    if step["by"] == SWAPPED:
+        swap(root, step["mechanism"], layers=layers, **as_options(options))
+        return lambda: unswap(root)
+    if step["by"] == BRANCHED:
+        branch.attach(root, BranchConfig(**options))
+        return lambda: branch.remove_krause_branch(root)
+    raise ValueError(f"the configuration says {step['by']!r}, which is none of ours")
+
+
+def _fill(root: Any, written: list[dict[str, Any]], directory: Path) -> None:
+    """Load the weights of all layers that were set up, ours and those of what they replaced."""
+    places = tuple(f"{name}." for step in written for name in step["layers"])
+    wanted = {name: x for name, x in root.state_dict().items() if name.startswith(places)}
+    saved_as = _saved_names(root, wanted)
+    found = {saved_as[name]: x for name, x in _weights(directory) if name in saved_as}
+    missing = sorted(name for name in wanted if name not in found and _is_ours(name))
+    if missing:
+        raise ValueError(
+            f"the weights in {directory} lack {missing[0]} and {len(missing) - 1} more of what the "
+            "configuration says was learned; save the model again"
+        )
+    for name, x in found.items():
+        if x.shape != wanted[name].shape:
+            raise ValueError(
+                f"{name} in {directory} has the shape {tuple(x.shape)}, in this model "
+                f"{tuple(wanted[name].shape)}; restore into the model it was saved from"
+            )
+    root.load_state_dict(found, strict=False)
+
+
+def _saved_names(root: Any, wanted: dict[str, Tensor]) -> dict[str, str]:
+    """The model's name of each weight by that in its file: transformers keeps old names there."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    names = {id(x): name for name, x in wanted.items()}
+    # What is more than renamed is the host's own, and from_pretrained has loaded it.
+    saved = revert_weight_conversion(root, dict(wanted)).items()
+    return {name: names[id(x)] for name, x in saved if id(x) in names}
+
+
+def _is_ours(name: str) -> bool:
+    return any(part in name for part in OURS)
+
+
+def _weights(directory: Path) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a folder by name; files of transformers alone, and no code from them."""
+    files = {WEIGHTS}
+    try:
+        if (directory / INDEX).is_file():
+            files = set(json.loads((directory / INDEX).read_text())["weight_map"].values())
+        for file in sorted(files):
+            if Path(file).name != file:
+                raise ValueError(f"{INDEX} names {file!r}, which is no file beside it")
+            with safe_open(directory / file, "pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 (no dictionary)
+                    yield name, opened.get_tensor(name)
+    except (SafetensorError, OSError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"the weights in {directory} are missing or damaged ({error}); save the model again "
+            "(safetensors)"
+        ) from error
