@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resonant.functional import Causal
+from resonant.functional import Causal, Full
 from resonant.lab.kit.config import import_plugins
 from resonant.lab.text.energy_gate import LEAKING_GATE
 from resonant.models.language import LanguageModel
@@ -248,3 +248,29 @@ def difference(first: Tensor, second: Tensor) -> Tensor:
 
 
 NOT_A_MODEL = 3
+
+
+class Experts(nn.Module):
+    """A causal layer, then a mixture of two experts whose capacity runs over the flattened batch.
+
+    Tokens beyond the ``capacity`` of their expert, counted over all rows, are dropped.
+    """
+
+    def __init__(self, capacity: int, *, causal: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.attention = KrauseAttention(WIDTH, 2, neighborhood=Causal(8) if causal else Full())
+        self.router = nn.Linear(WIDTH, 2)
+        self.experts = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(2))
+        self.capacity = capacity
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(x)[0]
+        tokens = x.flatten(0, 1)
+        chosen = self.router(tokens).argmax(-1)
+        made = torch.zeros_like(tokens)
+        for index, expert in enumerate(self.experts):
+            taken = chosen == index
+            taken = taken & (taken.cumsum(0) <= self.capacity)
+            made = made + expert(tokens) * taken.unsqueeze(-1)
+        return x + made.unflatten(0, x.shape[:2])

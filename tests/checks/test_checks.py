@@ -2,6 +2,7 @@
 
 import re
 
+import peft
 import pytest
 import torch
 from torch import Tensor, nn
@@ -264,3 +265,40 @@ def test_what_is_no_sequence_says_so() -> None:
         Subject(Pooling(), torch.randn(2, 9, 16), sequence_axis=2)
     with pytest.raises(ValueError, match="no check is called 'speed'"):
         certify(Subject(nn.Identity(), torch.randn(2, 9, 16)), ("speed",))
+
+
+def test_rows_that_a_capacity_couples_are_not_taken_for_the_sequence() -> None:
+    """Short enough nothing is dropped; else the coupling is told as such, not certified."""
+    subject = guess_subject(models.Experts(87))
+    assert subject.sequence_axis == 1
+    assert check_causality(subject).status == "holds"
+    coupled = guess_subject(models.Experts(8))
+    assert coupled.sequence_axis == 1
+    verdict = check_causality(coupled)
+    assert verdict.status == "fails"
+    assert "depend on other rows of its batch" in verdict.says
+    assert "for one row alone it holds" in verdict.says
+    both = check_causality(guess_subject(models.Experts(8, causal=False)))
+    assert "for one row alone it fails" in both.says
+
+
+def wrapped(kind: str) -> nn.Module:
+    model = models.ours()
+    if kind == "peft":
+        config = peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        return peft.get_peft_model(model, config)
+    if kind == "parallel peft":
+        return nn.DataParallel(wrapped("peft"))
+    return nn.DataParallel(model)
+
+
+@pytest.mark.parametrize("kind", ["peft", "parallel", "parallel peft"])
+def test_checks_look_inside_wrappers(kind: str) -> None:
+    certificate = certify(guess_subject(wrapped(kind), length=13))
+    assert [v.status for v in certificate.verdicts] == ["holds"] * 3
+
+
+def test_checks_look_inside_a_compiled_model() -> None:
+    model = torch.compile(models.MaskedEncoder(), backend="eager", dynamic=True)
+    verdicts = certify(guess_subject(model, length=13, width=16)).verdicts
+    assert [v.status for v in verdicts[:2]] == ["holds", "holds"]

@@ -37,7 +37,7 @@ def text(tmp_path: Path) -> Path:
         (["compare", "--data.name=file", "--data.path=/nowhere/x"], "cannot read /nowhere/x"),
         (["compare", "--data.path=x"], "--data.name file only"),
         (["train", "stdlib", "--arm", "krause"], "did you mean 'krause-window'"),
-        (["report", "/nowhere"], "/nowhere holds no comparison"),
+        (["report", "/nowhere"], "there is no /nowhere; give a comparison's folder or its archive"),
     ],
 )
 def test_one_sentence_and_status_2(

@@ -309,8 +309,8 @@ def test_a_cache_that_the_branch_has_not_seen_is_refused() -> None:
         )
         cache.batch_repeat_interleave(2)
         cache.batch_select_indices(torch.tensor([0, 3]))
-        following = ids[:, :1]
-        whole = model(torch.cat([ids, following], dim=1), use_cache=False).logits[:, -1:]
+        following = ids[:2, :1]
+        whole = model(torch.cat([ids[:2], following], dim=1), use_cache=False).logits[:, -1:]
         torch.testing.assert_close(model(following, past_key_values=cache).logits, whole)
     cache = model(ids, use_cache=True).past_key_values  # under gradients
     with torch.no_grad(), pytest.raises(ValueError, match=r"inside torch\.no_grad"):

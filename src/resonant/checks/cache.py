@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import in_words
 from ..nn.modes import evaluating
-from .calls import BLIND, Subject, depends, difference, rounding
+from .calls import BLIND, Subject, depends, difference, inside, rounding
 from .locate import record
 from .padding import padded_rows
 from .verdict import Verdict
@@ -59,7 +59,7 @@ def check_cache(subject: Subject) -> Verdict:
 
 def _step_of(subject: Subject) -> Step | None:
     """``step(rows, state, **masks) -> (output, state)`` by the protocol that the model follows."""
-    model: Any = subject.model
+    model: Any = inside(subject.model)
     if hasattr(model, "new_cache") and "cache" in subject.parameters:
 
         def own(rows: Tensor, state: Any, **masks: Tensor) -> tuple[Any, Any]:

@@ -73,7 +73,8 @@ class Subject:
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The arguments that the model's ``forward`` names."""
-        forward = self.model.forward if isinstance(self.model, nn.Module) else self.model
+        inner = inside(self.model)
+        forward = inner.forward if isinstance(inner, nn.Module) else inner
         return dict(inspect.signature(forward).parameters)
 
     @property
@@ -146,6 +147,22 @@ class Subject:
         return drawn.to(like)
 
 
+def inside(model: Any) -> Any:
+    """Find the model that PEFT, ``torch.compile`` or DataParallel wrap; others as they are.
+
+    What a wrapper takes and keeps is said by the model inside it.
+    """
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return inside(model.module)
+    for name in ("_orig_mod", "base_model"):  # of torch.compile; of PEFT, around its tuner
+        wrapped = getattr(model, "__dict__", {}).get("_modules", {}).get(name)
+        if name == "base_model" and not hasattr(model, "peft_config"):
+            continue
+        if isinstance(wrapped, nn.Module):
+            return inside(model.get_base_model() if name == "base_model" else wrapped)
+    return model
+
+
 def first_tensor(output: Any) -> Tensor | None:
     """The tensor that a model's output is about."""
     if isinstance(output, Tensor):
@@ -193,6 +210,10 @@ def depends(subject: Subject, *, on: str) -> bool:
     """Whether outputs depend on earlier tokens ("past"), later ones ("future") or other "rows"."""
     rows = subject.rows(subject.inputs)
     reference, half = subject.call(rows), subject.length // 2
+    if on == "rows":  # who comes first must not matter: a capacity may be used up by the first
+        turned = subject.call(rows.flip(0)).flip(0)
+        if difference(turned, reference) > rounding(reference):
+            return True
     for seed in (0, 1):
         replaced = rows.clone()
         changed, same = {
@@ -219,7 +240,8 @@ def guess_subject(
     """A subject with inputs that the model takes, found by trying.
 
     Token ids if the model has an embedding, else features as wide as its first layers. The sequence
-    is on the axis along which outputs depend on one another. ``known`` are fields of ``Subject``,
+    is on the axis along which outputs depend on one another; where rows of the batch depend on one
+    another too, at every length, on the second. ``known`` are fields of ``Subject``,
     and ``vocabulary`` or ``width``, which decide the kind.
 
     Raises ``ValueError`` when no guess is taken, with the model's words about the first.
@@ -229,17 +251,25 @@ def guess_subject(
     sizes = {size for m in modules for p in m.parameters(recurse=False) for size in p.shape}
     lengths = [n for n in LENGTHS if n not in sizes] if length is None else [length]
     first = next((p for m in modules for p in m.parameters()), torch.zeros(1))
+    axes = [known.pop("sequence_axis")] if "sequence_axis" in known else [1, 0]
     words, blind = None, None
     for kind, size in _guesses(modules, vocabulary, width):
-        for tokens in lengths:
-            inputs = _draw(kind, size, (batch, tokens), like=first, seed=seed)
-            try:
-                subject, mixes = _oriented(model, inputs, known)
-                if mixes:
+        for axis in axes:  # all lengths first: what couples rows may need many tokens to do so
+            coupled = None
+            for tokens in lengths:
+                inputs = _draw(kind, size, (batch, tokens), like=first, seed=seed).movedim(1, axis)
+                try:
+                    subject = Subject(model, inputs, sequence_axis=axis, **known)
+                    along, across = _dependence(subject)
+                except Exception as error:  # a stranger's model may raise anything
+                    words = words or in_words(error)
+                    continue
+                if along and not across:
                     return subject
+                coupled = coupled or (subject if along else None)
                 blind = blind or subject
-            except Exception as error:  # a stranger's model may raise anything
-                words = words or in_words(error)
+            if coupled is not None:  # a batch taken for the sequence would be no better
+                return coupled
     if blind is not None:
         return blind
     raise ValueError(
@@ -248,27 +278,12 @@ def guess_subject(
     )
 
 
-def _oriented(model: Any, inputs: Tensor, known: dict[str, Any]) -> tuple[Subject, bool]:
-    """A subject that can be called, and whether the model mixes along its sequence alone."""
-    axes = [known["sequence_axis"]] if "sequence_axis" in known else [1, 0]
-    rest = {name: value for name, value in known.items() if name != "sequence_axis"}
-    fitting, errors = [], []
-    with evaluating(model):
-        for axis in axes:
-            try:
-                subject = Subject(model, inputs.movedim(1, axis), sequence_axis=axis, **rest)
-                subject.call(subject.rows(subject.inputs))
-                fitting.append(subject)
-            except Exception as error:  # a stranger's model may raise anything
-                errors.append(error)
-        if not fitting:
-            raise errors[0]
-        mixing = [
-            s
-            for s in fitting
-            if (depends(s, on="past") or depends(s, on="future")) and not depends(s, on="rows")
-        ]
-    return (mixing or fitting)[0], bool(mixing)
+def _dependence(subject: Subject) -> tuple[bool, bool]:
+    """Whether outputs depend on other tokens of their row, and on other rows."""
+    with evaluating(subject.model):
+        subject.call(subject.rows(subject.inputs))
+        along = depends(subject, on="past") or depends(subject, on="future")
+        return along, depends(subject, on="rows")
 
 
 def _guesses(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from torch import Tensor
 
 from ..nn.modes import evaluating
@@ -17,11 +19,13 @@ def check_causality(subject: Subject, *, tolerance: float = 0.0) -> Verdict:
 
     The inputs from a token on are replaced by others, for every token (in long inputs for those
     around multiples of 8, where blocks end, and others); the outputs before it must not change by a
-    bit (by more than ``tolerance``). A model whose outputs depend on no earlier token, or that
-    answers one input in two ways, is not certified.
+    bit (by more than ``tolerance``). A model whose outputs depend on no earlier token, that answers
+    one input in two ways, or whose rows depend on one another, is not certified.
     """
     rows = subject.rows(subject.inputs)
     with evaluating(subject.model):
+        if len(rows) > 1 and depends(subject, on="rows"):
+            return _coupled(subject, tolerance)
         reference = subject.call(rows)
         why = _cannot_tell(subject, rows, reference, tolerance)
         if why is not None:
@@ -49,6 +53,18 @@ def check_causality(subject: Subject, *, tolerance: float = 0.0) -> Verdict:
     if worst <= rounding(reference):
         says += "; that little may be rounding (of an FFT, say): see tolerance"
     return Verdict("causality", "fails", says, worst, layer)
+
+
+def _coupled(subject: Subject, tolerance: float) -> Verdict:
+    """The verdict on a model whose rows depend on one another, with that on one row alone."""
+    one = dataclasses.replace(subject, inputs=subject.rows(subject.rows(subject.inputs)[:1]))
+    alone = check_causality(one, tolerance=tolerance)
+    says = (
+        "outputs of a row depend on other rows of its batch: something runs over the flattened "
+        f"batch (a capacity of experts, a statistic); for one row alone it {alone.status}: "
+        f"{alone.says}"
+    )
+    return Verdict("causality", "fails", says, alone.worst, alone.layer)
 
 
 def cuts(length: int) -> list[int]:

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..functional.documents import document_runs
 from ..functional.energy import log_gate
 from ..functional.mask import blocked, real_keys
 from ..functional.neighborhood import positions, visible
-from ..nn import EnergyGate, KuramotoAttention, PhaseAdapter
+from ..nn import EnergyGate, KrauseAttention, KuramotoAttention, PhaseAdapter
 from ..nn.core import AttentionCore
 from ..nn.modes import evaluating, without_nested_tensors
 from .collapse import clusters, residual
@@ -36,7 +36,8 @@ class LayerRecord:
     ``weights`` (batch, head, query, key) where it looked; ``sees`` (batch or 1, query, key) where
     it might have looked, padding apart; ``real`` (batch, key) and ``real_queries`` (batch, query)
     are False on padding (in cross-attention queries count as real); ``gate`` (batch, key_head, key)
-    is the energy gate's g, or None.
+    is the energy gate's g, or None. ``key_clusters`` (batch, head) counts, in Krause attention,
+    connected components of keys at most sigma apart (see ``key_clusters``); None elsewhere.
     """
 
     name: str
@@ -46,6 +47,7 @@ class LayerRecord:
     real: Bool[Tensor, "batch key"]
     real_queries: Bool[Tensor, "batch query"]
     gate: Float[Tensor, "batch key_head key"] | None
+    key_clusters: Int[Tensor, "batch head"] | None = None
 
     def seen(self) -> Bool[Tensor, "batch query key"]:
         """Keys that a query may listen to; nothing for queries that are padding."""
@@ -69,13 +71,15 @@ class LayerRecord:
     def sink_share(self) -> float:
         """Share of (row, head) whose mean weight of the first key is above 0.3.
 
-        Not a number where no query sees 10 keys: uniform attention itself comes near.
+        Rows in which no later query sees the first key are left out. Not a number where none is
+        left, or where no query sees 10 keys: uniform attention itself comes near.
         """
         if int(self.seen().sum(-1).max()) < LEAST_WINDOW:
             return float("nan")
         weight, later = self._first(self.weights).double(), self._later()
+        asked = later.any(-1).expand(weight.shape[:2])
         rows = (weight * later).sum(-1) / later.sum(-1).clamp(min=1)
-        return (rows > SINK).double().mean().item()
+        return (rows > SINK)[asked].double().mean().item()
 
     def uniform_sink(self) -> float:
         """What ``sink`` would be if every query looked at all it sees alike."""
@@ -126,6 +130,29 @@ def token_cosine(x: Float[Tensor, "token dim"]) -> float:
     return ((unit.sum(0).square().sum() - count) / (count * (count - 1))).item()
 
 
+def key_clusters(
+    key: Float[Tensor, "batch key_head token dim"],
+    sigma: Float[Tensor, "head"],
+    real: Bool[Tensor, "batch token"],
+) -> Int[Tensor, "batch head"]:
+    """Count connected components of real keys with ``|k_i - k_j| <= sigma_h``, per row and head.
+
+    ``sigma`` is in the keys' units; query heads share keys as in ``Lift``.
+    Source: the bounded confidence of Krause's model (arXiv 2602.11534).
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    heads, groups = len(sigma), len(sigma) // key.shape[1]
+    counts = torch.zeros(len(key), heads, dtype=torch.int64)
+    for row, head in torch.cartesian_prod(torch.arange(len(key)), torch.arange(heads)):
+        kept = key[row, head // groups][real[row]].double()
+        near = torch.cdist(kept, kept, compute_mode="donot_use_mm_for_euclid_dist") <= sigma[head]
+        counts[row, head] = (
+            connected_components(near.numpy(), directed=False)[0] if len(kept) else 0
+        )
+    return counts
+
+
 def effective_rank(x: Float[Tensor, "token dim"]) -> float:
     """``exp(entropy of s / sum s)`` with s the singular values (Roy and Vetterli, 2007)."""
     values = torch.linalg.svdvals(x)
@@ -169,21 +196,29 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _watched(layers: dict[str, nn.Module], found: dict[str, LayerRecord]) -> Iterator[None]:
     """Every layer is asked for its weights, every gate shows its values."""
     energies: dict[EnergyGate, Tensor] = {}
+    keys: dict[nn.Module, Tensor] = {}
     handles: list[Any] = []
     gates = {m for layer in layers.values() for m in layer.modules() if isinstance(m, EnergyGate)}
     for name, layer in layers.items():
         handles.append(layer.register_forward_pre_hook(_ask, with_kwargs=True))
-        keeper = _keeper(name, found, energies)
+        keeper = _keeper(name, found, energies, keys=keys)
         handles.append(layer.register_forward_hook(keeper, with_kwargs=True))
     for gate in gates:
         gate.watch = partial(energies.__setitem__, gate)  # type: ignore[method-assign]
+    near = [layer for layer in layers.values() if isinstance(layer, KrauseAttention)]
+    for layer in near:
+        layer.watch = partial(_keep_key, keys, layer)  # type: ignore[method-assign]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for gate in gates:
-            del gate.watch
+        for watched in (*gates, *near):
+            del watched.watch
+
+
+def _keep_key(keys: dict[nn.Module, Tensor], layer: nn.Module, _: Tensor, key: Tensor) -> None:
+    keys[layer] = key.cpu()
 
 
 def _ask(layer: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -201,7 +236,11 @@ def _ask(layer: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tupl
 
 
 def _keeper(
-    name: str, found: dict[str, LayerRecord], energies: dict[EnergyGate, Tensor]
+    name: str,
+    found: dict[str, LayerRecord],
+    energies: dict[EnergyGate, Tensor],
+    *,
+    keys: dict[nn.Module, Tensor],
 ) -> Callable[..., None]:
     def keep(layer: nn.Module, _: tuple, given: dict[str, Any], output: Any) -> None:
         if name in found:
@@ -219,8 +258,13 @@ def _keeper(
         shut = None
         if isinstance(gate, EnergyGate):
             shut = log_gate(energies[gate], gate.alpha(), gate.tau()).exp().float().cpu()
+        grouped = None
+        if isinstance(layer, KrauseAttention):
+            sigma = layer.learned_scalars()["sigma"].detach().cpu()
+            grouped = key_clusters(keys[layer], sigma, real.cpu())
+        sees = _sees(layer, weights, given)
         found[name] = LayerRecord(
-            name, state, weights, _sees(layer, weights, given), real.cpu(), queries.cpu(), shut
+            name, state, weights, sees, real.cpu(), queries.cpu(), shut, grouped
         )
 
     return keep

@@ -38,7 +38,8 @@ def summarize_record(record: AttentionRecord) -> dict[str, np.ndarray]:
 
     ``layers`` names (layer); ``weights`` (layer, head, token, token) of the first tokens of the
     first row; ``entropy``, ``sink`` (layer, head); ``sink_share``, ``uniform_sink``, ``residual``,
-    ``clusters``, ``token_cosine``, ``effective_rank`` (layer). With energy gates ``gated`` names,
+    ``clusters``, ``token_cosine``, ``effective_rank`` (layer). Where all layers are Krause's
+    ``key_clusters`` (layer, head), a mean over rows. With energy gates ``gated`` names,
     ``gates`` (gated, head, token) and ``gates_shut``, the share below 0.1 (gated).
 
     Raises ``ValueError`` for layers of several shapes.
@@ -58,6 +59,9 @@ def summarize_record(record: AttentionRecord) -> dict[str, np.ndarray]:
     found["sink"] = np.stack([layer.sink().numpy() for layer in layers])
     found["sink_share"] = np.array([layer.sink_share() for layer in layers])
     found["uniform_sink"] = np.array([layer.uniform_sink() for layer in layers])
+    grouped = [layer.key_clusters for layer in layers if layer.key_clusters is not None]
+    if len(grouped) == len(layers):
+        found["key_clusters"] = torch.stack(grouped).double().mean(1).numpy()
     gated = [layer for layer in layers if layer.gate is not None]
     if gated:
         found["gated"] = np.array([layer.name for layer in gated])

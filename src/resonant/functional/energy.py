@@ -68,6 +68,10 @@ def standardize_prefix(
     Source: ours; arXiv 2605.26355 standardizes over the whole sequence, see ``energy_log_gate``.
     """
     batch, _, length = energy.shape
+    if length == 0:  # nothing is added, and there is nothing to standardize
+        none = energy.double().sum(-1)
+        sums = PrefixSums(none[:, :1], none, none, none) if past is None else past
+        return energy.to(torch.promote_types(energy.dtype, torch.float32)), sums
     real = torch.ones(batch, length, dtype=torch.bool, device=energy.device)
     real = real if mask is None else mask
     if documents is not None:

@@ -150,7 +150,7 @@ class FrameTransformer(nn.Module):
         if self.voices is not None:
             x = x + self.voices(voice).unsqueeze(1)
         if self.config.position != "none":
-            x = x + sinusoidal_encoding(_count(symbols, symbol_padding), self.config.width)
+            x = x + self._encoded(_count(symbols, symbol_padding))
         for block in self.encoder:
             x = block(x, key_padding_mask=symbol_padding)
         return self.encoder_norm(x)
@@ -172,9 +172,15 @@ class FrameTransformer(nn.Module):
         if self.config.position == "scaled":
             frames = (~padding).sum(-1, keepdim=True).clamp(min=1)
             real = torch.ones_like(symbols) if symbol_padding is None else (~symbol_padding).long()
-            per_frame = real.sum(-1, keepdim=True) / frames
+            wide = torch.promote_types(self.embedding.weight.dtype, torch.float32)
+            per_frame = real.sum(-1, keepdim=True).to(wide) / frames
             position = (position + 0.5) * per_frame - 0.5
-        return sinusoidal_encoding(position, self.config.width)
+        return self._encoded(position)
+
+    def _encoded(self, position: Tensor) -> Tensor:
+        """Positions encoded in float32, in a model of float64 in that."""
+        wide = self.embedding.weight.dtype == torch.float64
+        return sinusoidal_encoding(position.double() if wide else position, self.config.width)
 
     def decode(
         self,
@@ -231,7 +237,7 @@ class FrameTransformer(nn.Module):
         """One frame, whether it is a row's last, and where it looked."""
         assert self.stop is not None
         if self.config.position != "none":
-            x = x + sinusoidal_encoding(torch.full_like(x[:1, :, 0], step), self.config.width)
+            x = x + self._encoded(torch.full(x[:1, :, 0].shape, step, device=x.device))
         looked = []
         for block, cache in zip(self.blocks, caches, strict=True):
             options = {"source_padding_mask": symbol_padding, "caches": cache}

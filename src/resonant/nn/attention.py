@@ -117,6 +117,9 @@ class Attention(AttentionCore):
         """The mechanism's learned scalars by name, one a head."""
         return {name: module().expand(self.num_heads) for name, module in self.scalars.items()}
 
+    def watch(self, query: Tensor, key: Tensor) -> None:
+        """Hook for diagnostics: the heads (batch, head, token, dim) that are lifted."""
+
     def observe(self, key: Tensor, blocked: Tensor | None) -> None:
         """Hook for statistics of training: sees the keys after they were used."""
 
@@ -147,6 +150,7 @@ class Attention(AttentionCore):
         neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
         self._check_call(attn_mask, neighborhood=neighborhood, cache=cache)
         heads, lift = self._lift(query, key, value, cache)
+        self.watch(*heads)
         output, weights = self._attend(
             lift,
             key,

@@ -102,7 +102,7 @@ class ClockAttention(TimedAttention):
             nn.init.constant_(projection.bias, inverse_softplus(rate))
 
     def _clock(
-        self, rate: nn.Linear, x: Tensor, mask: Tensor | None, start: Tensor | None = None
+        self, rate: nn.Module, x: Tensor, mask: Tensor | None, start: Tensor | None = None
     ) -> Clock:
         if torch.compiler.is_compiling():
             # Compiled backward passes mistake the strides of what is transposed after softplus.

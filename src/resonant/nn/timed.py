@@ -153,7 +153,7 @@ def inverse_softplus(value: float) -> float:
     return value + math.log(-math.expm1(-value))
 
 
-def wide_linear(layer: nn.Linear, x: Tensor) -> Tensor:
+def wide_linear(layer: nn.Module, x: Tensor) -> Tensor:
     """``layer(x)`` in float32 or better, also under autocast: rates add up over whole lengths.
 
     A layer that someone put in the place of an ``nn.Linear`` is called with its own dtype.

@@ -102,7 +102,7 @@ class Knowing(AlignmentTask):
 
     knows = (1, 2)
 
-    def _weights(self, batch: Utterances) -> Tensor:
+    def weights(self, batch: Utterances) -> Tensor:
         frames = torch.arange(batch.frames.shape[1])
         ends = batch.durations.cumsum(1)
         path = (frames[None, :, None] >= ends.unsqueeze(1)).sum(-1)
