@@ -12,6 +12,7 @@ import resonant
 from resonant.diagnostics import (
     LayerRecord,
     effective_rank,
+    key_clusters,
     record_attention,
     summarize,
     token_cosine,
@@ -226,3 +227,32 @@ def test_a_mask_of_a_module_of_ours_is_known() -> None:
     module = resonant.nn.KrauseAttention(8, 2, neighborhood=Causal(window=3), top_k=1)
     record = record_attention(module, torch.randn(1, 6, 8)).layers[0]
     assert record.sees.int().sum(-1).tolist() == [[1, 2, 3, 3, 3, 3]]
+
+
+def test_sinks_are_counted_over_rows_that_could_have_one() -> None:
+    """Of two rows one is a single real token: it has no later query, and no say."""
+    weights = torch.zeros(2, 1, 12, 12)
+    weights[:, :, :, 0] = 1.0
+    sees = torch.ones(1, 12, 12, dtype=torch.bool).tril()
+    real = torch.ones(2, 12, dtype=torch.bool)
+    real[1, 1:] = False
+    layer = LayerRecord("a", torch.zeros(2, 12, 4), weights, sees, real, real, None)
+    assert layer.sink_share() == 1.0
+    alone = LayerRecord("a", torch.zeros(2, 12, 4), weights, sees, real & ~real, real, None)
+    assert math.isnan(alone.sink_share())
+
+
+def test_keys_are_clustered_by_sigma() -> None:
+    key = torch.tensor([[0.0, 0.0], [0.4, 0.0], [0.8, 0.0], [5.0, 0.0], [5.0, 0.4], [9.0, 9.0]])
+    real = torch.ones(1, 6, dtype=torch.bool)
+    counts = key_clusters(key[None, None], torch.tensor([0.5, 0.1, 100.0]), real)
+    assert counts.tolist() == [[3, 6, 1]]
+    real[0, 5] = False
+    assert key_clusters(key[None, None], torch.tensor([0.5]), real).tolist() == [[2]]
+    module = resonant.nn.KrauseAttention(16, 4, sigma=1e-3)
+    x = torch.randn(2, 7, 16)
+    record = record_attention(module, x)
+    assert record.layers[0].key_clusters is not None
+    assert record.layers[0].key_clusters.tolist() == [[7] * 4] * 2
+    assert summarize(module, x)["key_clusters"].tolist() == [[7.0] * 4]
+    assert "key_clusters" not in summarize(resonant.nn.SoftmaxAttention(16, 4), x)

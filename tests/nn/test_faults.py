@@ -10,13 +10,27 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resonant.functional import Band, Causal, Full, attend, krause_attention
+from resonant.functional import (
+    Band,
+    Causal,
+    Full,
+    attend,
+    clock,
+    clock_attention,
+    durations,
+    gaussian_locality,
+    krause_attention,
+    mechanism,
+)
 from resonant.functional.attend import record_paths
 from resonant.functional.krause import krause_lift
 from resonant.functional.lift import Lift
+from resonant.functional.neighborhood import visible
 from resonant.functional.position import sinusoidal_encoding
+from resonant.functional.softmax import softmax_lift
 from resonant.nn import (
     ClockAttention,
     EnergyGate,
@@ -31,6 +45,7 @@ from resonant.nn import (
     SinusoidalPosition,
     attention,
 )
+from resonant.testing import draw
 
 EMBED, HEADS = 16, 4
 Build = Callable[[], nn.Module]
@@ -282,3 +297,251 @@ def test_the_fused_path_is_what_these_laws_ran_on() -> None:
     assert paths == ["fused"]
     ones = torch.ones(1, 1, 2, 4)
     assert krause_lift(ones, ones, ones, 1.0).key.shape[-1] == 5
+
+
+# ---- masks that say what the neighbourhood says -------------------------------------------------
+
+
+def paths_of(call: Callable[[], Any]) -> list[str]:
+    with record_paths() as paths:
+        call()
+    return paths
+
+
+@pytest.mark.parametrize("window", [None, 1, 5, 64])
+@pytest.mark.parametrize("sizes", [(30, 30), (20, 30), (30, 20), (3, 40)])
+@pytest.mark.parametrize("kind", ["bool", "float", "expanded"])
+def test_a_mask_that_says_what_the_neighborhood_says_costs_nothing(
+    window: int | None, sizes: tuple[int, int], kind: str
+) -> None:
+    queries, keys = sizes
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 2, n, 8, generator=generator) for n in (queries, keys, keys))
+    taken = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+    mask = {
+        "bool": taken,
+        "float": torch.zeros(queries, keys).masked_fill(~taken, -math.inf),
+        "expanded": taken.expand(2, 2, queries, keys),
+    }[kind]
+    lift = krause_lift(q, k, v, 2.0)
+
+    def run(given: Tensor | None, path: str = "auto") -> Tensor:
+        return attend(lift, Causal(window), attn_mask=given, path=path)  # type: ignore[arg-type]
+
+    assert paths_of(lambda: run(mask)) == paths_of(lambda: run(None))
+    assert torch.equal(run(mask), run(None))
+    torch.testing.assert_close(run(mask), run(mask, "materialized"), atol=1e-5, rtol=1e-5)
+    for row in (queries - 1, max(queries - keys, 0)):  # one entry less, anywhere, counts
+        less = taken.clone()
+        less[row, row + keys - queries] = False
+        if kind == "float":
+            changed: Tensor = torch.zeros(queries, keys).masked_fill(~less, -math.inf)
+        else:
+            changed = less
+        torch.testing.assert_close(run(changed), run(changed, "materialized"), atol=1e-5, rtol=1e-5)
+        assert not torch.equal(run(changed), run(None))
+
+
+def test_modules_know_the_usual_mask_too() -> None:
+    module = KrauseAttention(EMBED, HEADS, neighborhood=Causal(4)).eval()
+    x = inputs("krause", length=40)[0]
+    triangle = torch.ones(40, 40, dtype=torch.bool).triu(1)
+    floats = torch.zeros(40, 40).masked_fill(triangle, -math.inf)
+    masks = (None, triangle, floats, triangle.expand(2 * HEADS, 40, 40))
+    outputs = []
+    for mask in masks:
+        found = paths_of(
+            lambda mask=mask: outputs.append(module(x, attn_mask=mask, is_causal=True)[0])
+        )
+        assert found == ["banded"]
+    assert all(torch.equal(outputs[0], each) for each in outputs)
+
+
+# ---- an outlying first key ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["softmax", "krause", "softmax-sink"])
+@pytest.mark.parametrize("neighborhood", [Causal(), Causal(16)])
+@pytest.mark.parametrize("padded", [0, 3])
+def test_an_outlying_first_key_stays_within_the_budget(
+    name: str, neighborhood: Any, padded: int
+) -> None:
+    """Twice a plain run's error, three times for gradients; medians over draws."""
+    of, shares = mechanism(name), []
+    for seed in range(10):
+        drawn = draw(of, 40, 40, batch=1, seed=seed)
+        key = drawn.key.detach().clone()
+        key[:, :, padded] *= 100
+        tensors = [x.detach() for x in (drawn.query, key, drawn.value, *drawn.scalars.values())]
+        real = torch.arange(40) >= padded
+        weight = torch.randn(1, HEADS, 40, 6, generator=torch.Generator().manual_seed(seed))
+
+        def run(path: str, dtype: torch.dtype, given=tensors, real=real, weight=weight) -> Any:
+            wide = [x.float().to(dtype).requires_grad_() for x in given]
+            if path == "plain":
+                output = plain(name, wide, neighborhood, real)
+            else:
+                scalars = dict(zip(of.scalars, wide[3:], strict=True))
+                mask = real[None, None, None] if padded else None
+                lift = of.lift(*wide[:3], **scalars)
+                output = attend(lift, neighborhood, attn_mask=mask)
+            grads = torch.autograd.grad((output * weight.to(dtype)).sum(), wide)
+            return [x.double() for x in (output, *grads)]
+
+        exact = run("plain", torch.float64)
+        ours, theirs = run("auto", torch.float32), run("plain", torch.float32)
+        shares.append([share(*each) for each in zip(ours, theirs, exact, strict=True)])
+    medians = torch.tensor(shares).median(0).values.tolist()
+    assert medians[0] <= 2.0, medians
+    assert max(medians[1:]) <= 3.0, medians
+
+
+def share(ours: Tensor, theirs: Tensor, exact: Tensor) -> float:
+    """The error of ours as a share of the plain one's, with the budget's floor."""
+    size, error, allowed = (x.square().mean().sqrt() for x in (exact, ours - exact, theirs - exact))
+    return (error / (allowed + torch.finfo(torch.float32).eps / 8 * size + 1e-30)).item()
+
+
+def plain(name: str, tensors: list[Tensor], neighborhood: Any, real: Tensor) -> Tensor:
+    """The direct formula, differences formed first."""
+    query, key, value, *scalars = tensors
+    key, value = (x.repeat_interleave(2, dim=1) for x in (key, value))
+    if name == "krause":
+        distance = (query.unsqueeze(-2) - key.unsqueeze(-3)).square().sum(-1)
+        logits = -distance / (2 * scalars[0].reshape(1, -1, 1, 1).square())
+    else:
+        logits = query @ key.mT / query.shape[-1] ** 0.5
+    allowed = visible(neighborhood, torch.arange(40), torch.arange(40))
+    assert allowed is not None
+    logits = logits.masked_fill(~(allowed & real), -math.inf)
+    if name == "softmax-sink":
+        sink = scalars[0].reshape(1, -1, 1, 1).expand(1, HEADS, 40, 1)
+        return torch.cat([logits, sink], -1).softmax(-1)[..., :-1] @ value
+    blind = (logits == -math.inf).all(-1, keepdim=True)
+    return logits.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0) @ value
+
+
+# ---- Gaussian locality, causal ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ell", [3.7, 64.0])
+@pytest.mark.parametrize("padded", [0, 700])
+def test_causal_locality_skips_keys_out_of_reach(ell: float, padded: int) -> None:
+    """Value and gradients as materialized, the past equal to the bit whatever the future is."""
+    length, cut = 2304, 1500
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, length, 8, generator=generator) for _ in range(3))
+    real = (torch.arange(length) >= padded)[None, None, None]
+    width = torch.tensor([ell, 1.5 * ell], requires_grad=True)
+
+    def run(path: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = [x.clone().requires_grad_() for x in tensors]
+        lift = gaussian_locality(softmax_lift(*given), width)
+        output = attend(lift, Causal(), attn_mask=real, path=path)  # type: ignore[arg-type]
+        return output, *torch.autograd.grad(output.square().sum(), [*given, width])
+
+    ours, theirs = run("chunked", q, k, v), run("materialized", q, k, v)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4 * b.abs().max().item(), rtol=1e-3)
+    for noise in (1.0, 1e3):
+        other = [x.clone() for x in (q, k, v)]
+        for x in other:
+            x[:, :, cut:] = noise * torch.randn(1, 2, length - cut, 8, generator=generator)
+        assert torch.equal(run("chunked", *other)[0][:, :, :cut], ours[0][:, :, :cut])
+
+
+def test_memory_of_causal_locality_is_linear() -> None:
+    """Saved for the backward pass: twice the length, twice the bytes."""
+
+    def saved(length: int) -> int:
+        seen: dict[int, int] = {}
+
+        def pack(x: Tensor) -> Tensor:
+            seen[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        q, k, v = (torch.randn(1, 1, length, 8, requires_grad=True) for _ in range(3))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            output = attend(gaussian_locality(softmax_lift(q, k, v), 16.0), Causal())
+        del output
+        return sum(seen.values())
+
+    small, large = saved(4096), saved(8192)
+    assert large < 2.3 * small
+
+
+# ---- clocks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score", ["frozen", "density", "interval"])
+@pytest.mark.parametrize("normalized", [True, False])
+def test_the_ends_of_a_floor(score: Any, normalized: bool) -> None:
+    """An infinite one gives the mean (intervals: by rate), continuously; a tiny one gradients."""
+    generator = torch.Generator().manual_seed(0)
+    rates = [torch.rand(1, 2, n, generator=generator) + 0.1 for n in (6, 9)]
+    value = torch.randn(1, 2, 6, 4, generator=generator)
+    source, target = (clock(r, normalized=normalized) for r in rates)
+    expected = value.mean(2, keepdim=True)
+    if score == "interval":
+        share = rates[0] / rates[0].sum(-1, keepdim=True)
+        expected = (value * share.unsqueeze(-1)).sum(2, keepdim=True)
+    for floor, tolerance in ((math.inf, 1e-5), (1e30, 1e-5), (1e4, 1e-3)):
+        output = clock_attention(target, source, value, score=score, floor=floor, diffusion=0.0)
+        torch.testing.assert_close(
+            output, expected.expand_as(output), atol=tolerance, rtol=tolerance
+        )
+    for floor in (1e-12, 1e-6):
+        eps = torch.tensor([floor, floor], requires_grad=True)
+        tick = rates[1].clone().requires_grad_()
+        moving = clock(tick, normalized=normalized)
+        output = clock_attention(moving, source, value, score=score, floor=eps, diffusion=1e-6)
+        assert output.isfinite().all()
+        gradients = torch.autograd.grad(output.square().sum(), (eps, tick))
+        assert all(g.isfinite().all() for g in gradients)
+
+
+WIDTHS: list[tuple[str, Callable[[], nn.Module], int]] = [
+    ("softmax", lambda: attention("softmax", 16, 2, kdim=6), 6),
+    ("krause", lambda: attention("krause", 16, 2, kdim=6, vdim=6), 6),
+    ("kuramoto", lambda: PhaseAdapter(16, 2, kdim=6), 6),
+    ("clock", lambda: ClockAttention(16, 2, kdim=6, vdim=6), 6),
+    ("mixture", lambda: MixtureAttention(16, 2, vdim=6), 6),
+    ("linear", lambda: attention("linear", 16, 2), 16),
+]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("name", "make", "right"), WIDTHS, ids=[w[0] for w in WIDTHS])
+def test_wrong_widths_are_named(name: str, make: Callable[[], nn.Module], right: int) -> None:
+    del name
+    module, x = make(), torch.randn(2, 5, 16)
+    value = torch.randn(2, 7, 16 if right == 16 else 6)
+    with pytest.raises(
+        ValueError, match=r"the query has 9 features, but this module was made for 16"
+    ):
+        module(torch.randn(2, 5, 9), value, value)
+    wrong = torch.randn(2, 7, 11)
+    with pytest.raises(ValueError, match=r"the (key|value) has 11 features, .* made for"):
+        module(x, wrong, wrong)
+
+
+def test_durations_of_soft_weights() -> None:
+    weights = torch.rand(2, 3, 11, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    real = torch.ones(2, 11, dtype=torch.bool)
+    real[1, 7:] = False
+    soft = durations(weights, real)
+    assert soft.shape == (2, 3, 4)
+    torch.testing.assert_close(soft.sum(-1), torch.tensor([[11.0] * 3, [7.0] * 3]))
+    torch.testing.assert_close(soft[1, 0], weights[1, 0, :7].sum(0))
+    whole = durations(weights, real, whole=True)
+    assert torch.equal(whole.sum(-1), torch.tensor([[11.0] * 3, [7.0] * 3]))
+    assert torch.equal(whole, whole.round())
+    assert (whole - soft).abs().max() < 1.0
+    hard = F.one_hot(torch.tensor([[0, 0, 1, 3, 3, 3]]), 4).float()
+    assert durations(hard, whole=True).tolist() == [[2.0, 1.0, 0.0, 3.0]]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_durations_name_a_mask_of_another_shape() -> None:
+    with pytest.raises(ValueError, match=r"query_mask must have shape .* = \(2, 11\)"):
+        durations(torch.rand(2, 3, 11, 4), torch.ones(2, 5, dtype=torch.bool))

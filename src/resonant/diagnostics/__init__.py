@@ -1,7 +1,14 @@
 """Read-only measurements of models at work."""
 
 from .alignment import AlignmentScores, along_path, measure_alignment, record_clocks
-from .attention import AttentionRecord, LayerRecord, effective_rank, record_attention, token_cosine
+from .attention import (
+    AttentionRecord,
+    LayerRecord,
+    effective_rank,
+    key_clusters,
+    record_attention,
+    token_cosine,
+)
 from .collapse import Collapse, clusters, collapse, residual
 from .phases import PhaseRecord, has_phases, record_phases
 from .summary import summarize, summarize_record
@@ -17,6 +24,7 @@ __all__ = [
     "collapse",
     "effective_rank",
     "has_phases",
+    "key_clusters",
     "measure_alignment",
     "record_attention",
     "record_clocks",

@@ -1,7 +1,12 @@
 """Pure functions of tensors: the mathematics. The notation is in README.md beside this file."""
 
 from ..mechanism import Mechanism, Scalar, mechanism, mechanisms, register
-from .alignment import guided_attention_loss, mixture_lift, monotonic_alignment_search
+from .alignment import (
+    durations,
+    guided_attention_loss,
+    mixture_lift,
+    monotonic_alignment_search,
+)
 from .attend import attend, attention_weights, record_paths
 from .clock import Clock, clock, clock_attention, clock_lift
 from .energy import PrefixSums, energy_gate, energy_log_gate, standardize_prefix
@@ -49,6 +54,7 @@ __all__ = [
     "clock_attention",
     "clock_lift",
     "coupling_lift",
+    "durations",
     "energy_gate",
     "energy_log_gate",
     "gaussian_locality",

@@ -130,6 +130,41 @@ def monotonic_alignment_search(
     return path
 
 
+def durations(
+    weights: Float[Tensor, "*batch query key"],
+    query_mask: Bool[Tensor, "#batch query"] | None = None,
+    *,
+    whole: bool = False,
+) -> Float[Tensor, "*batch key"]:
+    """How many frames attention spends on each source token: ``d_s = sum_t A[t, s]``.
+
+    ``weights`` are soft or hard, (batch, head, query, key) or (batch, query, key), rows summing to
+    1; ``query_mask`` (batch, query) has SDPA's polarity (True = a real frame). The durations of a
+    row sum to its real frames. ``whole`` rounds them to numbers that still do, by the largest
+    remainders, as a duration predictor or a length regulator takes them; they have no gradient.
+
+    Raises ``ValueError`` for a mask of another shape.
+    Source: the expected counts of soft alignments; rounding by largest remainders (Hamilton).
+    """
+    if query_mask is not None:
+        wanted = (weights.shape[0], weights.shape[-2])
+        if tuple(query_mask.shape) != wanted:
+            raise ValueError(
+                f"query_mask must have shape (batch, query) = {wanted}, but it is "
+                f"{tuple(query_mask.shape)}"
+            )
+        shape = (len(query_mask), *(1,) * (weights.dim() - 3), -1, 1)
+        weights = weights.masked_fill(~query_mask.reshape(shape), 0.0)
+    spent = weights.sum(-2)
+    if not whole:
+        return spent
+    with torch.no_grad():
+        least = spent.floor()
+        missing = (spent.sum(-1, keepdim=True).round() - least.sum(-1, keepdim=True)).long()
+        rank = (spent - least).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+        return least + (rank < missing).to(least.dtype)
+
+
 def _finite(likelihood: Tensor) -> Tensor:
     """-inf as a number that no sum over a path of the others can make up for."""
     impossible = likelihood == -math.inf

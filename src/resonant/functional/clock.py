@@ -20,6 +20,7 @@ SCORES: tuple[Score, ...] = ("frozen", "density", "interval")
 # remains without noise, in source tokens.
 DIFFUSION = 1e-3
 FLOOR = 0.5
+NARROWEST, WIDEST, WIDEST_INTERVAL = 1e-6, 1e18, 1e8  # floors, in clock time
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ def clock_lift(
     nu, eps = nu.reshape(1, -1, 1), eps.reshape(1, -1, 1)
     if key_clock.normalized:
         eps = eps / key_clock.count.clamp(min=1.0)
+    # Beyond, a spread is as good as infinite, and below as good as none, and float64 knows no more.
+    eps = eps.clamp(NARROWEST, WIDEST_INTERVAL if score == "interval" else WIDEST)
     center, normalized = query_clock.center, key_clock.normalized
     if score == "density":
         own = nu * query_clock.spread + eps.square()
@@ -195,7 +198,8 @@ def clock_attention(
     ``measure`` adds ``log r_s`` (to ``frozen`` and ``density``): a long token weighs more.
     ``diffusion`` is in clock time, ``floor`` in clock time or, for normalized clocks, in units of
     one source token (1 / number of real ones); numbers or (head,). No diffusion leaves the floor
-    alone, an infinite floor the mean over the source. Both clocks are normalized, or neither. Query
+    alone, an infinite floor the mean over the source (for ``interval`` weighted by the rates, its
+    limit); below 1e-6 a floor counts as that. Both clocks are normalized, or neither. Query
     heads are a multiple of the key clock's, as in ``Lift``.
 
     For every row the mean source position never falls as t grows, for ``density`` of normalized

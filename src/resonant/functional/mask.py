@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .lift import Lift
+from .neighborhood import Causal, Neighborhood
 
 AS_GOOD_AS_BLOCKED = -10_000.0  # nats: other libraries write -1e4 or -1e9 for padding
 
@@ -55,20 +56,67 @@ def real_keys(padding: Tensor | None) -> Tensor | None:
     return None if padding is None else ~blocked(as_bias(from_blocked(padding)))
 
 
-def split_mask(lift: Lift, mask: Tensor | None) -> tuple[Lift, Tensor | None]:
+def split_mask(
+    lift: Lift, mask: Tensor | None, neighborhood: Neighborhood
+) -> tuple[Lift, Tensor | None]:
     """Move a mask that depends on the key alone into the lift's key bias.
 
     ``mask`` broadcasts to (batch, head, query, key). What depends on the query too comes back as
-    a 4-D tensor; what does not (padding) needs no T x T tensor on any path.
+    a 4-D tensor, unless it says what the neighborhood says already; what does not (padding) needs
+    no T x T tensor on any path.
     """
     if mask is None:
         return lift, None
-    mask = _four_axes(lift, mask)
+    mask = unexpanded(_four_axes(lift, mask))
+    if says_nothing(mask, neighborhood, lift.query.shape[2], lift.key.shape[2]):
+        return lift, None
     heads = lift.key.shape[1] if lift.groups == 1 else 1
     if mask.shape[2] == 1 and mask.shape[1] in (1, heads):
         keys = lift.key.shape[2]
         return lift.add_bias(as_bias(mask).squeeze(2).expand(-1, -1, keys)), None
     return lift, mask
+
+
+def says_nothing(mask: Tensor, neighborhood: Neighborhood, queries: int, keys: int) -> bool:
+    """Whether an SDPA mask leaves alone all that a causal neighborhood lets through.
+
+    Such is the usual triangle beside ``Causal``: as a matrix it would keep windows from their
+    bands. Only the entries in the neighborhood are looked at, so with a window in time (query x
+    window), and only on the CPU, where looking does not wait for a device; not in compiled graphs.
+    """
+    if not isinstance(neighborhood, Causal) or mask.requires_grad or mask.device.type != "cpu":
+        return False
+    if torch.compiler.is_compiling() or tuple(mask.shape[:2]) != (1, 1):
+        return False
+    if tuple(mask.shape[2:]) != (queries, keys):
+        return False
+    square, window = mask[0, 0], neighborhood.window
+    offset = keys - queries
+    if window is None or window >= keys:
+        future = torch.ones(queries, keys, dtype=torch.bool).triu(offset + 1)
+        return bool((_neutral(square) | future).all())
+    # Rows whose window lies within the keys are a band of equal length; the first are fewer keys.
+    first = min(queries, max(0, window - 1 - offset))
+    row, column = square.stride()
+    start = square.storage_offset() + first * row + (first + offset - window + 1) * column
+    if first == queries:
+        start = square.storage_offset()
+    band = square.as_strided((queries - first, window), (row + column, column), start)
+    early = square[:first, : first + offset]
+    hidden = torch.ones(early.shape, dtype=torch.bool).triu(offset + 1)
+    return bool(_neutral(band).all()) and bool((_neutral(early) | hidden).all())
+
+
+def _neutral(mask: Tensor) -> Tensor:
+    return mask if mask.dtype == torch.bool else mask == 0
+
+
+def unexpanded(mask: Tensor) -> Tensor:
+    """The mask without what was only expanded: leading axes of stride 0 have length 1."""
+    for axis in range(mask.dim() - 2):
+        if mask.stride(axis) == 0:
+            mask = mask.narrow(axis, 0, 1)
+    return mask
 
 
 def _four_axes(lift: Lift, mask: Tensor) -> Tensor:

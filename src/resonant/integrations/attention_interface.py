@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import Certificate, Subject, certify, guess_subject
+from ..checks import Certificate
 from ..functional.lift import Lift
 from ..functional.mask import blocked
 from ..functional.neighborhood import Full, Neighborhood
@@ -21,6 +21,7 @@ from ..nn.parameter import input_dtype
 from .decoder import HostedMechanism, hosted_attend, hosted_weights, restarts
 from .libraries import need
 from .record import USED, forget, remember
+from .self_test import self_test
 from .swap import chosen_layers
 
 NAME = "resonant"  # of the attention in transformers, and of the module inside each attention
@@ -137,7 +138,9 @@ def use_attention(
         model.set_attn_implementation(register_attention())
         certificate = None
         if check:
-            certificate = self_test(model, {hosts[name]: name for name in names})
+            tested = {hosts[name]: name for name in names}
+            contexts = {"before": partial(_as_before, model), "watch": recorded_weights}
+            certificate = self_test(model, tested, **contexts)
     except BaseException:
         _take_back(model, [name for name in names if hasattr(hosts[name], NAME)])
         raise
@@ -314,48 +317,11 @@ def _check_gate(name: str, host: Any, gate: str | None) -> None:
         )
 
 
-def self_test(model: Any, hosts: dict[nn.Module, str]) -> Certificate:
-    """The certificate of a model in which every one of ``hosts`` attends through the interface."""
-    decoder = any(getattr(host, "is_causal", False) for host in hosts)
-    try:
-        subject = guess_subject(model, vocabulary=getattr(model.config, "vocab_size", None))
-    except ValueError as error:
-        raise ValueError(
-            f"the self-test cannot call this model with token ids alone ({error}); pass "
-            "check=False and certify it with resonant.checks.Subject and certify"
-        ) from error
-    with recorded_weights() as seen, torch.no_grad():
-        subject.call(subject.rows(subject.inputs))
-    missed = [name for host, name in hosts.items() if host not in seen]
-    if missed:
-        raise ValueError(
-            f"{missed[0]} was not called with token ids alone, or computes attention by itself and "
-            "not through the interface of transformers; choose other layers"
-        )
-    certificate = certify(subject) if decoder else certify(subject, ("padding",))
-    before = _failing_before(model, subject, _failing(certificate))
-    if _failing(certificate) - before:
-        raise ValueError(f"the model fails its self-test and was put back:\n{certificate}")
-    told = (
-        replace(v, says=f"{v.says}; the untouched model fails this too") if v.check in before else v
-        for v in certificate.verdicts
-    )
-    return replace(certificate, verdicts=tuple(told))
-
-
-def _failing(certificate: Certificate) -> set[str]:
-    return {verdict.check for verdict in certificate.verdicts if verdict.status == "fails"}
-
-
-def _failing_before(model: Any, subject: Subject, checks: set[str]) -> set[str]:
-    """Those of ``checks`` that the model's own attention fails too: no fault of ours.
-
-    Such are models of absolute positions with padding on the left.
-    """
-    if not checks:
-        return set()
+@contextmanager
+def _as_before(model: Any) -> Iterator[None]:
+    """Inside the block the model attends as it did before ``use_attention``."""
     model.set_attn_implementation(model.__dict__[BEFORE])
     try:
-        return _failing(certify(subject, tuple(sorted(checks))))
+        yield
     finally:
         model.set_attn_implementation(NAME)

@@ -13,7 +13,7 @@ from ..functional.lift import Lift
 from ..functional.neighborhood import Full, Neighborhood
 from ..mechanism import Mechanism, Scalar, mechanism
 from .cache import AttentionCache
-from .core import AttentionCore, check_rows
+from .core import AttentionCore, check_rows, check_widths
 from .energy import EnergyGate
 from .parameter import HeadScalar
 from .position import HeadPosition
@@ -84,6 +84,7 @@ class Attention(AttentionCore):
                 "an ordinary block, KuramotoAttention on phases"
             )
         self._check_gate(embed_dim if kdim is None else kdim)
+        self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
         narrow = self.num_key_value_heads * self.head_dim
         self.q_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         self.k_proj = nn.Linear(embed_dim if kdim is None else kdim, narrow, bias=bias)
@@ -147,6 +148,7 @@ class Attention(AttentionCore):
         check_rows(query)
         key = query if key is None else key
         value = key if value is None else value
+        check_widths(query=(query, self.embed_dim), key=(key, self.kdim), value=(value, self.vdim))
         neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
         self._check_call(attn_mask, neighborhood=neighborhood, cache=cache)
         heads, lift = self._lift(query, key, value, cache)

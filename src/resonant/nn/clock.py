@@ -88,7 +88,7 @@ class ClockAttention(TimedAttention):
             raise ValueError("score='interval' holds each token's rate already; leave out measure")
         if not floor > 0:
             raise ValueError(f"floor is a spread and must be above 0; it is {floor}")
-        source_dim = embed_dim if kdim is None else kdim
+        source_dim = self.kdim = embed_dim if kdim is None else kdim
         self._check_gate(source_dim)
         self.normalized, self.measure = normalized, measure
         self.watch: Callable[[Clock, Clock], None] | None = None  # is shown both clocks

@@ -45,6 +45,20 @@ def check_rows(query: Tensor) -> None:
         )
 
 
+def check_widths(**given: tuple[Tensor, int]) -> None:
+    """Raise ``ValueError`` unless each tensor, by name, is as wide as its projection takes.
+
+    ``query=(tensor, width)``: the last axis of the tensor is to have ``width`` features.
+    """
+    names = {"query": "embed_dim", "key": "kdim", "value": "vdim"}
+    for name, (x, width) in given.items():
+        if x.shape[-1] != width:
+            raise ValueError(
+                f"the {name} has {x.shape[-1]} features, but this module was made for {width} "
+                f"({names[name]}); give it such features, or make a module for these"
+            )
+
+
 class AttentionCore(nn.Module):
     """Masks, energy gate, positions and cache, the same for every attention module.
 
@@ -245,7 +259,9 @@ class AttentionCore(nn.Module):
                     "a 3-D attn_mask must have shape (batch * head, query, key) with "
                     f"batch * head = {batch * self.num_heads}, but it is {tuple(mask.shape)}"
                 )
-            mask = mask.unflatten(0, (batch, self.num_heads))
+            # A triangle that was expanded is one for all rows and heads.
+            same = mask.shape[0] > 1 and mask.stride(0) == 0
+            mask = mask[0] if same else mask.unflatten(0, (batch, self.num_heads))
         return from_blocked(mask)
 
 

@@ -13,7 +13,7 @@ from ..functional.lift import Lift
 from ..functional.manifold import Manifold
 from ..functional.neighborhood import Full, Neighborhood
 from .cache import AttentionCache, CouplingCache
-from .core import NO_FAST_PATH, AttentionCore, check_rows
+from .core import NO_FAST_PATH, AttentionCore, check_rows, check_widths
 from .energy import EnergyGate
 from .parameter import HeadScalar, Strength, input_dtype
 from .position import HeadPosition
@@ -303,6 +303,7 @@ class PhaseAdapter(nn.Module):
         if vdim not in (None, kdim):
             raise ValueError("the values of coupling are the phases of its keys; leave vdim out")
         self.embed_dim, self.num_heads = embed_dim, num_heads
+        self.kdim = embed_dim if kdim is None else kdim
         phases = embed_dim // 2 if phases is None else phases
         if num_heads < 1 or phases % num_heads:
             raise ValueError(
@@ -349,6 +350,9 @@ class PhaseAdapter(nn.Module):
         """
         _check_value(query, key, value)
         check_rows(query)
+        check_widths(query=(query, self.embed_dim))
+        others_dim = self.embed_dim if self.key_proj is None else self.kdim
+        check_widths(key=(query if key is None else key, others_dim))
         phase = self._phase(self.in_proj(query))
         others = None
         if key is not None and key is not query:

@@ -12,7 +12,7 @@ from ..functional.linear import linear_attention, linear_weights
 from ..functional.mask import real_keys
 from ..functional.neighborhood import Causal, Full, Neighborhood
 from .cache import LinearCache
-from .core import AttentionCore, check_rows
+from .core import AttentionCore, check_rows, check_widths
 from .energy import EnergyGate
 from .position import HeadPosition
 
@@ -107,6 +107,8 @@ class LinearAttention(AttentionCore):
             self._check_cache(cache, causal=causal, need_weights=need_weights)
         key = query if key is None else key
         value = key if value is None else value
+        width = self.embed_dim
+        check_widths(query=(query, width), key=(key, width), value=(value, width))
         q, k, v = (
             projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection, x in ((self.q_proj, query), (self.k_proj, key), (self.v_proj, value))

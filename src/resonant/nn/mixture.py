@@ -35,6 +35,7 @@ class MixtureAttention(TimedAttention):
     """
 
     OFF: ClassVar[dict[str, float]] = {**AttentionCore.OFF, "query_rate": 0.0}
+    keyed = False
 
     def __init__(
         self,

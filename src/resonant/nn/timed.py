@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..functional.mask import real_keys
 from .cache import CrossCache, refuse_training
-from .core import AttentionCore
+from .core import AttentionCore, check_widths
 from .energy import EnergyGate
 from .parameter import input_dtype
 
@@ -24,6 +24,8 @@ class TimedAttention(AttentionCore):
     Shared by ``ClockAttention`` and ``MixtureAttention``: projections of values, padding of
     queries, and the cache for decoding frame by frame.
     """
+
+    keyed = True  # whether features of the key are read
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class TimedAttention(AttentionCore):
             batch_first=batch_first,
             gate=gate,
         )
+        self.kdim, self.vdim = embed_dim, vdim or embed_dim
         narrow = self.num_key_value_heads * self.head_dim
         self.v_proj = nn.Linear(embed_dim if vdim is None else vdim, narrow, bias=bias)
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
@@ -95,6 +98,9 @@ class TimedAttention(AttentionCore):
                 "query, key and value must share the batch, key and value the length, but their "
                 f"shapes are {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
             )
+        check_widths(query=(query, self.embed_dim), value=(value, self.vdim))
+        if self.keyed:
+            check_widths(key=(key, self.kdim))
         if cache is None:
             return
         refuse_training(self)

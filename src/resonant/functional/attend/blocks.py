@@ -25,6 +25,10 @@ REACH = 4.0
 # A key this many nats (and the range of all other parts of the logits) behind the best visible key
 # of the same query has a weight below rounding, and is dropped.
 NEGLIGIBLE = {torch.float32: 32.0, torch.float64: 64.0}
+# So far behind a weight is exactly 0. Causal attention drops no other keys, and begins where the
+# kernel's blocks of keys do: what reach a later query has then changes no bit of an earlier one.
+VANISHED = {torch.float32: 110.0, torch.float64: 760.0}
+KERNEL_BLOCK = 512  # keys that the fused kernel takes at a time on the CPU
 
 
 def gaussian_blocks(pair: Gaussian, shortest: int = SHORTEST_BLOCK) -> list[int] | None:
@@ -52,11 +56,12 @@ def gaussian_blocks(pair: Gaussian, shortest: int = SHORTEST_BLOCK) -> list[int]
 
 
 @torch.no_grad()
-def keys_in_reach(lift: Lift, bounds: list[int]) -> list[tuple[int, int]]:
-    """The keys that each block of queries cannot do without, by the rule at ``NEGLIGIBLE``.
+def keys_in_reach(lift: Lift, bounds: list[int], *, causal: bool = False) -> list[tuple[int, int]]:
+    """Find the keys that each block of queries cannot do without, by the rule at ``NEGLIGIBLE``.
 
     All of them where the centers of keys are in no order. Every key with a finite bias counts as
-    visible, so this is for attention without further masks.
+    visible (``causal``: up to the query's own, aligned at the last), so this is for attention
+    without further masks. ``causal`` goes by the rule at ``VANISHED``.
     """
     pair, keys = lift.pair, lift.key.shape[2]
     assert isinstance(pair, Gaussian)
@@ -78,14 +83,18 @@ def keys_in_reach(lift: Lift, bounds: list[int]) -> list[tuple[int, int]]:
     if lift.query.shape[3]:
         norms = (x.float().norm(dim=-1).amax() for x in (lift.query, lift.key))
         others = others + 2 * math.prod(norms)
-    nats = NEGLIGIBLE[torch.promote_types(lift.query.dtype, torch.float32)]
-    near = _nearest(query, center, visible)
+    wide = torch.promote_types(lift.query.dtype, torch.float32)
+    nats = (VANISHED if causal else NEGLIGIBLE)[wide]
+    near = _latest(query, center, visible) if causal else _nearest(query, center, visible)
     radius = (near.square() + 2 * (nats + others) / pair.precision).sqrt()
     if not radius.isfinite().all():  # not-a-number must come out, not be cut away
         return [(0, keys)] * (len(bounds) - 1)
     first = torch.searchsorted(center, query - radius).flatten(0, 1).amin(0).tolist()
     last = torch.searchsorted(center, query + radius, right=True).flatten(0, 1).amax(0).tolist()
-    return [(min(first[a:b]), max(last[a:b])) for a, b in itertools.pairwise(bounds)]
+    spans = [(min(first[a:b]), max(last[a:b])) for a, b in itertools.pairwise(bounds)]
+    if causal:
+        spans = [(low - low % KERNEL_BLOCK, high) for low, high in spans]
+    return spans
 
 
 def _range(bias: Tensor, visible: Tensor) -> Tensor:
@@ -108,6 +117,20 @@ def _nearest(query: Tensor, center: Tensor, visible: Tensor) -> Tensor:
     up = up.masked_fill(after >= keys, math.inf)
     near = torch.minimum(down, up)
     return near.masked_fill(near.isinf(), 0.0)
+
+
+def _latest(query: Tensor, center: Tensor, visible: Tensor) -> Tensor:
+    """Distance to the last visible key up to each query's own; infinite where there is none.
+
+    ``center`` is nondecreasing. A query that sees no key at all is blind, and needs none: 0.
+    """
+    queries, keys = query.shape[-1], center.shape[-1]
+    below = center.masked_fill(~visible, -math.inf).cummax(-1).values
+    own = torch.arange(queries, device=query.device) + (keys - queries)
+    index = own.clamp(min=0).expand_as(query)
+    seen = below.gather(-1, index)
+    near = (query - seen).abs()
+    return near.masked_fill((own < 0) | (seen == -math.inf), 0.0)
 
 
 def cut_keys(lift: Lift, spans: list[tuple[int, int]]) -> list[dict[str, Tensor]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..lift import Lift
-from ..neighborhood import Full, Neighborhood, reach, visible
+from ..neighborhood import Causal, Full, Neighborhood, reach, visible
 from ..pair import Gaussian
 from .blocks import (
     MANY_KEYS,
@@ -37,19 +37,26 @@ def chunked_attention(
 
     A block runs on the fused kernel where it can; with top-k, dropout or a mask that needs a
     gradient its weights are written out, and computed again in the backward pass. So are they for
-    a pair that cannot be lifted (see ``gaussian_blocks``). A Gaussian over everything meets only
-    the keys in its reach.
+    a pair that cannot be lifted (see ``gaussian_blocks``). A Gaussian over everything, or over the
+    whole past, meets only the keys in its reach.
     """
     queries, keys = lift.query.shape[2], lift.key.shape[2]
     # What counts as a tie among the top k depends on the range of all logits: none are dropped.
     alone = mask is None and lift.documents is None and top_k is None
-    alone = alone and isinstance(neighborhood, Full)
+    causal = isinstance(neighborhood, Causal) and neighborhood.window is None
+    alone = alone and (isinstance(neighborhood, Full) or (causal and keys >= MANY_KEYS))
     shortest = SHORTEST_AMONG_MANY if alone and keys >= MANY_KEYS else SHORTEST_BLOCK
     bounds = None
     if isinstance(lift.pair, Gaussian):
         bounds = gaussian_blocks(lift.pair, shortest)
     direct = lift.pair is not None and bounds is None
-    spans = None if bounds is None or not alone else keys_in_reach(lift, bounds)
+    spans = None
+    if bounds is not None and alone:
+        ends = (b + keys - queries if causal else keys for b in bounds[1:])
+        reached = keys_in_reach(lift, bounds, causal=causal)
+        spans = [
+            (low, min(high, max(end, 0))) for (low, high), end in zip(reached, ends, strict=True)
+        ]
     sides = None if spans is None else cut_keys(lift, spans)
     bounds = bounds or [*range(0, queries, BLOCK), queries]
     back, ahead = reach(neighborhood)

@@ -17,6 +17,7 @@ from .banded import banded_attention
 from .chunked import chunked_attention
 from .fused import fused_attention
 from .gathered import gathered_attention
+from .lone import quiet_lone_rows
 from .materialized import materialized_attention, materialized_weights
 
 Path = Literal["fused", "banded", "gathered", "chunked", "materialized"]
@@ -108,13 +109,15 @@ def attend(
     grouped queries need no switch, and scores are not scaled (the lift holds the scale).
     """
     _check_numbers(top_k, dropout_p, path)
-    lift, mask = split_mask(lift, attn_mask)
+    lift, mask = split_mask(lift, attn_mask, neighborhood)
     dtype = lift.value.dtype
     lift = _one_dtype(lift)
     check_sizes(neighborhood, lift.query.shape[2], lift.key.shape[2])
     if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
         return _zeros(lift, mask).to(dtype)
     lift, mask, case = _simplify(lift, neighborhood, mask, top_k=top_k, dropout_p=dropout_p)
+    if lift.query.requires_grad and lift.sink is None:
+        lift = quiet_lone_rows(lift, case.neighborhood)
     chosen = _demanded(path, case)
     if _recorded is not None:
         _recorded.append(chosen)
@@ -151,7 +154,7 @@ def attention_weights(
     if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
         wide = torch.promote_types(lift.query.dtype, torch.float32)
         return lift.query.new_zeros(*lift.query.shape[:3], lift.key.shape[2], dtype=wide)
-    lift, mask = split_mask(lift, attn_mask)
+    lift, mask = split_mask(lift, attn_mask, neighborhood)
     with torch.autocast(lift.query.device.type, enabled=False):
         return materialized_weights(_one_dtype(lift), neighborhood, mask, top_k)
 
