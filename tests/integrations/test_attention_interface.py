@@ -279,7 +279,7 @@ def test_a_second_use_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatc
     model = tiny("llama")
     use_attention(model, "krause", layers=0, check=False)
 
-    def fails(*_: Any) -> None:
+    def fails(*_: Any, **__: Any) -> None:
         raise ValueError("no")
 
     monkeypatch.setattr(interface, "self_test", fails)

@@ -60,14 +60,17 @@ def krause(
     window: int | None = None,
     top_k: int | None = None,
     path: Path | None = None,
+    masked: bool = False,
 ) -> Step:
-    """Krause attention, causal."""
+    """Krause attention, causal; ``masked``: with the usual causal mask besides."""
     query, key, value = _tensors(batch, length)
     sigma = torch.full((8,), 8.0, requires_grad=True)
+    mask = torch.ones(length, length, dtype=torch.bool).tril() if masked else None
 
     def step() -> None:
         lift = krause_lift(query, key, value, sigma)
-        attend(lift, Causal(window), top_k=top_k, path=path or "auto").sum().backward()
+        options: dict[str, Any] = {"top_k": top_k, "attn_mask": mask, "path": path or "auto"}
+        attend(lift, Causal(window), **options).sum().backward()
 
     return step
 
@@ -195,12 +198,16 @@ CASES: dict[str, Callable[[], Step]] = {
     "krause-4096-materialized": partial(krause, 1, 4096, path="materialized"),
     "window-4096": partial(krause, 1, 4096, window=128),
     "window-16384": partial(krause, 1, 16384, window=128),
+    "window64-2048": partial(krause, 1, 2048, window=64),
+    "window64-2048-masked": partial(krause, 1, 2048, window=64, masked=True),
     "topk-4096": partial(krause, 1, 4096, window=128, top_k=96),
     "topk-16384": partial(krause, 1, 16384, window=128, top_k=96),
     "gate-1024": partial(gate, 4, 1024),
     "gate-4096": partial(gate, 1, 4096),
     "gate-4096-materialized": partial(gate, 1, 4096, path="materialized"),
     "locality-1024": partial(locality, 4, 1024),
+    "locality-4096": partial(locality, 1, 4096),
+    "locality-16384": partial(locality, 1, 16384),
     "clocks-4096": partial(clocks, 4096),
     "clocks-16384": partial(clocks, 16384),
     "clocks-4096-materialized": partial(clocks, 4096, path="materialized"),

@@ -39,6 +39,7 @@ TIME_ROWS = (
     ),
     Row("decode by a window, context 8192 over 256", "decode-8192", "decode-256", 1.3, 1.05),
     Row("Gaussian locality over fused SDPA, B4 T1024", "locality-1024", "sdpa-1024", 2.5, 1.5),
+    Row("Gaussian locality: T16384 over T4096", "locality-16384", "locality-4096", 6.0, 4.1),
     Row("Kuramoto over fused causal SDPA, B4 T1024", "kuramoto-1024", "sdpa-1024", 2.5, 2.0),
     Row(
         "Kuramoto over its materialized form, T4096",
@@ -60,6 +61,13 @@ TIME_ROWS = (
     Row("Krause over fused causal SDPA, B4 T1024", "krause-1024", "sdpa-1024", 1.5, 1.15),
     Row("Krause window 128, top-k 96 over SDPA, T4096", "topk-4096", "sdpa-4096", 0.8, 0.55),
     Row("Krause window 128 over SDPA, T4096", "window-4096", "sdpa-4096", 0.35, 0.22),
+    Row(
+        "Krause window 64 with the causal mask over without, T2048",
+        "window64-2048-masked",
+        "window64-2048",
+        1.1,
+        1.05,
+    ),
     Row("Krause window 128, top-k 96: T16384 over T4096", "topk-16384", "topk-4096", 4.8, 4.1),
     Row("Krause window 128: T16384 over T4096", "window-16384", "window-4096", 4.8, 4.1),
     Row(
@@ -72,6 +80,14 @@ TIME_ROWS = (
     Row("language model step over plain PyTorch, 0.8M", "model", "plain-model", 1.15, 1.0),
 )
 MEMORY_ROWS = (
+    Row(
+        "Gaussian locality: T16384 over T4096",
+        "locality-16384",
+        "locality-4096",
+        4.8,
+        4.1,
+        memory=True,
+    ),
     Row(
         "clocks over their materialized form, T4096",
         "clocks-4096",

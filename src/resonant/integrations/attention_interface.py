@@ -21,7 +21,7 @@ from ..nn.parameter import input_dtype
 from .decoder import HostedMechanism, hosted_attend, hosted_weights, restarts
 from .libraries import need
 from .record import USED, forget, remember
-from .self_test import self_test
+from .self_test import LACKS, self_test
 from .swap import chosen_layers
 
 NAME = "resonant"  # of the attention in transformers, and of the module inside each attention
@@ -249,7 +249,7 @@ def _refuse(module: nn.Module, given: dict[str, Any], sizes: tuple[int, int]) ->
         shaped = shaped and tuple(value.shape[-2:]) == sizes
         if value is not None and (name in REFUSED or shaped):
             raise ValueError(
-                f"{type(module).__name__} has {what} ({name}), which Resonant's attention lacks; "
+                f"{type(module).__name__} has {what} ({name}), {LACKS}; "
                 "choose another model, or other layers"
             )
 

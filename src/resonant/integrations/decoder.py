@@ -9,18 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import nearest
 from ..functional.attend import attend, attention_weights
 from ..functional.lift import Lift
 from ..functional.mask import blocked
-from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, reach
-from ..mechanism import mechanism
-from ..nn.parameter import HeadScalar
+from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part
+from ..nn.heads import HeadAttention
 
 # Classes of the library transformers that are made and called alike.
 DECODERS = {"LlamaAttention": "Llama", "Qwen2Attention": "Qwen2", "Qwen3Attention": "Qwen3"}
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
-OPTIONS = ("neighborhood", "top_k")
 Turn = tuple[Float[Tensor, "#batch token dim"], Float[Tensor, "#batch token dim"]]
 
 
@@ -118,57 +115,18 @@ class HostedDecoderAttention(DecoderHeads):
         return self.merged(output, hidden_states), None
 
 
-class HostedMechanism(nn.Module):
+class HostedMechanism(HeadAttention):
     """A mechanism over projected heads of another library, which brings its masks.
 
-    Learned scalars are per head and lie in ``scalars``.
-
-    Raises ``TypeError`` for a scalar that there is not, ``ValueError`` for mechanisms of phases.
+    Distances and scores are float32 or better. Errors: see ``HeadAttention``.
     """
-
-    def __init__(
-        self,
-        mechanism_name: str,
-        num_heads: int,
-        *,
-        neighborhood: Neighborhood = Full(),  # noqa: B008 (frozen)
-        top_k: int | None = None,
-        **scalar_starts: float,
-    ) -> None:
-        super().__init__()
-        self.mechanism = mechanism(mechanism_name)
-        if self.mechanism.couples_phases:
-            raise ValueError(
-                f"{mechanism_name} couples phases, which another library's model has none of; "
-                "choose krause, softmax-sink or a mechanism of your own"
-            )
-        unknown = sorted(set(scalar_starts) - set(self.mechanism.scalars))
-        if unknown:
-            known = [*OPTIONS, *self.mechanism.scalars]
-            raise TypeError(
-                f"{mechanism_name} has no option or learned scalar {unknown[0]!r} here; "
-                f"{nearest(unknown[0], known)}"
-            )
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k counts the keys to keep, so it is at least 1; it is {top_k}")
-        reach(neighborhood)  # refuses what is no neighborhood
-        self.neighborhood, self.top_k = neighborhood, top_k
-        self.scalars = nn.ModuleDict(
-            {
-                name: HeadScalar(
-                    num_heads, scalar_starts.get(name, scalar.start), positive=scalar.positive
-                )
-                for name, scalar in self.mechanism.scalars.items()
-            }
-        )
 
     def lift(self, query: Tensor, key: Tensor, value: Tensor) -> Lift:
         """The mechanism's lift, in float32 or better, with the learned scalars."""
         wide = torch.promote_types(query.dtype, torch.float32)
-        heads = (x.to(wide) for x in (query, key, value))
-        return self.mechanism.lift(*heads, **{n: module() for n, module in self.scalars.items()})
+        return super().lift(query.to(wide), key.to(wide), value.to(wide))
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         query: Float[Tensor, "batch head query dim"],
         key: Float[Tensor, "batch key_head key dim"],
@@ -182,9 +140,6 @@ class HostedMechanism(nn.Module):
         options = {"causal": causal, "neighborhood": self.neighborhood, "top_k": self.top_k}
         output = hosted_attend(self.lift(query, key, value), mask, **options, dropout_p=dropout_p)
         return self.mechanism.read(output, query)
-
-    def extra_repr(self) -> str:
-        return f"{self.mechanism.name}, neighborhood={self.neighborhood}, top_k={self.top_k}"
 
 
 def hosted_attend(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..checks import Certificate, Subject, Verdict, certify, guess_subject
 from ..nn.modes import evaluating
 
+LACKS = "which Resonant's attention lacks"  # said where a host's attention is more than ours
 BATCH = 3
 WAVE = 4_000  # samples of sound, enough for the convolutions of wav2vec and its kin
 
@@ -95,13 +96,15 @@ def _inputs(model: Any, decoder: bool) -> tuple[Callable[[], Any], Subject | Non
             subject = guess_subject(part, vocabulary=vocabulary, batch=BATCH)
             return partial(subject.call, subject.rows(subject.inputs)), subject
         except ValueError as error:
+            if LACKS in str(error):  # no other inputs would help
+                raise
             reasons.append(error)
     given = _made(model)
     if given is None:
         raise ValueError(
-            f"the self-test cannot make inputs for this model ({reasons[0]}); pass check=False "
-            "and certify it with resonant.checks.Subject and certify"
-        ) from reasons[0]
+            "the self-test cannot make inputs for this model; pass check=False, and certify it "
+            f"with resonant.checks.Subject and certify ({reasons[0] if reasons else 'no text'})"
+        )
     if model.config.is_encoder_decoder and decoder:
         conditioned = Conditioned(model, given)
         subject = guess_subject(conditioned, vocabulary=model.config.vocab_size, batch=BATCH)

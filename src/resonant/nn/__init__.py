@@ -9,6 +9,7 @@ from .cache import AttentionCache, CouplingCache, CrossCache, LinearCache, Model
 from .clock import ClockAttention
 from .energy import EnergyGate, build_gate, register_gate
 from .factory import attention
+from .heads import HeadAttention
 from .krause import KrauseAttention
 from .kuramoto import KuramotoAttention, PhaseAdapter
 from .linear import LinearAttention
@@ -38,6 +39,7 @@ __all__ = [
     "CrossCache",
     "DropPath",
     "EnergyGate",
+    "HeadAttention",
     "HeadPosition",
     "HeadScalar",
     "KrauseAttention",
