@@ -1,4 +1,4 @@
-# Two commands: `make demo` (train, compare, report) and `make test` (the whole suite).
+# Two commands: `make demo` (train, compare, report) and `make test` (the suite but for its slow set).
 # Both set up .venv by themselves; nothing else is needed but Python 3.11 and make.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -46,7 +46,7 @@ test: .venv/.dev
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
 
 test-slow: .venv/.dev
-	$(BIN)/python -m pytest -m slow -n $(WORKERS)
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) --durations 20
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -42,20 +43,21 @@ def test_softmax_is_sdpa_whatever_the_call() -> None:
     q, k, v = drawn(9, 9, 9)
     mask = torch.ones(9, 9, dtype=torch.bool).tril()
     bias = torch.randn(9, 9)
-    for options in (
+    calls: tuple[dict[str, Any], ...] = (
         {},
         {"is_causal": True},
         {"attn_mask": mask},
         {"attn_mask": bias},
         {"enable_gqa": True},
-    ):
+    )
+    for options in calls:
         expected = F.scaled_dot_product_attention(q, k, v, **options)
         torch.testing.assert_close(attention(q, k, v, **options), expected, atol=1e-6, rtol=1e-5)
     both = attention(q, k, v, attn_mask=bias, is_causal=True)
     whole = bias.masked_fill(~mask, -math.inf)
     torch.testing.assert_close(both, F.scaled_dot_product_attention(q, k, v, whole))
-    few = [k[:, :2], v[:, :2]]
-    grouped = F.scaled_dot_product_attention(q, *few, enable_gqa=True)
+    few = k[:, :2], v[:, :2]
+    grouped = F.scaled_dot_product_attention(q, few[0], few[1], enable_gqa=True)
     torch.testing.assert_close(attention(q, *few), grouped, atol=1e-6, rtol=1e-5)
 
 

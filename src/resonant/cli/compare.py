@@ -66,6 +66,11 @@ def _check_numbers(options: argparse.Namespace) -> None:
     for name, value in (("seeds", options.seeds), ("workers", options.workers)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1; it is {value}")
+    if options.estimate is not None and options.against is not None:
+        raise UserError(
+            "--estimate counts what would be trained here, and --against adds finished runs alone; "
+            "leave one of them out"
+        )
     if options.estimate is not None and not options.estimate > 0:
         raise UserError(f"--estimate takes TFLOP/s above 0; it is {options.estimate}")
 

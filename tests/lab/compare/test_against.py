@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from resonant.cli.main import main
+
+from ..committed import RESULTS
 from ..running import resonant
 
 TOY = ["curves", "--plugins=tests.lab.toy.domain", "--workers=2", "--training.steps=20"]
@@ -104,6 +107,36 @@ def test_an_archive_of_any_name_makes_a_comparison_that_can_be_packed(
     assert "tanh - tanh@my-old-2-runs" in said
     packed = resonant("pack", str(out), str(tmp_path / "new.zip"))
     assert packed.returncode == 0, packed.stderr
+
+
+@pytest.mark.slow
+def test_what_was_swept_here_has_its_table(committed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    status, said, error = compare(
+        out, "relu", "--seeds=2", f"--against={committed}", "--sweep=lr=0.01,0.02"
+    )
+    assert status == 0, error
+    again = resonant("report", str(out), "--markdown").stdout
+    for each in (said, again):
+        assert "lr 0.02" in each
+    rows = [line for line in again.splitlines() if line.startswith("| relu")]
+    assert any("*" in row for row in rows)
+    assert "Trained there, not here: tanh, line (of old.zip)." in again
+
+
+def test_what_cannot_stand_beside_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["compare", "digits", "--arms=softmax", f"--out={tmp_path / 'out'}"]
+    archive = f"--against={RESULTS / 'digits.zip'}"
+    for more, says in (
+        (["--seeds=2", archive], "here they are 0, 1; pass --seeds 5"),
+        (["--estimate=20", archive], "leave one of them out"),
+        ([f"--against={tmp_path / 'no.zip'}"], "there is no"),
+    ):
+        assert main([*given, *more]) == 2
+        assert says in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

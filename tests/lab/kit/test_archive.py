@@ -151,8 +151,32 @@ def test_errors_name_the_archive_and_not_the_folder_that_goes(
     error = capsys.readouterr().err
     assert f"{file}/" in error
     assert "is not finished" in error
+    for name in ("runs.jsonl", "a" * 300):  # where no folder can be made
+        line = json.dumps({"run": name, "done": {}})
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("runs.jsonl", lines[0] + line)
+        assert main(["report", str(file)]) == 2
+        error = capsys.readouterr().err
+        assert str(file) in error
+        assert f"{tmp_path.parent.parent}" not in error.replace(str(tmp_path), "")
     assert main(["report", str(tmp_path / "nowhere.zip")]) == 2
     assert f"there is no {tmp_path / 'nowhere.zip'}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_archive_has_its_suffix_and_its_folder_is_free(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "packed.zip"
+    pack(runs, file)
+    plain = tmp_path / "packed-too"
+    plain.write_bytes(file.read_bytes())
+    assert main(["report", str(plain)]) == 2
+    assert "ends in .zip" in capsys.readouterr().err
+    file.with_suffix("").write_text("in the way")
+    assert main(["report", str(file)]) == 2
+    said = capsys.readouterr()
+    assert "which is a file; rename the archive" in " ".join(said.err.split())
+    assert said.out == ""
 
 
 def rewritten(file: Path, name: str, content: str, method: int = zipfile.ZIP_DEFLATED) -> None:
@@ -200,7 +224,13 @@ def lines(*said: str) -> Callable[[Path], None]:
         (lambda file: rewritten(file, "a/b/c/d/x.npy", ""), "holds 'a/b/c/d/x.npy'"),
         (lambda file: rewritten(file, "a/b/run.py", ""), "holds 'a/b/run.py'"),
         (lambda file: rewritten(file, "a/b/x.npy", "", zipfile.ZIP_LZMA), "holds 'a/b/x.npy"),
-        (lambda file: rewritten(file, "a/b/x.npy", "no array"), "is damaged, or no archive"),
+        (lambda file: rewritten(file, "a/b/x.npy", ""), "a/b/x.npy, which is of none of its runs"),
+        (lambda file: rewritten(file, "x.npy", ""), "x.npy, which is of none of its runs"),
+        (
+            lambda file: rewritten(file, "softmax-seed0/b/x.npy", "no array"),
+            "is damaged, or no archive",
+        ),
+        (lines('{"run": "a"}', '{"run": "a"}'), "holds a twice"),
         (lines("{"), "is damaged, or no archive"),
         (lines("[]"), "is damaged, or no archive"),
         (lines('{"run": 3}'), "is damaged, or no archive"),

@@ -50,13 +50,7 @@ def chunked_attention(
     if isinstance(lift.pair, Gaussian):
         bounds = gaussian_blocks(lift.pair, shortest)
     direct = lift.pair is not None and bounds is None
-    spans = None
-    if bounds is not None and alone:
-        ends = (b + keys - queries if causal else keys for b in bounds[1:])
-        reached = keys_in_reach(lift, bounds, causal=causal)
-        spans = [
-            (low, min(high, max(end, 0))) for (low, high), end in zip(reached, ends, strict=True)
-        ]
+    spans = None if bounds is None or not alone else _spans(lift, bounds, causal=causal)
     sides = None if spans is None else cut_keys(lift, spans)
     bounds = bounds or [*range(0, queries, BLOCK), queries]
     back, ahead = reach(neighborhood)
@@ -83,6 +77,14 @@ def chunked_attention(
         else:
             outputs.append(_fused_block(part, allowed, block_mask))
     return torch.cat(outputs, dim=2)
+
+
+def _spans(lift: Lift, bounds: list[int], *, causal: bool) -> list[tuple[int, int]]:
+    """The keys that each block of queries meets: those in its reach, and before its last query."""
+    queries, keys = lift.query.shape[2], lift.key.shape[2]
+    reached = keys_in_reach(lift, bounds, causal=causal)
+    ends = [max(b + keys - queries, 0) if causal else keys for b in bounds[1:]]
+    return [(low, min(high, end)) for (low, high), end in zip(reached, ends, strict=True)]
 
 
 def _slice_mask(mask: Tensor | None, queries: slice, keys: slice) -> Tensor | None:

@@ -10,6 +10,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,7 @@ def unpack(file: Path, directory: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             _check(file, archive.infolist())
             lines = [json.loads(line) for line in archive.read(LINES).splitlines()]
+            _check_runs(file, lines, archive.namelist())
             arrays: dict[Path, dict[str, np.ndarray]] = {}
             for name in archive.namelist():
                 if name != LINES:
@@ -115,7 +117,7 @@ def unpack(file: Path, directory: Path) -> None:
                     (folder / name).write_text(WRITE[Path(name).suffix](line[part]))
         for path, each in arrays.items():
             write_arrays(path, each)
-    except DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
         raise UserError(
             f"{file} is damaged, or no archive of `resonant pack` ({error}); fetch it again, or "
             "give the folder of a comparison"
@@ -134,10 +136,12 @@ def opened(path: Path) -> Iterator[Path]:
     if not path.is_file():
         yield path
         return
+    if path.suffix != ".zip":
+        raise UserError(f"an archive's name ends in .zip; {path} does not: rename it")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name) / path.stem
-        unpack(path, directory)
         try:
+            unpack(path, directory)
             yield directory
         except UserError as error:
             raise UserError(str(error).replace(str(directory), str(path))) from error
@@ -151,8 +155,13 @@ def beside(path: Path) -> Path:
 def refuse_other(directory: Path, path: Path) -> None:
     """Raise ``UserError`` if the folder ``beside`` the archive ``path`` holds another comparison.
 
-    ``directory`` holds what is in the archive.
+    So it is if a file of that name is in the way. ``directory`` holds what is in the archive.
     """
+    if path.is_file() and beside(path).exists() and not beside(path).is_dir():
+        raise UserError(
+            f"{path} would write its page into a folder {beside(path)}, which is a file; rename "
+            "the archive"
+        )
     theirs = beside(path) / COMPARISON
     if theirs.is_file() and read_json(theirs) != read_json(directory / COMPARISON):
         raise UserError(
@@ -236,6 +245,20 @@ def _check(file: Path, members: list[zipfile.ZipInfo]) -> None:
     for member in members:
         whole = member.compress_type == zipfile.ZIP_DEFLATED and not member.flag_bits & 0x1
         _check_name(file, member.filename if whole else f"{member.filename}?")
+
+
+def _check_runs(file: Path, lines: list[dict[str, Any]], members: list[str]) -> None:
+    """Refuse lines and arrays of which ``pack`` would not have written both, and once."""
+    runs = [line["run"] for line in lines if "run" in line]
+    twice = [name for name, count in Counter([*runs, *members]).items() if count > 1]
+    if twice:
+        raise UserError(f"{file} holds {twice[0]} twice; fetch it again, or pack it again")
+    for name in members:
+        if name != LINES and "/".join(name.split("/")[:-2]) not in runs:
+            raise UserError(
+                f"{file} holds {name}, which is of none of its runs; fetch it again, or pack it "
+                "again"
+            )
 
 
 def _check_name(file: Path, name: str) -> None:

@@ -118,7 +118,7 @@ def gather(directory: Path) -> Results:
         comparison["data"],
         arms,
         comparison["ceilings"],
-        _sweep_of(arms, directory),
+        _sweep_of(arms, directory, tuple(against["arms"]) if against else ()),
         comparison.get("unit", "nats per token"),
         comparison.get("token", "token"),
         tuple((ours, theirs) for ours, theirs in comparison.get("compared", ())),
@@ -195,10 +195,11 @@ def first_folder(arm: ArmResult, directory: Path) -> Path:
     return directory / run_name(arm.runs[0])
 
 
-def _sweep_of(arms: list[ArmResult], directory: Path) -> Sweep | None:
-    """The sweep that gave these runs their rates, or None."""
+def _sweep_of(arms: list[ArmResult], directory: Path, others: tuple[str, ...]) -> Sweep | None:
+    """The sweep that gave these runs their rates, or None; runs of ``others`` have their own."""
     found = read_sweep(directory)
-    if found is None or any(arm.name not in found.losses for arm in arms):
+    arms = [arm for arm in arms if arm.name not in others]
+    if found is None or not arms or any(arm.name not in found.losses for arm in arms):
         return None
     rates = {arm.name: {run["learning_rate"] for run in arm.runs} for arm in arms}
     return found if all(rates[name] == {found.best(name)} for name in rates) else None

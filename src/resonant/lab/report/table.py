@@ -40,7 +40,19 @@ def _whose(results: Results) -> str:
     if results.against is None:
         return ""
     name, arms = results.against
-    return f" Trained there, not here: {', '.join(arms)} (of {name})."
+    theirs = {rate for a in results.arms if a.name in arms for rate in _rates(a)}
+    ours = {rate for a in results.arms if a.name not in arms for rate in _rates(a)}
+    said = f" Trained there, not here: {', '.join(arms)} (of {name})."
+    if theirs <= ours or not ours:
+        return said
+    return said + (
+        " Their learning rates were chosen there (the table of cost names each arm's): where ours "
+        "were not swept, a difference may be one of rates."
+    )
+
+
+def _rates(arm: ArmResult) -> set[float]:
+    return {run["learning_rate"] for run in arm.runs}
 
 
 def contrasts(results: Results) -> Grid | None:
@@ -112,6 +124,8 @@ def sweep(results: Results) -> Grid | None:
         return None
     rows = []
     for arm in results.arms:
+        if arm.name not in swept.losses:  # of another comparison, with rates of its own
+            continue
         losses, best = swept.losses[arm.name], swept.best(arm.name)
         cells = [_swept_loss(losses[rate], best=rate == best) for rate in swept.rates]
         rows.append([arm.name, *cells, "at the edge" if swept.at_edge(arm.name) else ""])
