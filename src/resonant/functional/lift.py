@@ -169,6 +169,14 @@ class Lift:
             documents=documents and replace(documents, key=side["documents"].squeeze(1)),
         )
 
+    def ungrouped(self) -> Lift:
+        """The same lift with a key head for every query head: keys repeated."""
+        side, groups = self.key_side(), self.groups
+        for name, x in side.items():
+            if x.shape[1] > 1 or name in ("key", "value"):
+                side[name] = x.repeat_interleave(groups, dim=1)
+        return self.with_key_side(side)
+
     def tensors(self) -> tuple[Tensor | None, ...]:
         """All that a gradient may be taken to."""
         pair = () if self.pair is None else self.pair.tensors().values()

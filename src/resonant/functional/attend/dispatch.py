@@ -75,7 +75,12 @@ def why_not(path: Path, case: Case) -> str | None:
 
 
 def choose_path(case: Case) -> Path:
-    """The first of fused, banded, gathered, chunked that can compute the case."""
+    """The first of fused, banded, gathered, chunked that can compute the case.
+
+    In an exported program fused, else materialized: bands and blocks are cut for one length.
+    """
+    if torch.compiler.is_exporting():
+        return "fused" if why_not("fused", case) is None else "materialized"
     return next(path for path in AUTOMATIC if why_not(path, case) is None)
 
 
@@ -210,8 +215,17 @@ def _simplify(
     top_k: int | None,
     dropout_p: float,
 ) -> tuple[Lift, Tensor | None, Case]:
-    """Drop keys no query can reach and limits that limit nothing."""
+    """Drop keys no query can reach and limits that limit nothing.
+
+    Nothing is dropped in an exported program, which must not ask how long a sequence is.
+    """
     queries, keys = lift.query.shape[2], lift.key.shape[2]
+    kind = "none" if mask is None else "learned" if mask.requires_grad else "constant"
+    features = {"pair": lift.pair is not None, "documents": lift.documents is not None}
+    if torch.compiler.is_exporting():
+        lift = lift.ungrouped() if lift.groups > 1 else lift
+        case = Case(queries, keys, neighborhood, top_k, dropout_p > 0.0, kind, **features)
+        return lift, mask, case
     back, ahead = reach(neighborhood)
     if back is not None and keys - queries > back:
         start = keys - queries - back
@@ -228,8 +242,6 @@ def _simplify(
     most = keys if back is None or ahead is None else min(keys, back + 1 + ahead)
     if top_k is not None and top_k >= most:
         top_k = None
-    kind = "none" if mask is None else "learned" if mask.requires_grad else "constant"
-    features = {"pair": lift.pair is not None, "documents": lift.documents is not None}
     case = Case(queries, keys, neighborhood, top_k, dropout_p > 0.0, kind, **features)
     return lift, mask, case
 

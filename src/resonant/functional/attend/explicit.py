@@ -39,7 +39,7 @@ def logits(lift: Lift) -> Tensor:
     scores = query @ lift.key.to(wide).transpose(-2, -1)
     if lift.key_bias is not None:
         scores = scores + lift.key_bias.to(wide).unsqueeze(2)
-    scores = scores.reshape(batch, heads, queries, -1)
+    scores = scores.reshape(batch, heads, queries, lift.key.shape[2])
     if lift.pair is not None:
         scores = scores + lift.pair.logits(lift.groups, wide)
     if lift.documents is not None:
@@ -98,7 +98,8 @@ def weights_and_sight(
     with torch.no_grad():
         if allowed is not None:
             scores.masked_fill_(~allowed, -math.inf)
-        if top_k is not None and top_k < scores.shape[-1]:
+        # An exported program does not ask which is larger: it has at least that many keys.
+        if top_k is not None and (torch.compiler.is_exporting() or top_k < scores.shape[-1]):
             scores.masked_fill_(hidden_by_rank(scores, top_k, logit_parts(lift)), -math.inf)
         blind = scores.amax(-1, keepdim=True) == -math.inf
         scores.masked_fill_(blind, 0.0)
@@ -128,8 +129,10 @@ def explicit_attention(
     if dropout_p > 0.0:
         attention = F.dropout(attention, dropout_p)
     batch, heads, queries, keys = attention.shape
-    folded = attention.to(lift.value.dtype).reshape(batch, lift.key.shape[1], -1, keys)
-    return (folded @ lift.value).reshape(batch, heads, queries, -1) * sight
+    # Sizes in full: an exported program cannot work them out of a product of lengths.
+    shape = (batch, lift.key.shape[1], lift.groups * queries, keys)
+    folded = attention.to(lift.value.dtype).reshape(shape)
+    return (folded @ lift.value).reshape(batch, heads, queries, lift.value.shape[3]) * sight
 
 
 def recomputed_attention(

@@ -93,15 +93,7 @@ def fold_pair(lift: Lift) -> Lift:
     wide = torch.promote_types(lift.query.dtype, torch.float32)
     origin = middle(pair.query)
     if origin.shape[1] > 1 and lift.groups > 1:  # each head has an origin, so each needs its keys
-        groups = lift.groups
-        lift = lift.with_key_side(
-            {
-                name: x.repeat_interleave(groups, dim=1)
-                if x.shape[1] > 1 or name in ("key", "value")
-                else x
-                for name, x in lift.key_side().items()
-            }
-        )
+        lift = lift.ungrouped()
         pair = lift.pair
         assert isinstance(pair, Gaussian)
     query, key = (pair.query - origin).to(wide), (pair.key - origin).to(wide)

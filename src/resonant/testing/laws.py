@@ -1,25 +1,15 @@
-"""Laws for mechanisms and for models, ours and yours, to be called from tests.
-
-``check_mechanism("mine")`` holds a registered mechanism to every law; ``assert_causal(model)``,
-``assert_padding(model)`` and ``assert_cache(model)`` hold any model to what `resonant check` does.
-
-Each law draws its own inputs, raises ``AssertionError`` with the mechanism, the circumstances and
-the size of the violation, and returns nothing.
-"""
+"""Laws for mechanisms, ours and yours, to be called from tests."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from .checks import Verdict, check_cache, check_causality, check_padding, guess_subject
-from .checks.calls import Subject
-from .functional import (
+from ..functional import (
     Band,
     Causal,
     Full,
@@ -31,8 +21,8 @@ from .functional import (
     mechanism,
     record_paths,
 )
-from .functional.attend import PATHS, Case, Path, why_not
-from .nn.cache import AttentionCache
+from ..functional.attend import PATHS, Case, Path, why_not
+from ..nn.cache import AttentionCache
 
 DIM = 8
 HEADS = 4
@@ -297,61 +287,3 @@ def law_blind_rows(of: Mechanism) -> None:
     nothing = torch.zeros(1, 1, 1, 5, dtype=torch.bool)
     output = attend(inputs.lift(of), attn_mask=nothing)
     assert output.eq(0).all(), f"{of.name}: with every key padded the output is not zero"
-
-
-LAWS: dict[str, Callable[[Mechanism], None]] = {
-    "causality": law_causality,
-    "off": law_off,
-    "padding": law_padding,
-    "permutation": law_permutation,
-    "gradients": law_gradients,
-    "paths": law_paths,
-    "blind rows": law_blind_rows,
-    "cache": law_cache,
-}
-
-
-def check_mechanism(name: str) -> None:
-    """Hold the mechanism registered as ``name`` to every law.
-
-    Raises ``AssertionError`` from the first law that fails, ``ValueError`` for an unknown name.
-    """
-    of = mechanism(name)
-    for law in LAWS.values():
-        law(of)
-
-
-def assert_causal(
-    model: Any, inputs: Tensor | None = None, *, tolerance: float = 0.0, **how: Any
-) -> None:
-    """Assert that no output of ``model`` depends on a later input.
-
-    ``inputs`` (token ids or features, batch first) are guessed if left out; ``how`` are fields of
-    ``resonant.checks.Subject`` (``options``, ``sequence_axis``, ``mask_argument``, ``mask_means``)
-    or, for the guess, ``vocabulary``, ``width`` and ``length``.
-
-    Raises ``AssertionError`` naming the first layer that fails, ``ValueError`` for inputs that do
-    not fit.
-    """
-    _demand(check_causality(_subject(model, inputs, how), tolerance=tolerance))
-
-
-def assert_padding(
-    model: Any, inputs: Tensor | None = None, *, tolerance: float = 0.0, **how: Any
-) -> None:
-    """Assert that masked padding changes nothing; arguments and errors as ``assert_causal``."""
-    _demand(check_padding(_subject(model, inputs, how), tolerance=tolerance))
-
-
-def assert_cache(model: Any, inputs: Tensor | None = None, **how: Any) -> None:
-    """Assert that decoding with a cache is the full pass; arguments as ``assert_causal``."""
-    _demand(check_cache(_subject(model, inputs, how)))
-
-
-def _subject(model: Any, inputs: Tensor | None, how: dict[str, Any]) -> Subject:
-    return guess_subject(model, **how) if inputs is None else Subject(model, inputs, **how)
-
-
-def _demand(verdict: Verdict) -> None:
-    if verdict.status != "holds":
-        raise AssertionError(f"{verdict.check} {verdict.status}: {verdict.says}")
