@@ -66,6 +66,8 @@ def rates(results: Results) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 3.8))
         for index, arm in enumerate(results.arms):
+            if arm.name not in sweep.losses:  # of another comparison, with rates of its own
+                continue
             losses, line = sweep.losses[arm.name], line_style(index)
             tried = [rate for rate in sweep.rates if math.isfinite(losses[rate])]
             axes.plot(tried, [losses[r] for r in tried], marker=".", label=arm.name, **line)
