@@ -53,7 +53,7 @@ def test_table(
     )
     masks = {
         "none": None,
-        "constant": torch.ones(queries, keys, dtype=torch.bool),
+        "constant": torch.ones(queries, keys, dtype=torch.bool).triu(1),  # hides every token itself
         "learned": torch.zeros(queries, keys, requires_grad=True),
     }
     with record_paths() as taken:
@@ -107,7 +107,7 @@ def test_padding_stays_fused() -> None:
         ("fused", Full(), {"dropout_p": 0.5}, "has no dropout"),
         ("fused", Causal(3), {}, "has no windows"),
         ("banded", Full(), {}, "only a window or a band"),
-        ("banded", Causal(3), {"attn_mask": torch.ones(9, 9).bool()}, "not cut into bands"),
+        ("banded", Causal(3), {"attn_mask": torch.ones(9, 9).triu().bool()}, "not cut into bands"),
         ("sideways", Full(), {}, "path is .auto. or one of"),
     ],
 )

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import peft
 import pytest
 import torch
 import torch.nn.functional as F
@@ -545,3 +546,57 @@ def test_durations_of_soft_weights() -> None:
 def test_durations_name_a_mask_of_another_shape() -> None:
     with pytest.raises(ValueError, match=r"query_mask must have shape .* = \(2, 11\)"):
         durations(torch.rand(2, 3, 11, 4), torch.ones(2, 5, dtype=torch.bool))
+
+
+# ---- wrappers of modules ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*MODULES, *CROSS])
+def test_modules_work_inside_dataparallel(name: str) -> None:
+    """On the CPU it calls the module itself; replicas keep scalars, positions and gates."""
+    module = made(name).eval()
+    expected = module(*inputs(name))[0]
+    assert torch.equal(nn.DataParallel(module)(*inputs(name))[0], expected)
+
+
+@pytest.mark.parametrize("name", [*MODULES, *CROSS])
+def test_modules_work_with_adapters_and_learn_beside_them(name: str) -> None:
+    """LoRA on whatever projections there are: the same at its start, gradients to its updates."""
+    module = nn.ModuleDict({"attention": made(name)})
+    projections = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
+    expected = module["attention"].eval()(*inputs(name))[0]
+    config = peft.LoraConfig(r=2, target_modules=[n.split(".", 1)[1] for n in projections])
+    adapted = peft.get_peft_model(module, config)
+    attending = adapted.base_model.model["attention"].eval()
+    torch.testing.assert_close(attending(*inputs(name))[0], expected, atol=1e-6, rtol=1e-5)
+    attending.train()(*inputs(name))[0].square().sum().backward()
+    updates = {n: p for n, p in adapted.named_parameters() if "lora_B" in n}
+    assert len(updates) == len(projections)
+    assert all(p.grad is not None for p in updates.values())
+    assert any(p.grad.abs().max() > 0 for p in updates.values())
+
+
+@pytest.mark.parametrize("name", [*MODULES, *CROSS])
+def test_what_is_learned_comes_back(name: str) -> None:
+    """A state saved and loaded into a fresh module gives the same outputs, bit for bit."""
+    module = made(name)
+    module.train()(*inputs(name))  # buffers move
+    torch.manual_seed(1)
+    fresh = (MODULES | CROSS)[name]()
+    fresh.load_state_dict(module.state_dict())
+    assert torch.equal(fresh.eval()(*inputs(name))[0], module.eval()(*inputs(name))[0])
+
+
+@pytest.mark.parametrize("name", [*MODULES, *CROSS])
+def test_every_parameter_has_a_gradient(name: str) -> None:
+    """Nothing that is learned is left out of what a module computes."""
+    module = made(name).train()
+    output = module(*inputs(name))[0]
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+    (output * weight).sum().backward()
+    idle = [
+        key for key, p in module.named_parameters() if p.grad is None or p.grad.abs().max() == 0
+    ]
+    # A bias of keys is the same for all keys of a query where scores are inner products.
+    plain = ("k_proj.bias",) if name in ("softmax", "gate") else ()
+    assert [key for key in idle if key not in plain] == [], idle
