@@ -29,6 +29,7 @@ NEGLIGIBLE = {torch.float32: 32.0, torch.float64: 64.0}
 # kernel's blocks of keys do: what reach a later query has then changes no bit of an earlier one.
 VANISHED = {torch.float32: 110.0, torch.float64: 760.0}
 KERNEL_BLOCK = 512  # keys that the fused kernel takes at a time on the CPU
+LONG_PAST = 2048  # of a shorter past all is met: what is out of reach would be few keys
 
 
 def gaussian_blocks(pair: Gaussian, shortest: int = SHORTEST_BLOCK) -> list[int] | None:

@@ -12,6 +12,7 @@ from ..lift import Lift
 from ..neighborhood import Causal, Full, Neighborhood, reach, visible
 from ..pair import Gaussian
 from .blocks import (
+    LONG_PAST,
     MANY_KEYS,
     SHORTEST_AMONG_MANY,
     SHORTEST_BLOCK,
@@ -44,7 +45,7 @@ def chunked_attention(
     # What counts as a tie among the top k depends on the range of all logits: none are dropped.
     alone = mask is None and lift.documents is None and top_k is None
     causal = isinstance(neighborhood, Causal) and neighborhood.window is None
-    alone = alone and (isinstance(neighborhood, Full) or (causal and keys >= MANY_KEYS))
+    alone = alone and (isinstance(neighborhood, Full) or (causal and keys >= LONG_PAST))
     shortest = SHORTEST_AMONG_MANY if alone and keys >= MANY_KEYS else SHORTEST_BLOCK
     bounds = None
     if isinstance(lift.pair, Gaussian):
