@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 LOGGER = "transformers.modeling_utils"  # reports weights that a model has no place for
-OURS = (".resonant.", ".krause_branch.")
+OURS = (".resonant.", ".krause_branch.")  # in names of weights that are no other library's
 HINT = (
     "Resonant: names with {names} were learned by attention that is not set up here: "
     "resonant.integrations.restore_attention(model, folder) brings it back."

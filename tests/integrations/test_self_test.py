@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 import transformers
 
 from resonant.integrations import drop_attention, use_attention
 
+from .families import GROUPED, TEXT, family
 from .tiny import tiny, tokens
-
-TEXT: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}
-TEXT |= {"num_attention_heads": 4, "intermediate_size": 48}
-IMAGE: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-IMAGE |= {"intermediate_size": 48, "image_size": 8, "patch_size": 4}
-
-
-def gptj() -> Any:
-    config = transformers.GPTJConfig(vocab_size=64, n_embd=32, n_layer=2, n_head=4, rotary_dim=4)
-    return transformers.GPTJForCausalLM(config).eval()
-
-
-def bert() -> Any:
-    torch.manual_seed(0)
-    return transformers.BertModel(transformers.BertConfig(**TEXT)).eval()
-
-
-def whisper() -> Any:
-    torch.manual_seed(0)
-    config = transformers.WhisperConfig(
-        vocab_size=64,
-        d_model=32,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=48,
-        decoder_ffn_dim=48,
-        num_mel_bins=8,
-        max_source_positions=16,
-        max_target_positions=160,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-    )
-    return transformers.WhisperForConditionalGeneration(config).eval()
 
 
 @pytest.mark.parametrize("check", [True, False])
 def test_attention_that_never_asks_the_interface_is_refused(check: bool) -> None:
-    model = gptj()
+    model = family("GPT-J")
     ids = torch.arange(12).unsqueeze(0)
     before = model(ids).logits
     with pytest.raises(ValueError, match="computes attention by itself and not through"):
@@ -62,7 +24,7 @@ def test_attention_that_never_asks_the_interface_is_refused(check: bool) -> None
 
 
 def test_what_the_untouched_model_fails_too_is_said() -> None:
-    certificate = use_attention(bert(), "krause")
+    certificate = use_attention(family("BERT"), "krause")
     padding = next(v for v in certificate.verdicts if v.check == "padding")  # type: ignore[union-attr]
     assert padding.status == "fails"  # absolute positions, padded on the left
     assert padding.says.endswith("; the untouched model fails this too")
@@ -70,7 +32,7 @@ def test_what_the_untouched_model_fails_too_is_said() -> None:
 
 CLASSIFIERS = {
     "llama": lambda: transformers.LlamaForSequenceClassification(
-        transformers.LlamaConfig(**TEXT, num_key_value_heads=2, pad_token_id=0)
+        transformers.LlamaConfig(**GROUPED)
     ),
     "bert": lambda: transformers.BertForSequenceClassification(transformers.BertConfig(**TEXT)),
     "distilbert": lambda: transformers.DistilBertForSequenceClassification(
@@ -93,10 +55,9 @@ def test_classifiers_are_checked_without_their_heads(name: str) -> None:
 
 
 def test_images_and_sound_are_made_from_the_configuration() -> None:
-    vit = transformers.ViTForImageClassification(transformers.ViTConfig(**IMAGE)).eval()
-    certificate = use_attention(vit, "krause")
+    certificate = use_attention(family("ViT"), "krause")
     assert "pixel_values" in str(certificate)
-    certificate = use_attention(whisper(), "softmax")
+    certificate = use_attention(family("Whisper"), "softmax")
     assert [(v.check, v.status) for v in certificate.verdicts] == [("causality", "holds")]  # type: ignore[union-attr]
 
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..files import MODEL_CONFIG, WEIGHTS
+from ..hints import OURS
 from . import attention_interface, branch
 from .adapters import ADAPTER, open_adapter
 from .branch import BranchConfig
@@ -18,7 +19,6 @@ from .record import BRANCHED, KEY, SWAPPED, USED, as_options, foreign_root
 from .swap import swap, unswap
 
 INDEX = f"{WEIGHTS}.index.json"  # as transformers calls it
-OURS = (f".{KEY}.", f".{branch.NAME}.")  # in names of weights that are no other library's
 
 
 def restore_attention(model: Any, directory: str | Path, *, trainable: bool = False) -> Any:

@@ -121,9 +121,9 @@ def _nearest(query: Tensor, center: Tensor, visible: Tensor) -> Tensor:
 
 
 def _latest(query: Tensor, center: Tensor, visible: Tensor) -> Tensor:
-    """Distance to the last visible key up to each query's own; infinite where there is none.
+    """Measure the distance to the last visible key up to each query's own, 0 where there is none.
 
-    ``center`` is nondecreasing. A query that sees no key at all is blind, and needs none: 0.
+    ``center`` is nondecreasing. A query that sees no key is blind, and needs none in its reach.
     """
     queries, keys = query.shape[-1], center.shape[-1]
     below = center.masked_fill(~visible, -math.inf).cummax(-1).values

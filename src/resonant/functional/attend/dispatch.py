@@ -121,7 +121,7 @@ def attend(
     if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
         return _zeros(lift, mask).to(dtype)
     lift, mask, case = _simplify(lift, neighborhood, mask, top_k=top_k, dropout_p=dropout_p)
-    if lift.query.requires_grad and lift.sink is None:
+    if lift.sink is None and (lift.query.requires_grad or lift.key.requires_grad):
         lift = quiet_lone_rows(lift, case.neighborhood)
     chosen = _demanded(path, case)
     if _recorded is not None:
