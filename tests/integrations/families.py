@@ -18,9 +18,15 @@ TEXT: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-GROUPED = TEXT | {"num_key_value_heads": 2}
-WIDE = GROUPED | {"head_dim": 8}
-GPT = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 160}
+GROUPED: dict[str, Any] = TEXT | {"num_key_value_heads": 2}
+WIDE: dict[str, Any] = GROUPED | {"head_dim": 8}
+GPT: dict[str, Any] = {
+    "vocab_size": 64,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 160,
+}
 GPT |= {"bos_token_id": 1, "eos_token_id": 2}
 IMAGE: dict[str, Any] = {
     "hidden_size": 32,
