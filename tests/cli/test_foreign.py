@@ -11,7 +11,8 @@ import torch
 import transformers
 
 from resonant.cli.main import main
-from resonant.integrations import add_krause_branch, lora_config, save_branch
+from resonant.integrations import add_krause_branch, lora_config, save_branch, use_attention
+from resonant.integrations.opening import open_causal
 from resonant.lab.adapters.bases import base_model, subwords
 from resonant.lab.adapters.model_config import Base
 
@@ -50,6 +51,24 @@ def test_check_certifies_them(folder: str, capsys: pytest.CaptureFixture[str]) -
         ["cache", "holds"],
     ]
     assert "Loading weights" not in printed.err
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_what_was_set_up_is_there_when_a_folder_is_opened(
+    adapter: bool, pretrained: Path, tmp_path: Path
+) -> None:
+    """Not a softmax model of the same weights, without a word."""
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(pretrained)
+    use_attention(model, "krause", sigma=0.5)
+    if adapter:
+        model = peft.get_peft_model(model, lora_config(model))
+    model.save_pretrained(str(tmp_path))
+    subwords(TEXT * 50, SMALL.vocabulary).save_pretrained(tmp_path)
+    opened, _ = open_causal(tmp_path)
+    tokens = torch.arange(8)[None]
+    assert torch.equal(opened(tokens).logits, model.eval()(tokens).logits)
+    plain = transformers.AutoModelForCausalLM.from_pretrained(pretrained)
+    assert (opened(tokens).logits - plain(tokens).logits).abs().max() > 1e-3
 
 
 def test_diagnose_draws_them(

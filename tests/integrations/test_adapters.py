@@ -16,9 +16,9 @@ from resonant.integrations import (
     add_krause_branch,
     branches,
     describe_trainable,
-    load_branch,
     lora_config,
     remove_krause_branch,
+    restore_attention,
     save_branch,
     trainable_parameters,
 )
@@ -72,10 +72,10 @@ def test_adapters_come_back(family: str, start: str, tmp_path: Path) -> None:
     model, ids = trained(adapted(family, start)), tokens()
     logits = model(ids).logits
     save_branch(model, tmp_path)
-    again = load_branch(tiny(family), tmp_path).eval()
+    again = restore_attention(tiny(family), tmp_path).eval()
     assert torch.equal(again(ids).logits, logits)
     assert not any(p.requires_grad for p in again.parameters())
-    learning = load_branch(tiny(family), tmp_path, trainable=True)
+    learning = restore_attention(tiny(family), tmp_path, trainable=True)
     assert trainable_parameters(learning) == trainable_parameters(model)
     with model.disable_adapter():
         plain = model(ids).logits
@@ -108,7 +108,7 @@ def test_a_branch_alone_comes_back(family: str, tmp_path: Path) -> None:
             branch.q_proj.weight.mul_(1.1)
     save_branch(model, tmp_path)
     again = tiny(family)
-    assert load_branch(again, tmp_path) is again
+    assert restore_attention(again, tmp_path) is again
     assert torch.equal(again(ids).logits, model(ids).logits)
     assert next(iter(branches(again).values())).config.top_k is None
     remove_krause_branch(again)
@@ -119,7 +119,7 @@ def test_lora_without_a_branch_comes_back(tmp_path: Path) -> None:
     model = tiny("llama")
     model = trained(peft.get_peft_model(model, lora_config(model)))
     save_branch(model, tmp_path)
-    again = load_branch(tiny("llama"), tmp_path)
+    again = restore_attention(tiny("llama"), tmp_path)
     assert torch.equal(again(tokens()).logits, model(tokens()).logits)
     assert not branches(again)
 
@@ -153,11 +153,11 @@ def test_the_control_has_the_same_size() -> None:
 def test_adapters_of_another_configuration_are_refused(tmp_path: Path) -> None:
     save_branch(adapted("llama"), tmp_path)
     with pytest.raises(ValueError, match="saved from a model with model_type = llama"):
-        load_branch(tiny("qwen2"), tmp_path)
+        restore_attention(tiny("qwen2"), tmp_path)
     other = tiny("llama")
     add_krause_branch(other)
     with pytest.raises(ValueError, match="has a branch or an adapter already"):
-        load_branch(other, tmp_path)
+        restore_attention(other, tmp_path)
     description = tmp_path / "krause_branch.json"
     described = json.loads(description.read_text())
     for name, value, says in (
@@ -169,21 +169,21 @@ def test_adapters_of_another_configuration_are_refused(tmp_path: Path) -> None:
         changed = {**described, "branch": {**described["branch"], name: value}}
         description.write_text(json.dumps(changed))
         with pytest.raises(ValueError, match=says):
-            load_branch(tiny("llama"), tmp_path)
+            restore_attention(tiny("llama"), tmp_path)
     description.write_text(json.dumps(described))
     adapter = tmp_path / "adapter_config.json"
     kept = adapter.read_text()
     adapter.write_text(json.dumps({**json.loads(kept), "modules_to_save": None}))
     with pytest.raises(ValueError, match="they are of different models"):
-        load_branch(tiny("llama"), tmp_path)
+        restore_attention(tiny("llama"), tmp_path)
     adapter.write_text(kept)
     with pytest.raises(ValueError, match="of the same sizes with other weights"):
-        load_branch(tiny("llama", seed=1), tmp_path)
+        restore_attention(tiny("llama", seed=1), tmp_path)
     description.write_text("{")
     with pytest.raises(ValueError, match=r"krause_branch\.json is damaged"):
-        load_branch(tiny("llama"), tmp_path)
-    with pytest.raises(FileNotFoundError, match="give a folder written by save_branch"):
-        load_branch(tiny("llama"), tmp_path / "elsewhere")
+        restore_attention(tiny("llama"), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+        restore_attention(tiny("llama"), tmp_path / "elsewhere")
 
 
 def test_a_failed_loading_leaves_the_model_as_it_was(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_failed_loading_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "krause_branch.safetensors").write_bytes(b"no weights")
     other = tiny("llama")
     with pytest.raises(ValueError, match="missing or damaged"):
-        load_branch(other, tmp_path)
+        restore_attention(other, tmp_path)
     assert not branches(other)
     assert torch.equal(other(tokens()).logits, tiny("llama")(tokens()).logits)
 
@@ -206,7 +206,7 @@ def test_a_trained_branch_keeps_its_projections_under_adapters(tmp_path: Path) -
             branch.v_proj.weight.mul_(2.0)
     adapted = trained(peft.get_peft_model(model, lora_config(model, dropout=0.0)))
     save_branch(adapted, tmp_path)
-    again = load_branch(tiny("llama"), tmp_path)
+    again = restore_attention(tiny("llama"), tmp_path)
     assert torch.equal(again(ids).logits, adapted(ids).logits)
 
 
@@ -227,7 +227,7 @@ def test_what_would_not_come_back_is_not_saved(tmp_path: Path) -> None:
     merged = trained(adapted("llama")).merge_and_unload()
     save_branch(merged, tmp_path)
     with pytest.raises(ValueError, match="with other weights"):
-        load_branch(tiny("llama"), tmp_path)
+        restore_attention(tiny("llama"), tmp_path)
 
 
 def test_the_order_is_branch_then_adapters() -> None:

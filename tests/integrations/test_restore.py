@@ -211,6 +211,26 @@ def test_other_families_learn_their_scalars_too() -> None:
     assert counts["attention gate"] > 0
 
 
+def test_a_name_of_the_hub_is_looked_up_where_from_pretrained_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is fetched: a name that from_pretrained has not fetched is refused."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    model = tiny("llama")
+    use(model)
+    learned(model)
+    kept = tmp_path / "models--someone--theirs"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    model.save_pretrained(kept / "snapshots" / ("0" * 40))
+    again = transformers.LlamaForCausalLM.from_pretrained(kept / "snapshots" / ("0" * 40))
+    restore_attention(again, "someone/theirs")
+    torch.testing.assert_close(output(again), output(model), atol=1e-6, rtol=1e-6)
+    for name in ("someone/else", "no name, no folder"):
+        with pytest.raises(FileNotFoundError, match="neither a folder nor a name"):
+            restore_attention(tiny("llama"), name)
+
+
 def test_what_is_taken_out_is_struck_out() -> None:
     model = tiny("llama")
     use(model)
@@ -228,6 +248,7 @@ def test_what_is_taken_out_is_struck_out() -> None:
     assert steps(model) == []
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_restored_is_refused_and_left_alone(tmp_path: Path) -> None:
     model = tiny("llama")
     model.save_pretrained(tmp_path / "plain")
@@ -253,6 +274,18 @@ def test_what_cannot_be_restored_is_refused_and_left_alone(tmp_path: Path) -> No
         ([{"by": "use_attention"}], "lacks a part"),
         ([described["resonant"][0] | {"by": "magic"}], "none of ours"),
         ([described["resonant"][0] | {"layers": ["model.layers.9.self_attn"]}], "no attention"),
+        ([described["resonant"][0] | {"options": {"widow": 3}}], r"is damaged: .*widow"),
+        ([described["resonant"][0] | {"options": {"top_k": "four"}}], "is damaged"),
+        ([described["resonant"][0] | {"options": {"sigma": [1, 2]}}], "is damaged"),
+        ([described["resonant"][0] | {"options": 3}], "is damaged"),
+        ([described["resonant"][0] | {"layers": 3}], "no layer 3"),
+        ([described["resonant"][0] | {"mechanism": "krauze"}], "krause"),
+        ([described["resonant"][0] | {"mechanism": ["krause"]}], "is damaged"),
+        ([described["resonant"][0] | {"options": {"neighborhood": {"kind": "Ring"}}}], "one of"),
+        (
+            [described["resonant"][0] | {"options": {"neighborhood": {"kind": "Causal", "w": 1}}}],
+            "is damaged",
+        ),
         (7, "is damaged"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(described | {"resonant": wrong}))

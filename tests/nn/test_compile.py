@@ -25,6 +25,6 @@ def test_full_graph(what: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # every mechanism is compiled: five minutes beside other work
-@pytest.mark.parametrize("what", ["all", "clocks", "inductor", "vision"])
+@pytest.mark.parametrize("what", ["all", "clocks", "enrolled", "inductor", "vision"])
 def test_the_rest(what: str) -> None:
     run(what)

@@ -34,7 +34,6 @@ from resonant.functional.position import sinusoidal_encoding
 from resonant.functional.softmax import softmax_lift
 from resonant.nn import (
     ClockAttention,
-    EnergyGate,
     KrauseAttention,
     LearnedPosition,
     LinearAttention,
@@ -48,60 +47,7 @@ from resonant.nn import (
 )
 from resonant.testing import draw
 
-EMBED, HEADS = 16, 4
-Build = Callable[[], nn.Module]
-
-
-def with_gate(name: str, **options: Any) -> nn.Module:
-    return attention(name, EMBED, HEADS, gate=EnergyGate(EMBED, HEADS), **options)
-
-
-def phases(**options: Any) -> nn.Module:
-    return PhaseAdapter(EMBED, HEADS, phases=8, **options)
-
-
-MODULES: dict[str, Build] = {
-    "softmax": lambda: attention("softmax", EMBED, HEADS),
-    "sink": lambda: attention("softmax-sink", EMBED, HEADS),
-    "krause": lambda: attention("krause", EMBED, HEADS),
-    "krause causal": lambda: attention("krause", EMBED, HEADS, neighborhood=Causal()),
-    "krause window": lambda: attention("krause", EMBED, HEADS, neighborhood=Causal(4)),
-    "krause top-k": lambda: attention("krause", EMBED, HEADS, top_k=3),
-    "krause band": lambda: attention("krause", EMBED, HEADS, neighborhood=Band(2)),
-    "gate": lambda: with_gate("softmax"),
-    "gate on a sink": lambda: with_gate("softmax-sink", neighborhood=Causal()),
-    "gate on krause": lambda: with_gate("krause", neighborhood=Causal(5)),
-    "rotary": lambda: attention("softmax", EMBED, HEADS, position=RotaryPosition(4)),
-    "morlet": lambda: attention("krause", EMBED, HEADS, position=RelativeMorletPosition(4, HEADS)),
-    "kuramoto": phases,
-    "kuramoto with lag": lambda: phases(lag=True, steps=2, gate=EnergyGate(16, HEADS)),
-    "kuramoto static": lambda: phases(phase_gate="static"),
-    "linear": lambda: attention("linear", EMBED, HEADS, position=RotaryPosition(4)),
-}
-CROSS: dict[str, Build] = {
-    **{
-        f"clock {s}": lambda s=s: ClockAttention(EMBED, HEADS, score=s)
-        for s in ("frozen", "density", "interval")
-    },
-    "clock running": lambda: ClockAttention(EMBED, HEADS, normalized=False, measure=True),
-    "clock gated": lambda: ClockAttention(EMBED, HEADS, gate=EnergyGate(EMBED, HEADS)),
-    "mixture": lambda: MixtureAttention(EMBED, HEADS),
-}
-
-
-def made(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    module = (MODULES | CROSS)[name]()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return module
-
-
-def inputs(name: str, batch: int = 2, length: int = 9) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(batch, length, EMBED, generator=generator)
-    return (x, torch.randn(batch, 7, EMBED, generator=generator)) if name in CROSS else (x,)
+from .enrolled import CROSS, EMBED, HEADS, MODULES, inputs, made
 
 
 @pytest.mark.parametrize("name", [*MODULES, *CROSS])

@@ -196,6 +196,11 @@ def check_standardize(standardize: str, *, allow_future_leak: bool) -> None:
             'standardize="sequence" lets the future into every gate; use "prefix", or pass '
             "allow_future_leak=True where nothing is causal"
         )
+    if allow_future_leak and standardize != "sequence":
+        raise ValueError(
+            f'allow_future_leak allows standardize="sequence"; standardize is {standardize!r}, '
+            "which lets no future in: leave allow_future_leak out"
+        )
 
 
 def _standardize_sequence(energy: Tensor, mask: Tensor | None, documents: Tensor | None) -> Tensor:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .adapters import (
         describe_trainable,
-        load_branch,
         lora_config,
         save_branch,
         trainable_parameters,
@@ -27,7 +26,6 @@ _HOME = {
     "branches": "branch",
     "describe_trainable": "adapters",
     "drop_attention": "attention_interface",
-    "load_branch": "adapters",
     "lora_config": "adapters",
     "record_transformer": "sinks",
     "register_attention": "attention_interface",
@@ -44,7 +42,6 @@ __all__ = [
     "branches",
     "describe_trainable",
     "drop_attention",
-    "load_branch",
     "lora_config",
     "record_transformer",
     "register_attention",

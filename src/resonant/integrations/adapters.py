@@ -150,6 +150,7 @@ def save_branch(model: nn.Module, directory: str | Path) -> None:
     Every weight of the branches is written, and with adapters (``get_peft_model``) PEFT's own
     files, in which are the low-rank updates, sigma, gamma and the mixture. The pretrained weights
     are not: keep a model with merged adapters by its own ``save_pretrained``.
+    ``restore_attention`` brings all of it back.
 
     Raises ``ValueError`` for a model without branch and adapter, merged adapters, several or one of
     another name than "default", and an adapter that does not keep what the branch learns.
@@ -176,20 +177,15 @@ def save_branch(model: nn.Module, directory: str | Path) -> None:
     write_atomically(directory / DESCRIPTION, text.encode(), "branch-config")
 
 
-def load_branch(model: nn.Module, directory: str | Path, *, trainable: bool = False) -> Any:
-    """Give ``model``, as it was pretrained, the branches and the adapter that ``directory`` holds.
+def open_branch(model: nn.Module, directory: Path, *, trainable: bool) -> Any:
+    """Give ``model``, as it was pretrained, what ``save_branch`` wrote into ``directory``.
 
     Returns the model: itself with branches, or PEFT's around it if there is an adapter, which can
     go on learning if ``trainable``.
 
-    Raises ``FileNotFoundError`` if ``save_branch`` has not written there, and ``ValueError`` for a
-    model of other sizes, with branches or adapters of its own, and for weights that do not fit.
+    Raises ``ValueError`` for a model of other sizes, with branches or adapters of its own, and for
+    weights that do not fit.
     """
-    directory = Path(directory)
-    if not (directory / DESCRIPTION).is_file():
-        raise FileNotFoundError(
-            f"{directory} holds no {DESCRIPTION}; give a folder written by save_branch"
-        )
     described = _read(directory / DESCRIPTION)
     _check_fits(model, described, directory)
     if branches(model) or _is_adapted(model):

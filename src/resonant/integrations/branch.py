@@ -192,8 +192,8 @@ def add_krause_branch(
     Works with padding on either side, ``generate`` with beams, and every cache of transformers: the
     branch keeps its window of keys in the very cache that the model is called with. Assisted
     decoding, which takes tokens back, is refused. Add adapters of PEFT afterwards
-    (``lora_config``). ``remove_krause_branch`` takes the branches out; ``save_branch`` and
-    ``load_branch`` keep them.
+    (``lora_config``). ``remove_krause_branch`` takes the branches out; ``save_branch`` writes
+    them alone, and ``restore_attention`` brings them back.
 
     Raises ``ValueError`` for other models, a model that has branches or adapters, and options out
     of range.

@@ -8,8 +8,9 @@ from typing import Any
 
 from ..errors import UserError, in_words
 from ..files import MODEL_CONFIG
-from .adapters import ADAPTER, DESCRIPTION, load_branch
+from .adapters import ADAPTER, DESCRIPTION
 from .libraries import need, quiet
+from .restore import is_described, restore_attention
 
 
 def is_foreign(directory: Path) -> bool:
@@ -25,13 +26,14 @@ def is_foreign(directory: Path) -> bool:
 def open_causal(source: str | Path) -> tuple[Any, Any]:
     """The causal language model that ``source`` holds or names, and its tokenizer, in evaluation.
 
-    ``source`` is a folder of ``save_pretrained``, a name that transformers knows, or a folder of
-    ``save_branch`` (a run of ``resonant compare llama-lora``), loaded into the model that it names.
+    ``source`` is a folder of ``save_pretrained``, a name that transformers knows, or a folder of an
+    adapter (a run of ``resonant compare llama-lora``), loaded into the model that it names. What
+    ``use_attention``, ``swap`` and ``add_krause_branch`` had set up comes back.
 
     Raises ``UserError`` for what cannot be opened.
     """
     path, transformers = Path(source), need("transformers")
-    adapted = (path / DESCRIPTION).is_file()
+    adapted = any((path / name).is_file() for name in (ADAPTER, DESCRIPTION))
     pretrained = _base_of(path) if adapted else str(source)
     try:
         with quiet():
@@ -42,12 +44,14 @@ def open_causal(source: str | Path) -> tuple[Any, Any]:
             f"{pretrained} cannot be opened by transformers ({in_words(error)}); give a folder "
             "that save_pretrained wrote, with its tokenizer, or a name that it knows"
         ) from error
-    if adapted:
-        try:
-            with quiet():
-                model = load_branch(model, path)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+    try:
+        with quiet():
+            if is_described(path):
+                model = restore_attention(model, path)
+            elif adapted:
+                model = need("peft").PeftModel.from_pretrained(model, str(path))
+    except (OSError, ValueError) as error:
+        raise UserError(str(error)) from error
     return model.eval(), tokenizer
 
 
@@ -60,5 +64,5 @@ def _base_of(directory: Path) -> str:
             return name
     raise UserError(
         f"{directory} holds a branch and not the model it is of; load it with "
-        "resonant.integrations.load_branch"
+        "resonant.integrations.restore_attention"
     )

@@ -13,37 +13,47 @@ from torch import Tensor
 from ..files import MODEL_CONFIG, WEIGHTS
 from ..hints import OURS
 from . import attention_interface, branch
-from .adapters import ADAPTER, open_adapter
+from .adapters import ADAPTER, DESCRIPTION, open_adapter, open_branch
 from .branch import BranchConfig
+from .libraries import need
 from .record import BRANCHED, KEY, SWAPPED, USED, as_options, foreign_root
 from .swap import swap, unswap
 
 INDEX = f"{WEIGHTS}.index.json"  # as transformers calls it
 
 
-def restore_attention(model: Any, directory: str | Path, *, trainable: bool = False) -> Any:
-    """Set up in ``model`` what ``directory`` says, and fill in what was learned; returns the model.
+def restore_attention(model: Any, source: str | Path, *, trainable: bool = False) -> Any:
+    """Set up in ``model`` what ``source`` says, and fill in what was learned; returns the model.
 
-    ``directory`` is a folder that ``save_pretrained`` wrote after ``use_attention``, ``swap`` or
-    ``add_krause_branch``, and ``model`` what ``from_pretrained`` gave of it:
+    ``source`` is a folder that ``save_pretrained`` wrote after ``use_attention``, ``swap`` or
+    ``add_krause_branch``, or the name on the hub of such a folder, which ``from_pretrained`` has
+    fetched; ``model`` is what ``from_pretrained`` gave of it:
 
-        model = AutoModelForCausalLM.from_pretrained(folder)  # warns of unexpected names
-        model = restore_attention(model, folder)
+        model = AutoModelForCausalLM.from_pretrained(source)  # warns of unexpected names
+        model = restore_attention(model, source)
 
-    Or it is a folder of PEFT's ``save_pretrained`` of a model whose adapter ``lora_config`` made,
-    and ``model`` the pretrained one: what comes back is PEFT's model, which can go on learning if
-    ``trainable``.
+    Or ``source`` is what ``save_branch`` wrote, or PEFT's ``save_pretrained`` of a model whose
+    adapter ``lora_config`` made; ``model`` is then the pretrained one. An adapter comes back as
+    PEFT's model, which can go on learning if ``trainable``.
 
-    Raises ``FileNotFoundError`` for a folder without configuration, ``ValueError`` for one in which
-    nothing of ours was set up, a model that is set up already or of other layers, and weights that
-    are missing, damaged or of another shape; the model is then as it was.
+    Raises ``FileNotFoundError`` for a folder without configuration and a name that has not been
+    fetched, ``ValueError`` for a folder in which nothing of ours was set up, a model that is set up
+    already or of other layers, and weights that are missing, damaged or of another shape; the
+    model is then as it was.
     """
-    directory = Path(directory)
+    directory = _folder(source)
+    if (directory / DESCRIPTION).is_file():
+        return open_branch(model, directory, trainable=trainable)
     root, _ = foreign_root(model)
     if root is None:
         raise ValueError(f"{type(model).__name__} is no model of transformers")
     adapted = (directory / ADAPTER).is_file()
-    written = _described(directory, ADAPTER if adapted else MODEL_CONFIG)
+    name = ADAPTER if adapted else MODEL_CONFIG
+    written = _described(directory, name)
+    if not written:
+        raise ValueError(
+            f"{directory / name} names no attention of ours: nothing was set up when it was saved"
+        )
     if _is_set_up(root):
         raise ValueError(
             "attention of ours is set up in this model already; restore into the model that "
@@ -55,7 +65,7 @@ def restore_attention(model: Any, directory: str | Path, *, trainable: bool = Fa
         if before is not None:
             delattr(root.config, KEY)
         for step in written:
-            undo.append(_set_up(root, step))
+            undo.append(_try_set_up(root, step, directory / name))
         if adapted:
             return open_adapter(model, directory, trainable=trainable)
         _fill(root, written, directory)
@@ -66,6 +76,28 @@ def restore_attention(model: Any, directory: str | Path, *, trainable: bool = Fa
             setattr(root.config, KEY, before)
         raise
     return model
+
+
+def is_described(directory: Path) -> bool:
+    """Whether ``restore_attention`` would find something of ours in ``directory``."""
+    if (directory / DESCRIPTION).is_file():
+        return True
+    found = (name for name in (ADAPTER, MODEL_CONFIG) if (directory / name).is_file())
+    return any(_described(directory, name) for name in found)
+
+
+def _folder(source: str | Path) -> Path:
+    """The folder of that name, or where the hub's library keeps what it fetched under it."""
+    directory = Path(source)
+    if directory.is_dir() or isinstance(source, Path):
+        return directory
+    hub = need("huggingface_hub")
+    try:
+        return Path(hub.snapshot_download(source, local_files_only=True))
+    except (hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError) as error:
+        raise FileNotFoundError(
+            f"{source} is neither a folder nor a name whose files from_pretrained has fetched"
+        ) from error
 
 
 def _described(directory: Path, name: str) -> list[dict[str, Any]]:
@@ -80,8 +112,6 @@ def _described(directory: Path, name: str) -> list[dict[str, Any]]:
         whole = all({"by", "mechanism", "layers", "options"} <= set(step) for step in found)
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); save the model again") from error
-    if not found:
-        raise ValueError(f"{path} names no attention of ours: nothing was set up when it was saved")
     if not whole:
         raise ValueError(f"{path} is damaged: a step under {KEY!r} lacks a part; save it again")
     return found
@@ -90,6 +120,16 @@ def _described(directory: Path, name: str) -> list[dict[str, Any]]:
 def _is_set_up(root: Any) -> bool:
     names = (name for name, _ in root.named_modules())
     return any(f".{name}.".find(each) >= 0 for name in names for each in OURS)
+
+
+def _try_set_up(root: Any, step: dict[str, Any], path: Path) -> Callable[[], Any]:
+    try:
+        return _set_up(root, step)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is damaged: {step['by']} does not take the options under {KEY!r} ({error}); "
+            "save the model again"
+        ) from error
 
 
 def _set_up(root: Any, step: dict[str, Any]) -> Callable[[], Any]:

@@ -159,7 +159,8 @@ def _attention(
 ) -> AnyAttention:
     chosen = config.attention
     options: dict[str, Any] = dict(chosen.scalars)
-    if mechanism(chosen.mechanism).projects:  # others have no scalars, or of their own
+    of = mechanism(chosen.mechanism)
+    if of.projects and of.scalars:  # others have no scalars, or of their own
         options["scalars_per"] = chosen.scalars_per
     return attention(
         chosen.mechanism,

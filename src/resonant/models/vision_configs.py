@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .fields import check_choice, check_least, from_preset
+from ..mechanism import mechanism
+from .fields import check_choice, check_least, from_preset, read_where
 
 METRICS = ("manhattan", "chebyshev")
 
@@ -13,6 +14,11 @@ METRICS = ("manhattan", "chebyshev")
 def _check_share(name: str, value: float) -> None:
     if not 0.0 <= value < 1.0:
         raise ValueError(f"{name} must be in [0, 1); it is {value}")
+
+
+def _learns_scalars(config: VisionAttentionConfig) -> bool:
+    of = mechanism(config.mechanism)
+    return of.projects and bool(of.scalars)
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,11 @@ class VisionAttentionConfig:
     top_k: int | None = None
     top_k_growth: float = 2.0
     scalars: dict[str, float] = field(default_factory=dict)
-    scalars_per: str = "layer"
+    scalars_per: str = read_where(
+        "layer",
+        "by mechanisms that learn scalars",
+        _learns_scalars,
+    )
     dropout: float = 0.0
 
     def __post_init__(self) -> None:

@@ -91,8 +91,7 @@ class Attention(AttentionCore):
         self.v_proj = nn.Linear(embed_dim if vdim is None else vdim, narrow, bias=bias)
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         scalars = _with_starts(self.mechanism, scalar_starts)
-        if scalars_per not in ("head", "layer"):
-            raise ValueError(f"scalars_per is head or layer; it is {scalars_per!r}")
+        _check_sharing(self.mechanism, scalars_per)
         self.scalars_per: Literal["head", "layer"] = scalars_per
         count = num_heads if scalars_per == "head" else 1
         self.scalars = nn.ModuleDict(
@@ -190,6 +189,16 @@ class Attention(AttentionCore):
         return (
             f"{self.mechanism.name}, embed_dim={self.embed_dim}, num_heads={self.num_heads}, "
             f"neighborhood={self.neighborhood}, top_k={self.top_k}"
+        )
+
+
+def _check_sharing(mechanism: Mechanism, scalars_per: str) -> None:
+    if scalars_per not in ("head", "layer"):
+        raise ValueError(f"scalars_per is head or layer; it is {scalars_per!r}")
+    if scalars_per != "head" and not mechanism.scalars:
+        raise ValueError(
+            f"{mechanism.name} learns no scalars, so scalars_per has no meaning for it; leave it "
+            "out"
         )
 
 

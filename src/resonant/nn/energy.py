@@ -102,7 +102,7 @@ class EnergyGate(nn.Module):
                 standardize=self.standardize,
                 mask=real,
                 documents=documents,
-                allow_future_leak=True,  # demanded at construction
+                allow_future_leak=self.standardize == "sequence",  # demanded at construction
             )
         self.watch(z)
         return gate_keys(lift, z, self.alpha(), self.tau())

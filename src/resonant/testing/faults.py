@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..functional import Causal, Lift, Mechanism, attend, record_paths
+from ..functional import Band, Causal, Full, Grid, Lift, Mechanism, attend, record_paths
 from .laws import HEADS, Inputs, draw
 
 EQUAL, WIDE = 23, 64  # keys that are equal, and their width
@@ -66,16 +66,31 @@ def law_masks(of: Mechanism) -> None:
 
 def law_lone_rows(of: Mechanism) -> None:
     """A row that sees one key gives its logit no gradient, however long the key (without sinks)."""
-    inputs = draw(of, 9, 9, batch=1, dtype=torch.float32)
-    key = inputs.key.detach().clone()
-    key[:, :, 0] *= 100
-    long = dataclasses.replace(inputs, key=key.requires_grad_())
-    lift = long.lift(of)
-    if lift.sink is not None:
-        return
-    output = attend(lift, Causal())
-    (gradient,) = torch.autograd.grad(output[:, :, 0].square().sum(), long.query)
-    assert gradient.eq(0).all(), f"{of.name}: a logit without a choice has a gradient"
+    padded = (torch.arange(9) >= 8)[None]
+    own = torch.eye(9, dtype=torch.bool)
+    for neighborhood, mask, row in (
+        (Causal(), None, 0),
+        (Causal(1), None, 4),
+        (Band(0), None, 4),
+        (Band(2), padded, 7),
+        (Grid(3, 3, radius=0, global_tokens=0), None, 4),
+        (Grid(3, 3, global_tokens=0), padded, 5),
+        (Full(), padded, 3),
+        (Full(), own, 5),
+        (Causal(), own.float().log(), 5),
+    ):
+        inputs = draw(of, 9, 9, batch=1, dtype=torch.float32)
+        key = inputs.key.detach().clone()
+        key *= 100
+        long = dataclasses.replace(inputs, key=key.requires_grad_())
+        lift = long.lift(of)
+        if lift.sink is not None:
+            return
+        output = attend(lift, neighborhood, attn_mask=mask)
+        (gradient,) = torch.autograd.grad(output[:, :, row].square().sum(), long.query)
+        assert output[:, :, row].ne(0).any(), f"{of.name}: no key is seen, {neighborhood}"
+        where = f"{of.name}, {neighborhood}: a logit without a choice has a gradient"
+        assert gradient.eq(0).all(), where
 
 
 def law_bad_numbers(of: Mechanism) -> None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import transformers
 
 from resonant.errors import UserError
-from resonant.integrations import branches, load_branch
+from resonant.integrations import branches, restore_attention
 from resonant.lab.adapters import bases
 from resonant.lab.adapters.bases import base_model, subwords
 from resonant.lab.adapters.config import InstructionsConfig
@@ -248,7 +248,7 @@ def test_a_run_says_what_it_learned_and_is_opened_again(config: RunConfig, whole
     assert isinstance(done["sample"], str)
     assert isinstance(config.model, AdaptersModelConfig)
     pretrained = transformers.AutoModelForCausalLM.from_pretrained(config.model.base)
-    again = load_branch(pretrained, whole).eval()
+    again = restore_attention(pretrained, whole).eval()
     assert len(branches(again)) == 2
     task: Any = build_task(with_branch(config), None)
     task.model = again

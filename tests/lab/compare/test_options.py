@@ -36,13 +36,16 @@ def test_there_are_conditions_in_every_kind_of_model_that_has_such_options() -> 
     assert names == {
         "model.attention.components",
         "model.attention.measure",
+        "model.attention.scalars_per",
         "model.attention.score",
         "model.attention.standardize",
         "model.position.locality",
         "model.position.max_length",
         "model.symbols_per_frame",
     }
-    assert {"frames", "phase", "pixels", "speech", "transformer"} == {a for a, _ in CONDITIONS}
+    assert {"frames", "phase", "pixels", "speech", "transformer", "vision"} == {
+        a for a, _ in CONDITIONS
+    }
 
 
 @pytest.mark.parametrize(

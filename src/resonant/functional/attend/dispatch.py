@@ -17,7 +17,6 @@ from .banded import banded_attention
 from .chunked import chunked_attention
 from .fused import fused_attention
 from .gathered import gathered_attention
-from .lone import quiet_lone_rows
 from .materialized import materialized_attention, materialized_weights
 
 Path = Literal["fused", "banded", "gathered", "chunked", "materialized"]
@@ -121,8 +120,6 @@ def attend(
     if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
         return _zeros(lift, mask).to(dtype)
     lift, mask, case = _simplify(lift, neighborhood, mask, top_k=top_k, dropout_p=dropout_p)
-    if lift.sink is None and (lift.query.requires_grad or lift.key.requires_grad):
-        lift = quiet_lone_rows(lift, case.neighborhood)
     chosen = _demanded(path, case)
     if _recorded is not None:
         _recorded.append(chosen)

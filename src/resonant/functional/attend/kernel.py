@@ -12,6 +12,7 @@ from ..lift import Lift
 from ..mask import as_bias
 from ..pair import Gaussian, middle
 from .explicit import LOWEST_SINK, explicit_attention
+from .lone import quiet_lone_rows
 
 
 def fused_kernel(lift: Lift, mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
@@ -22,6 +23,7 @@ def fused_kernel(lift: Lift, mask: Tensor | None = None, *, is_causal: bool = Fa
     """
     assert lift.pair is None
     assert lift.documents is None
+    lift = quiet_lone_rows(lift, mask, is_causal=is_causal)
     query, key, value = append_bias(lift)
     blind_queries = 0
     if lift.sink is not None:

@@ -9,41 +9,39 @@ import torch
 from torch import Tensor
 
 from ..lift import Lift
-from ..neighborhood import Causal, Full, Neighborhood
 
 
-def quiet_lone_rows(lift: Lift, neighborhood: Neighborhood) -> Lift:
+def quiet_lone_rows(lift: Lift, mask: Tensor | None, *, is_causal: bool) -> Lift:
     """Replace the query of every row that sees one key by 0, which changes no weight.
 
     What kernels compute for the gradient of such a logit is rounding alone, and a key a hundred
-    times as long as the others (the first of a causal sequence) makes much of it. Rows are told by
-    positions and by the bias of keys; without a sink, which the logit is compared with.
+    times as long as the others (the first of a causal sequence) makes much of it. Rows are found by
+    ``mask``, by ``is_causal`` and by the bias of keys. A row with a sink has a choice, and one
+    without a gradient needs nothing.
     """
-    lone = _lone(lift, neighborhood)
-    if lone is None:
+    if lift.sink is not None or not (lift.query.requires_grad or lift.key.requires_grad):
         return lift
-    return replace(lift, query=lift.query.masked_fill(lone.unsqueeze(-1), 0.0))
+    count = _keys_seen(lift, mask, is_causal=is_causal)
+    if count is None:
+        return lift
+    return replace(lift, query=lift.query.masked_fill((count <= 1).unsqueeze(-1), 0.0))
 
 
-def _lone(lift: Lift, neighborhood: Neighborhood) -> Tensor | None:
-    """(batch or 1, head or 1, query or 1) True where at most one key is seen; None for nowhere."""
+def _keys_seen(lift: Lift, mask: Tensor | None, *, is_causal: bool) -> Tensor | None:
+    """How many keys a row sees (batch or 1, head or 1, query or 1); None: more than one, all."""
     queries, keys, bias = lift.query.shape[2], lift.key.shape[2], lift.key_bias
-    if isinstance(neighborhood, Causal):
-        window = neighborhood.window
-        if bias is None and queries < keys and window != 1:
-            return None
-        own = torch.arange(queries, device=lift.query.device) + (keys - queries)
-        if bias is None:
-            count = own + 1 if window is None else (own + 1).clamp(max=window)
-            return (count <= 1)[None, None]
-        total = torch.nn.functional.pad((_per_head(bias, lift) != -math.inf).cumsum(-1), (1, 0))
-        count = total[..., (own + 1).clamp(min=0)]
-        if window is not None:
-            count = count - total[..., (own + 1 - window).clamp(min=0)]
-        return count <= 1
-    if isinstance(neighborhood, Full) and bias is not None:
-        return (_per_head(bias, lift) != -math.inf).sum(-1, keepdim=True) <= 1
-    return None
+    finite = None if bias is None else (_per_head(bias, lift) != -math.inf).float()
+    if mask is not None:
+        allowed = (mask if mask.dtype == torch.bool else mask != -math.inf).float()
+        allowed = allowed.expand(*allowed.shape[:-1], keys)[(None,) * (4 - mask.dim())]
+        # A sum of products: a (batch, head, query, key) tensor would cost a tenth of the attention.
+        ones = allowed.new_ones(1, 1, keys) if finite is None else finite
+        return torch.einsum("bhqk,bhk->bhq", allowed, ones)
+    if finite is not None:
+        return finite.cumsum(-1) if is_causal else finite.sum(-1, keepdim=True)
+    if is_causal:
+        return torch.arange(1, queries + 1, device=lift.query.device)[None, None]
+    return lift.query.new_ones(1, 1, 1) if keys == 1 else None
 
 
 def _per_head(bias: Tensor, lift: Lift) -> Tensor:

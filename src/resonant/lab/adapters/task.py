@@ -162,7 +162,7 @@ class AdaptersTask:
         return with_texts(found, [self.tokenizer.decode([token]) for token in ids.tolist()])
 
     def save(self, directory: Path) -> None:
-        """The adapter with its branch: ``resonant.integrations.load_branch`` reads it."""
+        """The adapter with its branch: ``resonant.integrations.restore_attention`` reads it."""
         save_branch(self.model, directory)
 
 
