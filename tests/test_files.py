@@ -55,20 +55,20 @@ def row(step: int, loss: float) -> dict[str, float]:
 
 def test_metrics_read_back_exactly_and_end_at_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    metrics = Metrics(path, keep_until=0)
+    metrics = Metrics(path)
     written = [row(step, 1 / (step + 7)) for step in (10, 20, 30)]
     for each in written:
         metrics.write(each)
     assert read_metrics(path) == written
-    Metrics(path, keep_until=20).write(row(30, 0.25))
+    Metrics(path, written[:2]).write(row(30, 0.25))
     assert read_metrics(path) == [*written[:2], row(30, 0.25)]
 
 
 def test_a_torn_row_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    Metrics(path, keep_until=0).write(row(10, 0.5))
+    Metrics(path).write(row(10, 0.5))
     whole = path.read_text()
     path.write_text(whole + "20,0.4")
     assert read_metrics(path) == [row(10, 0.5)]
-    Metrics(path, keep_until=20)
+    Metrics(path, read_metrics(path))
     assert path.read_text() == whole

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +76,97 @@ def write_atomically(path: Path, content: bytes, label: str) -> None:
         raise
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; ``UserError`` if it is damaged."""
+def read_text(path: Path) -> str:
+    """Read a file of UTF-8, with a byte order mark or without.
+
+    Raises ``UserError`` for a file that is missing, or in another encoding.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; give a folder as the command left it")
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise damaged(path) from error
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"its byte {error.start} is not UTF-8") from error
 
 
-def damaged(path: Path) -> UserError:
-    """What to tell a user whose file cannot be read back."""
+def strict_json(text: str) -> Any:
+    """Read JSON, in which no number is NaN or infinite.
+
+    Raises ``ValueError`` for anything else.
+    """
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"it holds the number {constant}")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def damaged(path: Path, why: str) -> UserError:
+    """Say that a file cannot be read back, and what comes next."""
     return UserError(
-        f"{path} is damaged; delete it and run the same command again: what else is finished is "
-        "kept"
+        f"{path} is damaged ({why}); delete it and run the same command again: what else is "
+        "finished is kept"
     )
+
+
+SEAL = b"sha256:"  # before the checksum that ends a sealed file
+
+
+def sealed(content: bytes) -> bytes:
+    """The content with its checksum behind it, for ``unsealed``."""
+    return content + SEAL + hashlib.sha256(content).digest()
+
+
+def unsealed(path: Path) -> bytes:
+    """Read a file that ``sealed`` made.
+
+    Raises ``UserError`` for a file that is damaged, be it by one bit.
+    """
+    whole = path.read_bytes()
+    size = len(whole) - len(SEAL) - hashlib.sha256().digest_size
+    content = whole[: max(size, 0)]
+    if size < 0 or sealed(content) != whole:
+        raise damaged(path, "its checksum does not fit its content")
+    return content
+
+
+SUMS = "sums.json"  # in a folder that others wrote: the checksum of each file
+
+
+def write_sums(folder: Path) -> None:
+    """Write down the checksum of every file in ``folder``, for ``why_not_whole``."""
+    sums = {path.relative_to(folder).as_posix(): digest_of([path]) for path in _inside(folder)}
+    write_atomically(folder / SUMS, json.dumps(sums, indent=1).encode(), "sums")
+
+
+def why_not_whole(folder: Path) -> str | None:
+    """Why a folder is not as it was when ``write_sums`` ended, in a few words; None if it is."""
+    try:
+        said = json.loads((folder / SUMS).read_text())
+        for name, digest in said.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if digest_of([path]) != digest:
+                return f"the checksum of {name} does not fit its content"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{SUMS} is missing or damaged ({type(error).__name__})"
+    return None
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """SHA-256 of files, their names and contents."""
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(f"{path.name}\n{path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                found.update(piece)
+    return found.hexdigest()
 
 
 def disk_error(error: OSError) -> UserError:

@@ -84,7 +84,7 @@ def test_mistakes_say_what_to_do(
 def trained(tmp_path: Path) -> Path:
     models.ours().save_pretrained(tmp_path)
     Tokenizer.of("abc defg\n").save(tmp_path)
-    (tmp_path / "config.yaml").write_text("training: {context: 16}\n")
+    (tmp_path / "config.yaml").write_text("data: {name: stdlib}\ntraining: {context: 16}\n")
     return tmp_path
 
 
@@ -130,6 +130,9 @@ def test_no_model_to_sample_from(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_a_folder_half_written(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (trained / "config.yaml").write_text("")
+    assert main(["sample", str(trained), "--tokens=3"]) == 2
+    assert "config.yaml is damaged" in capsys.readouterr().err
+    (trained / "config.yaml").unlink()
     assert main(["sample", str(trained), "--tokens=3"]) == 0
     (trained / "config.json").write_text("{ no")
     assert main(["sample", str(trained)]) == 2

@@ -9,11 +9,15 @@ import resonant
 from resonant.cli.main import main
 from resonant.lab.text.tokens import Tokenizer
 
+from ..lab.running import FINISHED
+
 
 def saved(model: resonant.PhaseLanguageModel | resonant.LanguageModel, where: Path) -> Path:
     model.save_pretrained(where)
     Tokenizer().save(where)
-    (where / "done.json").write_text(json.dumps({"prompt": "def go(x):\n\treturn $x <b>"}))
+    (where / "done.json").write_text(
+        json.dumps(FINISHED | {"prompt": "def go(x):\n\treturn $x <b>"})
+    )
     return where
 
 

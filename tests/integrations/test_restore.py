@@ -227,7 +227,7 @@ def test_a_name_of_the_hub_is_looked_up_where_from_pretrained_keeps_it(
     restore_attention(again, "someone/theirs")
     torch.testing.assert_close(output(again), output(model), atol=1e-6, rtol=1e-6)
     for name in ("someone/else", "no name, no folder"):
-        with pytest.raises(FileNotFoundError, match="neither a folder nor a name"):
+        with pytest.raises(FileNotFoundError, match="neither a folder nor the name"):
             restore_attention(tiny("llama"), name)
 
 

@@ -15,11 +15,11 @@ from resonant.lab.kit.config import (
     RunConfig,
     config_hash,
     differences,
-    import_plugins,
     plain,
     replaced,
 )
 from resonant.lab.kit.experiment import MECHANISM, Experiment
+from resonant.lab.kit.plugins import import_plugins
 from resonant.models.architectures import VISION, build_model, build_vision_model
 from resonant.models.language_configs import AttentionConfig, LanguageModelConfig
 from resonant.models.phase_configs import PhaseLanguageModelConfig

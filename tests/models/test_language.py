@@ -100,7 +100,7 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
         LanguageModel.from_pretrained(tmp_path)
     write()
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match="missing or damaged"):
         LanguageModel.from_pretrained(tmp_path)
 
 

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     import torch
 
     from ..checks import CHECKS, Subject, certify, guess_subject
-    from ..lab.kit.folder import import_plugins_of
+    from ..lab.kit.plugins import import_plugins_of
 
     for check in checks:
         if check not in CHECKS:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import WEIGHTS, read_json
+from ..files import WEIGHTS
 from ..integrations.opening import is_foreign
-from ..lab.kit.folder import DIAGNOSIS_PAGE, DONE, import_plugins_of, require
+from ..lab.kit.contents import read_held
+from ..lab.kit.folder import DIAGNOSIS_PAGE, DONE, require
+from ..lab.kit.plugins import import_plugins_of
 
 MOST_TOKENS = 2000  # every weight is held
 
@@ -115,7 +117,7 @@ def _check_count(count: int) -> None:
 def _text(directory: Path) -> str:
     """The prompt of the run's own sample."""
     done = directory / DONE
-    text = read_json(done).get("prompt") if done.is_file() else None
+    text = read_held(done).get("prompt") if done.is_file() else None
     if not text:
         raise UserError(f"{directory} has no sample to show; give --text")
     return text

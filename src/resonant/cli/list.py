@@ -10,7 +10,7 @@ from ..errors import UserError, nearest
 from ..lab.domains import DOMAINS, EXPERIMENTS, data_classes
 from ..lab.kit.domain import Domain
 from ..lab.kit.experiment import Experiment
-from ..lab.kit.folder import import_plugins_of
+from ..lab.kit.plugins import import_plugins, split_names
 from ..models.costs import token_cost
 from ..models.fields import field_docs
 from ..models.frame_configs import SPEECH_PRESETS
@@ -47,7 +47,7 @@ COSTS_OF: dict[str, Callable[[Any], str]] = {"language_model": _cost}
 def main(arguments: list[str]) -> int:
     """Print what can be named on the command line, or what a name stands for."""
     options = make_parser().parse_args(arguments)
-    import_plugins_of(None, options.plugins)
+    import_plugins(split_names(options.plugins))
     if options.name is None:
         _everything()
         return 0

@@ -12,7 +12,7 @@ import sys
 from ..errors import UserError, nearest
 from ..files import disk_error
 from ..lab.domains import DOMAINS
-from ..lab.kit.folder import import_plugins_of
+from ..lab.kit.plugins import import_plugins, split_names
 from .plugins import plugins_given
 
 # By name: the module whose ``main`` is called, and a line of help; those of domains stand between.
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     command, *rest = arguments
     try:
         if command not in commands():  # a plugin may bring it
-            import_plugins_of(None, plugins_given(rest))
+            import_plugins(split_names(plugins_given(rest)))
         known = commands()
         if command not in known:
             raise UserError(f"no command is called {command!r}; {nearest(command, known)}")

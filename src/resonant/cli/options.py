@@ -13,7 +13,7 @@ from ..errors import UserError, nearest
 from ..lab.domains import EXPERIMENTS
 from ..lab.kit.config import RunConfig, flatten
 from ..lab.kit.experiment import Experiment
-from ..lab.kit.folder import import_plugins_of
+from ..lab.kit.plugins import import_plugins, split_names
 from ..models.fields import field_docs
 from .plugins import plugins_given
 
@@ -26,7 +26,7 @@ def pick_experiment(arguments: list[str]) -> tuple[Experiment, list[str]]:
 
     Plugins are imported before, which may bring it.
     """
-    import_plugins_of(None, plugins_given(arguments))
+    import_plugins(split_names(plugins_given(arguments)))
     if not arguments or arguments[0].startswith("-"):
         return next(iter(EXPERIMENTS.values())), arguments
     name, *rest = arguments
@@ -136,7 +136,7 @@ def _example(group: str, known: set[str]) -> str:
 
 def base_config(experiment: Experiment, options: jsonargparse.Namespace) -> RunConfig:
     """The experiment's base with the user's plugins and data."""
-    plugins = tuple(options.plugins.split(",")) if options.plugins else ()
+    plugins = split_names(options.plugins)
     plugins = tuple(dict.fromkeys(experiment.base.plugins + plugins))
     return dataclasses.replace(experiment.base, plugins=plugins, data=options.data)
 

@@ -10,21 +10,12 @@ from ..errors import UserError
 
 def main(arguments: list[str]) -> int:
     """Print the tables and write the page."""
-    parser = argparse.ArgumentParser(prog="resonant report", description=__doc__)
-    parser.add_argument(
-        "runs",
-        type=Path,
-        help="the --out of a comparison, or its archive; the page goes into that folder, or into "
-        "one of the archive's name",
-    )
-    parser.add_argument("--figures", type=Path, help="also write the figures here, as SVG files")
-    parser.add_argument("--only", help="with --figures: the one figure of this name")
-    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    options = parser.parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     from rich.console import Console
 
     from ..lab.kit.archive import beside, keep_new, opened, refuse_other
     from ..lab.kit.grid import as_markdown
+    from ..lab.kit.plugins import import_plugins, split_names
     from ..lab.kit.results import gather
     from ..lab.report.page import write_figures, write_report
     from ..lab.report.sections import all_tables, print_tables
@@ -33,6 +24,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--figures takes a folder, but {options.figures} is a file")
     if options.only is not None and options.figures is None:
         raise UserError("--only chooses among the files of --figures FOLDER; give both")
+    import_plugins(split_names(options.plugins), never_from=options.runs)
     console = Console(stderr=options.markdown)  # a document gets tables alone
     with opened(options.runs) as directory:
         before = set(directory.rglob("*"))
@@ -52,3 +44,19 @@ def main(arguments: list[str]) -> int:
             for path in write_figures(results, directory, options.figures, only=options.only):
                 console.print(f"figure: {path}", highlight=False, soft_wrap=True)
     return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command's options."""
+    parser = argparse.ArgumentParser(prog="resonant report", description=__doc__)
+    parser.add_argument(
+        "runs",
+        type=Path,
+        help="the --out of a comparison, or its archive; the page goes into that folder, or into "
+        "one of the archive's name",
+    )
+    parser.add_argument("--figures", type=Path, help="also write the figures here, as SVG files")
+    parser.add_argument("--only", help="with --figures: the one figure of this name")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument("--plugins", help="modules to import first, by comma: your domains")
+    return parser

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..files import write_atomically
 from ..models.fields import from_dict
+from ..models.pretrained import read_description
+from ..models.weights import load_weights, save_weights
 from ..nn.energy import EnergyGate
 from ..nn.parameter import HeadScalar
 from .branch import NAME, BranchConfig, attach, branches, remove_krause_branch
@@ -90,9 +90,9 @@ def open_adapter(model: nn.Module, directory: Path, *, trainable: bool) -> Any:
 
     Raises ``ValueError`` for a configuration that is damaged.
     """
-    peft, described = need("peft"), _read(directory / ADAPTER)
+    peft, described = need("peft"), read_description(directory / ADAPTER)
     options: dict[str, Any] = {"is_trainable": trainable}
-    if isinstance(described, dict) and described.get(KEY) is not None:
+    if described.get(KEY) is not None:
         try:
             options["config"] = recorded_lora_config()(**described)
         except TypeError as error:
@@ -171,8 +171,7 @@ def save_branch(model: nn.Module, directory: str | Path) -> None:
     if adapted:
         model.save_pretrained(str(directory))  # type: ignore[operator]
     if found:
-        content = save({n: x.contiguous() for n, x in _branch_weights(model).items()})
-        write_atomically(directory / WEIGHTS, content, "branch")
+        save_weights(directory / WEIGHTS, _branch_weights(model), "branch")
     text = json.dumps(described, indent=2) + "\n"
     write_atomically(directory / DESCRIPTION, text.encode(), "branch-config")
 
@@ -186,7 +185,11 @@ def open_branch(model: nn.Module, directory: Path, *, trainable: bool) -> Any:
     Raises ``ValueError`` for a model of other sizes, with branches or adapters of its own, and for
     weights that do not fit.
     """
-    described = _read(directory / DESCRIPTION)
+    described = read_description(directory / DESCRIPTION)
+    if not {"branch", "model", "weights"} <= set(described) or not isinstance(
+        described["model"], dict
+    ):
+        raise ValueError(f"{directory / DESCRIPTION} is damaged; save the branch again")
     _check_fits(model, described, directory)
     if branches(model) or _is_adapted(model):
         raise ValueError(
@@ -207,13 +210,6 @@ def open_branch(model: nn.Module, directory: Path, *, trainable: bool) -> Any:
             remove_krause_branch(model)
         raise
     return model
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); save the branch again") from error
 
 
 def _is_adapted(model: nn.Module) -> bool:
@@ -293,12 +289,7 @@ def _branch_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _fill(model: nn.Module, directory: Path) -> None:
-    try:
-        weights = load_file(directory / WEIGHTS)
-    except (SafetensorError, FileNotFoundError) as error:
-        raise ValueError(
-            f"{directory / WEIGHTS} is missing or damaged ({error}); save the branch again"
-        ) from error
+    weights = load_weights(directory / WEIGHTS)
     ours = _branch_weights(model)
     _check_names(weights, ours, directory)
     with torch.no_grad():
@@ -316,7 +307,7 @@ def _check_adapter(model: nn.Module, directory: Path) -> None:
 
     PEFT itself fills what it finds, and leaves the rest at its start.
     """
-    described = _read(directory / ADAPTER)
+    described = read_description(directory / ADAPTER)
     saved = set(described.get("modules_to_save") or [])
     wanted = _learned_whole(model)
     if saved != wanted:

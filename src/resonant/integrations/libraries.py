@@ -6,9 +6,10 @@ import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
-from ..errors import UserError
+from ..errors import UserError, in_words
 
 
 def need(name: str) -> ModuleType:
@@ -41,3 +42,30 @@ def quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def local_folder(source: str | Path, *, fetch: bool = False) -> Path:
+    """The folder of that name, or where the hub's library keeps the files under it.
+
+    Raises ``UserError`` for a name that is neither, and whose files are not here; with ``fetch``
+    they are fetched.
+    """
+    directory = Path(source)
+    if directory.is_dir() or isinstance(source, Path):
+        return directory
+    hub = need("huggingface_hub")
+    patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(hub.snapshot_download(source, local_files_only=True))
+    except (hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError) as error:
+        if not fetch or isinstance(error, hub.errors.HFValidationError):
+            raise UserError(
+                f"{source} is neither a folder nor the name of a model whose files are here; fetch "
+                f"it first, by `hf download {source}`"
+            ) from error
+    try:
+        return Path(hub.snapshot_download(source, allow_patterns=patterns))
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise UserError(
+            f"{source} is no folder here, and its files cannot be fetched ({in_words(error)})"
+        ) from error

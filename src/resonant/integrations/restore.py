@@ -10,12 +10,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..errors import UserError
 from ..files import MODEL_CONFIG, WEIGHTS
 from ..hints import OURS
 from . import attention_interface, branch
 from .adapters import ADAPTER, DESCRIPTION, open_adapter, open_branch
 from .branch import BranchConfig
-from .libraries import need
+from .libraries import local_folder
 from .record import BRANCHED, KEY, SWAPPED, USED, as_options, foreign_root
 from .swap import swap, unswap
 
@@ -41,7 +42,10 @@ def restore_attention(model: Any, source: str | Path, *, trainable: bool = False
     already or of other layers, and weights that are missing, damaged or of another shape; the
     model is then as it was.
     """
-    directory = _folder(source)
+    try:
+        directory = local_folder(source)
+    except UserError as error:
+        raise FileNotFoundError(str(error)) from error
     if (directory / DESCRIPTION).is_file():
         return open_branch(model, directory, trainable=trainable)
     root, _ = foreign_root(model)
@@ -84,20 +88,6 @@ def is_described(directory: Path) -> bool:
         return True
     found = (name for name in (ADAPTER, MODEL_CONFIG) if (directory / name).is_file())
     return any(_described(directory, name) for name in found)
-
-
-def _folder(source: str | Path) -> Path:
-    """The folder of that name, or where the hub's library keeps what it fetched under it."""
-    directory = Path(source)
-    if directory.is_dir() or isinstance(source, Path):
-        return directory
-    hub = need("huggingface_hub")
-    try:
-        return Path(hub.snapshot_download(source, local_files_only=True))
-    except (hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError) as error:
-        raise FileNotFoundError(
-            f"{source} is neither a folder nor a name whose files from_pretrained has fetched"
-        ) from error
 
 
 def _described(directory: Path, name: str) -> list[dict[str, Any]]:

@@ -12,10 +12,11 @@ from ..errors import UserError, nearest
 from .abilities.domain import DOMAIN as ABILITIES
 from .adapters.domain import DOMAIN as ADAPTERS
 from .alignment.domain import DOMAIN as ALIGNMENT
-from .kit.config import Data, RunConfig, TrainingConfig, import_plugins, run_config
+from .kit.config import Data, RunConfig, TrainingConfig, run_config
+from .kit.contents import described_run
 from .kit.domain import Described, Domain
 from .kit.experiment import Experiment
-from .kit.folder import described_run
+from .kit.plugins import import_plugins
 from .speech.domain import DOMAIN as SPEECH
 from .text.domain import DOMAIN as TEXT
 from .vision.domain import DOMAIN as VISION
@@ -127,18 +128,18 @@ def domain_of(config: RunConfig) -> Domain:
 
 
 def domain_of_data(name: str, plugins: tuple[str, ...] = ()) -> Domain:
-    """The domain of the data called ``name``; ``UserError`` names the nearest if there is none.
+    """The domain of the data called ``name``.
 
-    Where no domain here has such data, ``plugins`` are imported, which may bring one.
+    Raises ``UserError`` if there is none: it names the nearest, and the ``plugins`` of the runs,
+    which may bring one. Nobody's plugins are imported for being named in a file.
     """
-    if name not in data_classes():
-        import_plugins(plugins)
     found = _holder(name)
     if found is not None:
         return found
+    given = ",".join(plugins) or "MODULE"
     raise UserError(
         f"no data is called {name!r}; {nearest(name, data_classes())} (data of one's own need "
-        "--plugins)"
+        f"--plugins {given}: code, so look at it first)"
     )
 
 
@@ -163,6 +164,15 @@ def describe(data: Data, data_dir: Path | None) -> Described:
     Raises ``UserError`` for data that cannot be had.
     """
     return resolve_name(domain_of_data(data.name).describe)(data, data_dir)
+
+
+def digest_of_base(config: RunConfig) -> str:
+    """A hash of the pretrained weights that the model of a run begins from; "" for none.
+
+    Raises ``UserError`` for weights that cannot be had.
+    """
+    domain = domain_of(config)
+    return "" if domain.base is None else resolve_name(domain.base)(config)
 
 
 def prepare_runs(runs: Iterable[RunConfig], data_dir: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from .base import CausalModel
 from .language import LanguageModel
 from .phase import PhaseLanguageModel
 from .pixels import PixelModel
+from .pretrained import read_description
 from .swin import SwinTransformer
 from .vision import VisionTransformer
 
@@ -42,10 +42,7 @@ def load_model(directory: str | Path) -> CausalModel:
     """
     path, architecture = Path(directory) / MODEL_CONFIG, None
     if path.is_file():
-        try:
-            architecture = json.loads(path.read_text()).get("architecture")
-        except (ValueError, AttributeError):  # from_pretrained says what is wrong
-            architecture = None
+        architecture = read_description(path).get("architecture")
     if architecture == "speech":
         raise ValueError(
             f"{directory} holds a model of speech, which takes phonemes; hear it with `resonant "
@@ -66,4 +63,6 @@ def load_model(directory: str | Path) -> CausalModel:
             "load it with FrameTransformer.from_pretrained, see where it looks with "
             "`resonant report` on the comparison's folder"
         )
-    return ARCHITECTURES.get(architecture or "", LanguageModel).from_pretrained(directory)
+    if not isinstance(architecture, str):
+        architecture = ""
+    return ARCHITECTURES.get(architecture, LanguageModel).from_pretrained(directory)

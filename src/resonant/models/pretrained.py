@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from ..files import MODEL_CONFIG, WEIGHTS, write_atomically
 from ..nn.modes import is_swapped
 from .fields import from_dict
+from .weights import load_weights, save_weights
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -37,8 +36,7 @@ def save_pretrained(model: nn.Module, config: Any, directory: str | Path) -> Non
     directory.mkdir(parents=True, exist_ok=True)
     content = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
     write_atomically(directory / MODEL_CONFIG, content.encode(), "model-config")
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(directory / WEIGHTS, save(weights), "model")
+    save_weights(directory / WEIGHTS, model.state_dict(), "model")
 
 
 def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> M:
@@ -53,25 +51,21 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
             raise FileNotFoundError(
                 f"{directory} holds no {name}; give a folder written by save_pretrained"
             )
-    try:
-        described = json.loads((directory / MODEL_CONFIG).read_text())
-    except ValueError as error:
-        raise ValueError(
-            f"{directory / MODEL_CONFIG} is damaged ({error}); save the model again"
-        ) from error
+    described = read_description(directory / MODEL_CONFIG)
     architecture, wanted = described.get("architecture"), config_type().architecture
     if architecture != wanted:
         raise ValueError(
             f"{directory} holds a model of architecture {architecture!r}, not {wanted!r}; "
             "load_model opens models of tokens, from_pretrained of their own class the others"
         )
-    model = kind(from_dict(config_type, described))
     try:
-        weights = load_file(directory / WEIGHTS)
-    except SafetensorError as error:
+        model = kind(from_dict(config_type, described))
+    except (TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(
-            f"{directory / WEIGHTS} is damaged ({error}); save the model again"
+            f"{directory / MODEL_CONFIG} describes no model ({error}); save the model again, or "
+            "open it with the version that wrote it"
         ) from error
+    weights = load_weights(directory / WEIGHTS)
     missing = sorted(set(model.state_dict()) ^ set(weights))
     if missing:
         raise ValueError(
@@ -85,3 +79,17 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
             f"the weights in {directory} do not fit its {MODEL_CONFIG} ({first})"
         ) from error
     return model
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Read the configuration of a model, as plain values.
+
+    Raises ``ValueError`` for a file that holds none.
+    """
+    try:
+        described = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); save the model again") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"{path} is damaged (it holds no named values); save the model again")
+    return described

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from resonant.lab.abilities.tables import BETTER, WORSE, ability_tables
-from resonant.lab.kit.metrics import Metrics
+from resonant.lab.kit.metrics import COLUMNS, Metrics
 from resonant.lab.kit.results import gather
+
+from ..running import FINISHED
 
 SCORES = {
     "softmax-recall": [0.90, 0.92, 0.91],
@@ -26,11 +28,12 @@ def comparison(out: Path, seeds: int = 3) -> Path:
             folder = out / f"{arm}-seed{seed}"
             folder.mkdir(parents=True)
             runs.append(folder.name)
-            Metrics(folder / "metrics.csv", keep_until=0)
+            metrics = Metrics(folder / "metrics.csv")
+            metrics.write(dict.fromkeys(COLUMNS, 1.0) | {"step": 20.0})
             metric = "correct@1" if "alignment" in arm else "accuracy"
             long = f"{metric.partition('@')[0]}@long"
-            metrics = {"test_loss": 1.0, "valid_loss": 1.0, metric: scores[seed], long: 0.5}
-            done = {"arm": arm, "seed": seed, "metrics": metrics, "learning_rate": 0.1}
+            found = {"test_loss": 1.0, "valid_loss": 1.0, metric: scores[seed], long: 0.5}
+            done = FINISHED | {"arm": arm, "seed": seed, "metrics": found}
             (folder / "done.json").write_text(json.dumps(done))
             (folder / "config.yaml").write_text("data: {name: recall}")
     described = {"experiment": "probes", "says": "", "data": "", "arms": arms, "runs": runs}

@@ -10,7 +10,7 @@ import pytest
 from resonant.cli.main import main
 from resonant.errors import UserError
 from resonant.lab.compare.sweep import parse_rates
-from resonant.lab.kit.rates import Sweep
+from resonant.lab.kit.results import Sweep
 
 from ..running import quality, resonant, write_text
 

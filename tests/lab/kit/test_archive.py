@@ -13,7 +13,7 @@ import yaml
 from resonant.cli.main import main
 from resonant.errors import UserError
 from resonant.lab.kit.archive import opened, pack, unpack
-from resonant.lab.kit.folder import read_arrays, write_arrays
+from resonant.lab.kit.contents import read_arrays, write_arrays
 from resonant.lab.kit.results import gather
 
 from ..report.test_report import comparison

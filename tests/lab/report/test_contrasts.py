@@ -17,6 +17,8 @@ from resonant.lab.report.learned import encoding_length, learned_tables, morlet_
 from resonant.lab.report.table import contrasts
 from resonant.lab.text.figures import position_curves, position_edges
 
+from ..running import FINISHED
+
 LOSSES = {
     "plain": [2.0, 2.1, 2.3],
     "gate": [1.9, 2.05, 2.1],
@@ -35,7 +37,7 @@ def folder(out: Path, **more: Any) -> Path:
             directory = out / f"{arm}-seed{seed}"
             directory.mkdir(parents=True)
             runs.append(directory.name)
-            metrics = Metrics(directory / "metrics.csv", keep_until=0)
+            metrics = Metrics(directory / "metrics.csv")
             row = {"train_loss": loss, "valid_loss": loss, "learning_rate": 0.1, "seconds": 1.0}
             metrics.write({"step": 1.0, **row})
             learned: dict[str, list[float]] = {}
@@ -46,11 +48,10 @@ def folder(out: Path, **more: Any) -> Path:
             if arm in ("morlet", "both"):
                 start |= {"position.omega": OMEGA, "position.sigma": SIGMA}
                 learned |= {"position.omega": OMEGA, "position.sigma": [5.0, 200.0 + seed]}
-            done = {
+            done = FINISHED | {
+                "steps": 1,
                 "arm": arm,
                 "seed": seed,
-                "tokens": 1,
-                "learning_rate": 0.1,
                 "parameters": 10,
                 "attention_parameters": 1,
                 "metrics": {"valid_loss": loss, "test_loss": loss},

@@ -21,6 +21,8 @@ from resonant.lab.report.page import write_report
 from resonant.lab.report.sections import print_tables
 from resonant.lab.report.table import cost, quality
 
+from ..running import FINISHED
+
 LOSSES = {"softmax": [1.8, 1.9, 2.0], "krause": [1.7, 1.81, 1.9], "worse": [2.5, 1.2, 2.2]}
 
 
@@ -35,15 +37,13 @@ def comparison(out: Path, *, seeds: int = 3, ceilings: dict[str, float] | None =
             folder = out / f"{arm}-seed{seed}"
             folder.mkdir(parents=True)
             runs.append(folder.name)
-            metrics = Metrics(folder / "metrics.csv", keep_until=0)
+            metrics = Metrics(folder / "metrics.csv")
             for step in (10, 20):
                 row = {"train_loss": 2.0, "valid_loss": losses[seed] + 10 / step}
                 metrics.write({"step": float(step), "learning_rate": 0.1, "seconds": 1.0, **row})
-            done = {
+            done = FINISHED | {
                 "arm": arm,
                 "seed": seed,
-                "tokens": 2e6,
-                "learning_rate": 0.004,
                 "parameters": 1000,
                 "attention_parameters": 100,
                 "metrics": {"valid_loss": losses[seed] - 0.1, "test_loss": losses[seed]},
@@ -80,7 +80,7 @@ def keep_at_work(folder: Path, *, gated: bool) -> None:
         found |= {"gates_shut": np.array([0.25]), "order": random.random((3, 4))}
     np.savez(folder / "diagnosis.npz", **found)  # type: ignore[arg-type]
     names = ("step", "a.0.sigma[0]", "a.0.sigma[1]", "a.1.sigma[0]", "a.1.sigma[1]")
-    learned = Metrics(folder / "learned.csv", keep_until=0, columns=names)
+    learned = Metrics(folder / "learned.csv", columns=names)
     for step in (0, 10, 20):
         learned.write({"step": float(step)} | {name: 2.0 + step / 100 for name in names[1:]})
 

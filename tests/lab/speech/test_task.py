@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from resonant.cli.main import main
 from resonant.errors import UserError
 from resonant.lab.alignment.config import SymbolsConfig
 from resonant.lab.alignment.utterances import Utterances
+from resonant.lab.compare.folders import as_json
 from resonant.lab.domains import EXPERIMENTS, build_task
 from resonant.lab.kit.config import RunConfig
+from resonant.lab.kit.machine import with_this_machine
 from resonant.lab.kit.metrics import Metrics
 from resonant.lab.kit.results import gather
 from resonant.lab.report.page import write_report
@@ -275,10 +278,16 @@ def test_the_report_of_recordings(
     out = tmp_path / "out"
     folder = out / "next-clock-seed0"
     folder.mkdir(parents=True)
-    finish(task, config, folder, seconds=1.0)
-    (folder / "config.yaml").write_text("data: {name: recordings}")
-    row = {"step": 1.0, "train_loss": 1.0, "valid_loss": 1.0, "learning_rate": 0.1, "seconds": 1.0}
-    Metrics(folder / "metrics.csv", keep_until=0).write(row)
+    finish(task, config, folder, seconds=1.0, made_with=with_this_machine([]))
+    (folder / "config.yaml").write_text(yaml.safe_dump(as_json(config)))
+    row = {
+        "step": float(config.training.steps),
+        "train_loss": 1.0,
+        "valid_loss": 1.0,
+        "learning_rate": 0.1,
+        "seconds": 1.0,
+    }
+    Metrics(folder / "metrics.csv").write(row)
     arms = [{"name": "next-clock", "says": "x", "control": "next-softmax", "changes": ""}]
     described = {"experiment": "speech", "says": "x", "data": "own", "runs": [folder.name]}
     described |= {"arms": arms, "ceilings": {}}

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from resonant.lab.kit.config import import_plugins
+from resonant.lab.kit.plugins import import_plugins
 from resonant.lab.text.energy_gate import LEAKING_GATE
 from resonant.models.language import LanguageModel
 from resonant.models.language_configs import AttentionConfig, LanguageModelConfig

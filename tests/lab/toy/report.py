@@ -5,8 +5,8 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from resonant.lab.kit.contents import read_arrays
 from resonant.lab.kit.domain import Figure, Section
-from resonant.lab.kit.folder import read_arrays
 from resonant.lab.kit.grid import Grid
 from resonant.lab.kit.results import Results, first_folder
 from resonant.lab.kit.svg import INK, STYLE, as_svg, legend, line_style

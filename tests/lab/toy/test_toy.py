@@ -53,9 +53,12 @@ def test_killed_and_started_again_it_ends_the_same(compared: Path, tmp_path: Pat
     assert quality(tmp_path) == {"line-seed0": whole["line-seed0"]}
 
 
-def test_it_is_reported_without_being_named(compared: Path) -> None:
-    """The runs say which plugin brought their data."""
-    said = resonant("report", str(compared), "--markdown")
+def test_it_is_reported_by_the_plugin_that_was_asked_for(compared: Path) -> None:
+    """The runs say which plugin brought their data, and no file has a plugin imported."""
+    refused = resonant("report", str(compared), "--markdown")
+    assert refused.returncode == 2
+    assert f"--plugins {PLUGIN.removeprefix('--plugins=')}" in refused.stderr
+    said = resonant("report", str(compared), "--markdown", PLUGIN)
     assert said.returncode == 0, said.stderr
     assert "**Error in the middle**" in said.stdout
     page = (compared / "report.html").read_text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,19 @@ import numpy as np
 import platformdirs
 import torch
 
-from ...files import MODEL_CONFIG, write_atomically
-from ...integrations.libraries import need
-from ..kit.config import TrainingConfig
+from ...errors import UserError
+from ...files import digest_of, sealed, unsealed, why_not_whole, write_atomically, write_sums
+from ...integrations.libraries import local_folder, need
+from ..kit.config import RunConfig, TrainingConfig
 from ..kit.optimizer import build_optimizer, learning_rate
 from ..kit.progress import progress
 from ..text.batches import training_batch
 from ..text.config import TextConfig
 from ..text.corpus import load_corpus
-from .model_config import BASES, Base
+from .model_config import BASES, AdaptersModelConfig, Base
 
+# Of files that a pretrained model and its tokenizer consist of.
+KINDS = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".gguf")
 RECIPE = 1  # raise it, and rename the bases, when the same base would come out otherwise
 CHECKPOINT_EVERY = 100
 PAD, END = "<pad>", "<end>"
@@ -38,9 +40,31 @@ def base_folder(name: str) -> Path:
     folder = Path(platformdirs.user_cache_dir("resonant")) / "bases" / f"{name}-{made_of}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.with_suffix(".lock")):
-        if not (folder / MODEL_CONFIG).is_file():
+        if why_not_whole(folder) is not None:  # not made yet, or something of it was lost
+            shutil.rmtree(folder, ignore_errors=True)
             _make(base, bytes(corpus.splits["train"]).decode(errors="replace"), folder)
     return folder
+
+
+def digest_of_files(base: str) -> str:
+    """Hash the files of a pretrained model, those of its tokenizer among them.
+
+    Raises ``UserError`` for one that cannot be had.
+    """
+    folder = local_folder(base, fetch=True)
+    files = sorted(path for path in folder.iterdir() if path.suffix in KINDS and path.is_file())
+    return digest_of(files)
+
+
+def check_base(config: RunConfig) -> None:
+    """Raise ``UserError`` if the pretrained files are not those the run was planned for."""
+    model = config.model
+    assert isinstance(model, AdaptersModelConfig)
+    if model.base not in BASES and config.base not in ("", digest_of_files(model.base)):
+        raise UserError(
+            f"the files of model.base {model.base!r} changed since this run was planned; run the "
+            "comparison anew"
+        )
 
 
 def subwords(text: str, vocabulary: int) -> Any:
@@ -99,6 +123,7 @@ def _make(base: Base, text: str, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     tokenizer.save_pretrained(partial)
     model.save_pretrained(partial)
+    write_sums(partial)
     partial.rename(folder)
     folder.with_suffix(".ckpt").unlink(missing_ok=True)
 
@@ -116,11 +141,11 @@ def _train(base: Base, tokens: np.ndarray, checkpoint: Path) -> Any:
     optimizer, step = build_optimizer(model, training), 0
     if checkpoint.is_file():
         try:
-            saved = torch.load(checkpoint, weights_only=True)
+            saved = torch.load(io.BytesIO(unsealed(checkpoint)), weights_only=True)
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
             step = saved["step"]
-        except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError):
+        except (UserError, KeyError):
             checkpoint.unlink()
             return _train(base, tokens, checkpoint)
     shape = {"batch_size": base.batch_size, "context": base.context}
@@ -146,4 +171,4 @@ def keep(path: Path, *, model: Any, optimizer: Any, step: int) -> None:
     buffer = io.BytesIO()
     states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
     torch.save(states, buffer)
-    write_atomically(path, buffer.getvalue(), "base-checkpoint")
+    write_atomically(path, sealed(buffer.getvalue()), "base-checkpoint")

@@ -21,6 +21,19 @@ def describe(config: InstructionsConfig, data_dir: Path | None) -> Described:
     return Described(found.digest, instructions.describe(found))
 
 
+def digest_of_base(config: RunConfig) -> str:
+    """The hash of the files of the pretrained model and its tokenizer.
+
+    "" for the bases that are made here: their names say what they are made of.
+    """
+    assert isinstance(config.model, AdaptersModelConfig)
+    if config.model.base in BASES:
+        return ""
+    from .bases import digest_of_files  # transformers
+
+    return digest_of_files(config.model.base)
+
+
 def prepare(configs: Sequence[RunConfig], data_dir: Path | None) -> None:
     """Train the small base models that the cache lacks."""
     from .bases import base_folder  # transformers
@@ -40,5 +53,6 @@ DOMAIN = Domain(
     describe="resonant.lab.adapters.domain:describe",
     sections="resonant.lab.adapters.report:SECTIONS",
     runner="resonant.lab.adapters.trainer:TrainerRun",
+    base="resonant.lab.adapters.domain:digest_of_base",
     prepare="resonant.lab.adapters.domain:prepare",
 )

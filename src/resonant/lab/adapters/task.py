@@ -22,7 +22,7 @@ from ...models.base import learned_numbers
 from ..kit.at_work import with_texts
 from ..kit.config import RunConfig, check_corpus
 from ..kit.task import Outcome
-from .bases import base_folder
+from .bases import base_folder, check_base
 from .config import InstructionsConfig
 from .instructions import load_instructions
 from .model_config import BASES, AdaptersModelConfig
@@ -42,6 +42,7 @@ class AdaptersTask:
         self.config, self.device = config, torch.device(device)
         self.instructions = load_instructions(config.data)
         check_corpus(config, self.instructions.digest, "examples")
+        check_base(config)
         pretrained, self.tokenizer = open_base(config.model.base)
         self.model: Any = adapted(pretrained, config).to(self.device)
         self.start = _learned(self.model)

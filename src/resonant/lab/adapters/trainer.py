@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable
@@ -13,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...files import fault
+from ...files import fault, why_not_whole, write_atomically, write_sums
 from ...integrations.libraries import need, quiet
 from ..kit.config import RunConfig
 from ..kit.folder import METRICS
+from ..kit.machine import with_this_machine
 from ..kit.metrics import Metrics, read_metrics
-from ..kit.optimizer import Diverged, Report, build_optimizer, learning_rate
+from ..kit.optimizer import Report, build_optimizer, check_finite, learning_rate
 
 if TYPE_CHECKING:
     from .task import AdaptersTask
 
 CHECKPOINTS = "checkpoints"  # the Trainer's, in the run's folder
-STATE = "trainer_state.json"  # what it writes last
+MADE_WITH = "made_with.json"  # beside them: what the run ran on so far
 
 
 class TrainerRun:
@@ -38,17 +38,21 @@ class TrainerRun:
         self.task, self.config, self.directory = task, config, directory
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
+        self.made_with: list[dict[str, str]] = []
 
     def resume(self) -> None:
-        """Find the last checkpoint written whole; rows of metrics beyond it are dropped."""
+        """Find the last checkpoint written whole, in which are the rows of metrics up to it."""
         self.checkpoint = None
         for folder in sorted(self._checkpoints(), key=_step_of, reverse=True):
-            if self.checkpoint is None and _is_whole(folder):
+            if self.checkpoint is None and why_not_whole(folder) is None:
                 self.checkpoint, self.step = folder, _step_of(folder)
             else:
                 shutil.rmtree(folder)
-        self.metrics = Metrics(self.directory / METRICS, keep_until=self.step)
-        rows = read_metrics(self.metrics.path)
+        rows = [] if self.checkpoint is None else read_metrics(self.checkpoint / METRICS)
+        if self.checkpoint is not None:
+            self.made_with = json.loads((self.checkpoint / MADE_WITH).read_text())
+        self.made_with = with_this_machine(self.made_with)
+        self.metrics = Metrics(self.directory / METRICS, rows)
         self.seconds = rows[-1]["seconds"] if rows else 0.0
 
     def _checkpoints(self) -> list[Path]:
@@ -123,17 +127,21 @@ class TrainerRun:
                 "seconds": self.seconds,
             }
             self.losses.clear()
+            check_finite({f"valid_loss at step {step}": row["valid_loss"]}, self.directory.name)
             self.metrics.write(row)
             fault("metrics-written")
         self.report(step, self.last)
 
+    def seal(self, step: int) -> None:
+        """Put the rows of metrics into a checkpoint, and checksums of all that is in it."""
+        folder = self.directory / CHECKPOINTS / f"checkpoint-{step}"
+        shutil.copyfile(self.metrics.path, folder / METRICS)
+        write_atomically(folder / MADE_WITH, json.dumps(self.made_with).encode(), "made-with")
+        write_sums(folder)
+
     def took(self, loss: float) -> None:
         """The loss of one batch."""
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"the loss became {loss} after step {self.step} in {self.directory.name}; lower "
-                "--training.learning_rate or --training.clip"
-            )
+        check_finite({f"loss after step {self.step}": loss}, self.directory.name)
         self.last = loss
         self.losses.append(loss)
 
@@ -175,6 +183,7 @@ def _callback(transformers: Any, run: TrainerRun) -> Any:
             run.advanced(state.global_step)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            run.seal(state.global_step)
             fault("checkpoint-written")
 
     return Call()
@@ -182,12 +191,3 @@ def _callback(transformers: Any, run: TrainerRun) -> Any:
 
 def _step_of(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a checkpoint was written to its end."""
-    try:
-        json.loads((folder / STATE).read_text())
-    except (OSError, ValueError):
-        return False
-    return True

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..kit.folder import read_arrays
+from ..kit.contents import read_arrays
 from ..kit.results import ArmResult, Results, first_folder
 from ..kit.svg import INK, PALETTE, STYLE, as_svg, line_style
 from .conditions import ALIGNMENT, REAL, SHOWN, TEMPI

@@ -13,7 +13,8 @@ from typing import Any
 from ...errors import UserError
 from ...files import fault, write_atomically
 from ..kit.config import RunConfig, config_hash, differences
-from ..kit.folder import DONE, read_config
+from ..kit.contents import read_config
+from ..kit.folder import DONE
 from ..kit.results import ArmResult, gather, run_name
 from .folders import as_json, filled, is_done
 from .plan import Plan

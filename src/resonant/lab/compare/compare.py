@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 
 from ...errors import UserError
-from ...files import read_json, write_atomically
+from ...files import write_atomically
 from ..domains import prepare_runs
 from ..kit.config import config_hash
+from ..kit.contents import read_held
 from ..kit.folder import COSTS
 from ..run.pool import Pool, RunState
 from ..run.process import Child
@@ -60,7 +61,7 @@ def measure_costs(plan: Plan) -> None:
     target = plan.out / COSTS
     first_runs = {config.arm: config for config in reversed(plan.runs)}
     wanted = {arm.name: config_hash(first_runs[arm.name]) for arm in plan.arms}
-    if target.is_file() and read_json(target).get("hashes") == wanted:
+    if target.is_file() and read_held(target).get("hashes") == wanted:
         return
     children = {arm.name: Child("resonant.lab.run.cost") for arm in plan.arms}
     try:

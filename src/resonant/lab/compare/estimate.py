@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..domains import build_task
-from ..kit.config import import_plugins
+from ..kit.plugins import import_plugins
 from ..run.cost import count_flops
 from .plan import Plan
 

@@ -13,10 +13,10 @@ from typing import Any
 import filelock
 
 from ...errors import UserError
-from ...files import read_json
 from ..domains import resolve
 from ..kit.config import RunConfig, config_hash, differences, run_config
-from ..kit.folder import CONFIG, DONE, LOCK, read_config
+from ..kit.contents import read_config, read_held
+from ..kit.folder import CONFIG, DONE, LOCK
 from .plan import Plan
 
 
@@ -78,7 +78,7 @@ def is_done(directory: Path, config: RunConfig) -> bool:
 def read_done(directory: Path) -> dict[str, Any] | None:
     """What a finished run left, or None."""
     path = directory / DONE
-    return read_json(path) if path.is_file() else None
+    return read_held(path) if path.is_file() else None
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..domains import describe, domain_of
+from ..domains import describe, digest_of_base, domain_of
 from ..kit.config import RunConfig
 from ..kit.experiment import Arm, Experiment
+from ..kit.plugins import digest_of_plugins
 from .options import check_names, check_options
 
 
@@ -57,7 +58,14 @@ def make_plan(
     for run in runs:
         domain_of(run).check(run)
     known = {run.data: describe(run.data, data_dir) for run in runs}
-    runs = tuple(dataclasses.replace(run, corpus=known[run.data].digest) for run in runs)
+    sources = digest_of_plugins(base.plugins)
+    bases = {run.arm: digest_of_base(run) for run in runs[: len(chosen)]}
+    runs = tuple(
+        dataclasses.replace(
+            run, corpus=known[run.data].digest, sources=sources, base=bases[run.arm]
+        )
+        for run in runs
+    )
     described = "; ".join(each.words for each in known.values())
     check_options(chosen, runs[: len(chosen)], overrides)
     if base.plugins == experiment.base.plugins:

@@ -17,7 +17,7 @@ from ...errors import UserError
 from ...files import fault, write_atomically
 from ..kit.config import RunConfig
 from ..kit.folder import SWEEP, SWEPT
-from ..kit.rates import Sweep
+from ..kit.results import Sweep
 from ..run.pool import RunState
 from .compare import raise_failure, train_states
 from .folders import check_folders, is_done, read_done

@@ -20,7 +20,8 @@ import numpy as np
 import yaml
 
 from ...errors import UserError
-from ...files import read_json, write_atomically
+from ...files import strict_json, write_atomically
+from .contents import HELD, check_held, read_arrays, read_held, write_arrays
 from .folder import (
     COMPARISON,
     CONFIG,
@@ -30,9 +31,6 @@ from .folder import (
     METRICS,
     SWEEP,
     SWEPT,
-    read_arrays,
-    read_config,
-    write_arrays,
 )
 from .metrics import read_metrics
 from .results import gather, run_name
@@ -99,7 +97,7 @@ def unpack(file: Path, directory: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             _check(file, archive.infolist())
-            lines = [json.loads(line) for line in archive.read(LINES).splitlines()]
+            lines = [strict_json(line.decode()) for line in archive.read(LINES).splitlines()]
             _check_runs(file, lines, archive.namelist())
             arrays: dict[Path, dict[str, np.ndarray]] = {}
             for name in archive.namelist():
@@ -114,6 +112,8 @@ def unpack(file: Path, directory: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             for part, name in (OF_RUN if "run" in line else OF_COMPARISON).items():
                 if part in line:
+                    if name in HELD:
+                        check_held(file / line.get("run", "") / name, line[part], HELD[name])
                     (folder / name).write_text(WRITE[Path(name).suffix](line[part]))
         for path, each in arrays.items():
             write_arrays(path, each)
@@ -163,7 +163,7 @@ def refuse_other(directory: Path, path: Path) -> None:
             "the archive"
         )
     theirs = beside(path) / COMPARISON
-    if theirs.is_file() and read_json(theirs) != read_json(directory / COMPARISON):
+    if theirs.is_file() and read_held(theirs) != read_held(directory / COMPARISON):
         raise UserError(
             f"{path} would write its page into {beside(path)}, which holds another comparison; "
             "rename the archive"
@@ -203,9 +203,9 @@ def _columns_text(columns: dict[str, Any]) -> str:
 OF_COMPARISON = {"comparison": COMPARISON, "costs": COSTS, "sweep": SWEEP}
 OF_RUN = {"config": CONFIG, "metrics": METRICS, "learned": LEARNED, "done": DONE}
 READ: dict[str, Callable[[Path], Any]] = {
-    ".yaml": lambda path: read_config(path.parent),
+    ".yaml": read_held,
     ".csv": _read_columns,
-    ".json": read_json,
+    ".json": read_held,
 }
 WRITE: dict[str, Callable[[Any], str]] = {
     ".yaml": lambda values: yaml.safe_dump(values, sort_keys=False),

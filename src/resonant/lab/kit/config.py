@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-from ...errors import UserError, in_words
+from ...errors import UserError
 from ...models.fields import check_least, from_dict
 
 ALWAYS = ("architecture", "name")  # in every hash: they say which class a configuration is of
@@ -95,6 +92,8 @@ class RunConfig:
         seed: of initialisation, batches and dropout
         plugins: modules imported first, for mechanisms of your own
         corpus: hash of the text, filled in when the run is planned
+        sources: hash of the plugins' code, filled in when the run is planned
+        base: hash of the pretrained weights and their tokenizer, filled in likewise
     """
 
     experiment: str = "stdlib"
@@ -102,6 +101,8 @@ class RunConfig:
     seed: int = 0
     plugins: tuple[str, ...] = ()
     corpus: str = ""
+    sources: str = ""
+    base: str = ""
     model: Model = field(kw_only=True)
     data: Data = field(kw_only=True)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -123,32 +124,6 @@ def run_config(values: Mapping[str, Any], resolve: Resolve) -> RunConfig:
             raise ValueError(f"a run's configuration has no named fields under {part!r}")
         built[part] = from_dict(resolve(part, values[part]), values[part])
     return from_dict(RunConfig, built)
-
-
-def import_plugins(names: tuple[str, ...]) -> None:
-    """Import a user's modules, which register mechanisms, gates or domains.
-
-    They are looked for in the current folder too.
-
-    Raises ``UserError`` for one that cannot be imported, or raises when it is.
-    """
-    if names and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise UserError(
-                f"cannot import the plugin {name!r} ({error}); plugins are module names on "
-                "Python's path, so run from the folder that holds it or install it"
-            ) from error
-        except UserError:
-            raise
-        except Exception as error:  # a plugin may raise anything
-            raise UserError(
-                f"the plugin {name!r} raises {in_words(error)} when it is imported; mend it, or "
-                "leave it out of --plugins"
-            ) from error
 
 
 def config_hash(config: RunConfig) -> str:

@@ -46,6 +46,7 @@ class Domain:
         runner: (task, config, directory) -> ``Runner``, which trains
         prepare: (configs, data_dir) -> None, what runs need beside their data, made once before
             any begins
+        base: (config) -> a hash of the pretrained weights that its model begins from, or ""
         reader: (directory) -> (model, tokenizer) of a trained model that reads text
         check: raises ``UserError`` for sizes that must agree and do not; imports no torch
         unread: fields of training that the task does not read, and what to use instead, as the end
@@ -62,6 +63,7 @@ class Domain:
     sections: str
     runner: str = "resonant.lab.run.loop:Run"
     prepare: str | None = None
+    base: str | None = None
     reader: str | None = None
     check: Callable[[RunConfig], None] = accept
     unread: Mapping[str, str] = field(default_factory=dict)

@@ -150,3 +150,28 @@ def _starts(start: RunConfig, mechanism: str, given: Mapping[str, float]) -> dic
     known = known_mechanism(mechanism)
     names = tuple(starts) if known is None else known.scalar_names
     return {name: value for name, value in starts.items() if name in names}
+
+
+def locality_arms(window: int, top_k: int) -> tuple[Arm, ...]:
+    """From softmax to Krause with window and top-k, one change at a time."""
+    return (
+        Arm("softmax", "softmax over the whole past"),
+        Arm(
+            "softmax-window",
+            "softmax over a window of the past",
+            control="softmax",
+            changes={"model.attention.window": window},
+        ),
+        Arm(
+            "krause-window",
+            "Krause over the same window",
+            control="softmax-window",
+            changes={"model.attention.mechanism": "krause"},
+        ),
+        Arm(
+            "krause-window-topk",
+            "Krause over the nearest keys in the window",
+            control="krause-window",
+            changes={"model.attention.top_k": top_k},
+        ),
+    )

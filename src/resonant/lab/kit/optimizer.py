@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,16 @@ Report = Callable[[int, float], None]  # step and loss, after each step
 
 class Diverged(UserError):
     """The loss is no number any more."""
+
+
+def check_finite(numbers: Mapping[str, float], run: str) -> None:
+    """Raise ``Diverged`` for a number that is none, or infinite."""
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise Diverged(
+                f"the {name} became {number} in {run}; lower --training.learning_rate or "
+                "--training.clip"
+            )
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...files import damaged, read_json
-from .folder import COMPARISON, CONFIG, COSTS, DONE, METRICS, read_config
-from .metrics import read_metrics
-from .rates import Sweep, read_sweep
+from ...files import damaged
+from .contents import read_config, read_held
+from .folder import COMPARISON, COSTS, DONE, METRICS, SWEEP
+from .metrics import Row, check_whole, read_metrics
 from .statistics import Difference, paired_difference
 
 Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Validation losses (infinite where training diverged) by arm and rate."""
+
+    rates: tuple[float, ...]
+    seed: int
+    losses: dict[str, dict[float, float]]
+
+    def best(self, arm: str) -> float:
+        """The rate with the smallest validation loss."""
+        return min(self.losses[arm], key=self.losses[arm].__getitem__)
+
+    def at_edge(self, arm: str) -> bool:
+        """Whether the best rate is the smallest or largest tried: a better one may lie beyond."""
+        return len(self.rates) > 1 and self.best(arm) in (min(self.rates), max(self.rates))
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,14 @@ class Results:
     against: tuple[str, tuple[str, ...]] | None = None
 
     @property
+    def mixed(self) -> dict[str, dict[str, int]]:
+        """What runs were made with that differs among them: counts of runs by version."""
+        made = [run.get("made_with", ({},)) for arm in self.arms for run in arm.runs]
+        parts = dict.fromkeys(part for each in made for machine in each for part in machine)
+        counts = {part: Counter(_in_turn(part, each) for each in made) for part in parts}
+        return {part: dict(found) for part, found in counts.items() if len(found) > 1}
+
+    @property
     def seeds(self) -> int:
         """Seeds per arm."""
         return len(self.arms[0].runs)
@@ -91,27 +118,13 @@ def gather(directory: Path) -> Results:
     described = directory / COMPARISON
     if not described.is_file():
         raise UserError(f"{directory} holds no comparison; give the --out of a `resonant compare`")
-    comparison = read_json(described)
+    comparison = read_held(described)
+    _check_names(described, comparison)
     against = comparison.get("against")
     costs = _costs(directory) | _counted(against)
-    by_arm, arms = _runs_by_arm(directory, comparison["runs"]), []
-    for arm in comparison["arms"]:
-        name, control = arm["name"], arm["control"]
-        ours, theirs = by_arm[name], by_arm.get(control or "")
-        curves = [read_metrics(directory / run_name(run) / METRICS) for run in ours]
-        difference = None if theirs is None else paired_difference(_tests(ours), _tests(theirs))
-        arms.append(
-            ArmResult(
-                name,
-                arm["says"],
-                control,
-                ours,
-                curves,
-                costs.get(name),
-                difference,
-                arm["changes"],
-            )
-        )
+    names = [arm["name"] for arm in comparison["arms"]]
+    by_arm = _runs_by_arm(directory, comparison["runs"], names)
+    arms = [_arm(each, by_arm, costs, directory) for each in comparison["arms"]]
     return Results(
         comparison["experiment"],
         comparison["says"],
@@ -130,11 +143,51 @@ def gather(directory: Path) -> Results:
     )
 
 
+def _arm(
+    said: dict[str, Any],
+    by_arm: dict[str, list[dict[str, Any]]],
+    costs: dict[str, dict[str, float]],
+    directory: Path,
+) -> ArmResult:
+    name, control = said["name"], said["control"]
+    ours, theirs = by_arm[name], by_arm.get(control or "")
+    difference = None if theirs is None else paired_difference(_tests(ours), _tests(theirs))
+    curves, cost = _curves(directory, ours), costs.get(name)
+    return ArmResult(name, said["says"], control, ours, curves, cost, difference, said["changes"])
+
+
+def _curves(directory: Path, runs: list[dict[str, Any]]) -> list[list[Row]]:
+    """The metrics of an arm's seeds, which have the same steps."""
+    files = [directory / run_name(run) / METRICS for run in runs]
+    read = [read_metrics(path) for path in files]
+    steps = sorted({row["step"] for rows in read for row in rows})
+    for path, rows, run in zip(files, read, runs, strict=True):
+        if path.is_file():
+            check_whole(path, rows, last=run["steps"], of=steps)
+    return read
+
+
+def _check_names(path: Path, comparison: dict[str, Any]) -> None:
+    """Raise ``UserError`` for a description that names an arm which it does not describe."""
+    known = {arm["name"] for arm in comparison["arms"]}
+    against = comparison.get("against") or {"arms": (), "flops": {}}
+    named = [name for pair in comparison.get("compared", ()) for name in pair]
+    named += [name for pairs in comparison.get("interactions", ()) for p in pairs for name in p]
+    named += [name for *pair, _ in comparison.get("published", ()) for name in pair]
+    named += [*against["arms"], *against["flops"]]
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        raise damaged(path, f"it names the arm {unknown[0]!r}, which it does not describe")
+    for name in comparison["runs"]:
+        if Path(name).name != name or name in (".", ".."):
+            raise damaged(path, f"it names the run {name!r}, which is no folder beside it")
+
+
 def _costs(directory: Path) -> dict[str, dict[str, float]]:
     """What a step of each arm costs, by arm; nothing where it was not measured."""
     if not (directory / COSTS).is_file():
         return {}
-    measured = read_json(directory / COSTS)["costs"]
+    measured = read_held(directory / COSTS)["costs"]
     return {arm: {n: float(x) for n, x in cost.items()} for arm, cost in measured.items()}
 
 
@@ -168,12 +221,22 @@ def _contrasts(
     return tuple(found)
 
 
-def _runs_by_arm(directory: Path, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+def _runs_by_arm(
+    directory: Path, names: list[str], arms: list[str]
+) -> dict[str, list[dict[str, Any]]]:
     """What finished runs left, in the order of their seeds."""
     runs = [_done(directory / name) for name in names]
-    by_arm: dict[str, list[dict[str, Any]]] = {}
+    by_arm: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
     for run in sorted(runs, key=lambda run: run["seed"]):
-        by_arm.setdefault(run["arm"], []).append(run)
+        if run["arm"] not in by_arm:
+            raise damaged(directory / run_name(run) / DONE, f"no arm is called {run['arm']!r}")
+        by_arm[run["arm"]].append(run)
+    seeds = {arm: [run["seed"] for run in found] for arm, found in by_arm.items()}
+    for arm, found in seeds.items():
+        if found != next(iter(seeds.values())) or not found or len(set(found)) < len(found):
+            raise damaged(
+                directory / COMPARISON, f"the seeds of its arms differ: {arm} has {found}"
+            )
     return by_arm
 
 
@@ -208,10 +271,12 @@ def _sweep_of(arms: list[ArmResult], directory: Path, others: tuple[str, ...]) -
 def _data_name(directory: Path) -> tuple[str, tuple[str, ...]]:
     """The name of the data that a run was trained on, and its plugins."""
     values = read_config(directory)
-    try:
-        return values["data"]["name"], tuple(values.get("plugins") or ())
-    except (KeyError, TypeError) as error:
-        raise damaged(directory / CONFIG) from error
+    return values["data"]["name"], tuple(values.get("plugins") or ())
+
+
+def _in_turn(part: str, machines: list[dict[str, str]]) -> str:
+    """What one run was made with, in turn where it went on elsewhere."""
+    return ", then ".join(dict.fromkeys(each.get(part, "unknown") for each in machines))
 
 
 def run_name(run: dict[str, Any]) -> str:
@@ -229,4 +294,30 @@ def _done(directory: Path) -> dict[str, Any]:
         raise UserError(
             f"{directory} is not finished; run the same `resonant compare` again, it goes on"
         )
-    return read_json(path)
+    done = read_held(path)
+    if run_name(done) != directory.name:
+        raise damaged(path, f"it is of the run {run_name(done)}")
+    return done
+
+
+def read_sweep(directory: Path) -> Sweep | None:
+    """The sweep of a comparison's folder, or None if there was none."""
+    path = directory / SWEEP
+    if not path.is_file():
+        return None
+    values = read_held(path)
+    for arm, by_rate in values["losses"].items():
+        if not all(_is_number(rate) for rate in by_rate):
+            raise damaged(path, f"the rates of {arm} are not numbers")
+    losses = {
+        arm: {float(rate): math.inf if loss is None else loss for rate, loss in by_rate.items()}
+        for arm, by_rate in values["losses"].items()
+    }
+    return Sweep(tuple(values["rates"]), values["seed"], losses)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

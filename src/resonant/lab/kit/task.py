@@ -14,7 +14,17 @@ from torch import Tensor, nn
 from .optimizer import Report
 
 # What ``finish`` writes of every run, beside the facts.
-OF_EVERY_RUN = {"hash", "arm", "seed", "steps", "tokens", "learning_rate", "metrics", "seconds"}
+OF_EVERY_RUN = {
+    "hash",
+    "arm",
+    "seed",
+    "steps",
+    "tokens",
+    "learning_rate",
+    "metrics",
+    "seconds",
+    "made_with",
+}
 
 
 @dataclass(frozen=True)
@@ -77,9 +87,13 @@ class Task(Protocol):
 
 @runtime_checkable
 class Runner(Protocol):
-    """A training of a task: taken up where it was left, then gone through to the end."""
+    """A training of a task: taken up where it was left, then gone through to the end.
+
+    ``seconds`` is how long it took, ``made_with`` what it ran on (``machine.with_this_machine``).
+    """
 
     seconds: float
+    made_with: list[dict[str, str]]
 
     def resume(self) -> None: ...
 

@@ -11,7 +11,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..kit.folder import DIAGNOSIS, read_arrays
+from ..kit.contents import read_arrays
+from ..kit.folder import DIAGNOSIS
 from ..kit.grid import Grid
 from ..kit.svg import STYLE, as_svg, legend, line_style
 

@@ -31,7 +31,9 @@ def quality(results: Results) -> Grid:
         ],
         f"Losses in {results.unit}. Differences are arm minus control, paired by seed, on the test "
         "split, with their 95 % interval: negative is better. Smallest detectable: the true "
-        "difference that these seeds would have shown in 80 % of repetitions." + _whose(results),
+        "difference that these seeds would have shown in 80 % of repetitions."
+        + _whose(results)
+        + _mixed(results),
     )
 
 
@@ -97,6 +99,15 @@ def cost(results: Results) -> Grid:
         "Speed and peak memory of a training step on one thread of the CPU, measured apart from "
         "the training, arms taking turns." + _elsewhere(results) + _unequal(results),
     )
+
+
+def _mixed(results: Results) -> str:
+    """A sentence for each version, or processor, that differs among runs."""
+    said = ""
+    for part, counts in results.mixed.items():
+        each = ", ".join(f"{value} ({count} runs)" for value, count in counts.items())
+        said += f" Runs were not all made with one {part}: {each}."
+    return said
 
 
 def _elsewhere(results: Results) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import math
-import pickle
 import time
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
 
 import filelock
 import torch
@@ -18,13 +15,16 @@ import yaml
 from torch import nn
 
 from ...errors import UserError
-from ...files import damaged, fault, write_atomically
+from ...files import fault, sealed, unsealed, write_atomically
 from ...models.base import learned_numbers
 from ..domains import build_task, domain_of
-from ..kit.config import RunConfig, config_hash, import_plugins
-from ..kit.folder import CHECKPOINT, CONFIG, DONE, LEARNED, LOCK, METRICS, write_arrays
-from ..kit.metrics import Metrics
-from ..kit.optimizer import Diverged, Report, build_optimizer, learning_rate
+from ..kit.config import RunConfig, config_hash
+from ..kit.contents import write_arrays
+from ..kit.folder import CHECKPOINT, CONFIG, DONE, LEARNED, LOCK, METRICS
+from ..kit.machine import with_this_machine
+from ..kit.metrics import Metrics, Row
+from ..kit.optimizer import Report, build_optimizer, check_finite, learning_rate
+from ..kit.plugins import check_plugins, import_plugins
 from ..kit.task import Runner, Task
 
 LOCK_SECONDS = 60.0
@@ -50,7 +50,7 @@ def train(
         state: Runner = resolve_name(domain_of(config).runner)(task, config, directory)
         state.resume()
         state.until_done(report)
-        finish(task, config, directory, seconds=state.seconds)
+        finish(task, config, directory, seconds=state.seconds, made_with=state.made_with)
 
 
 def _begin(config: RunConfig, directory: Path, data_dir: Path | None, *, device: str) -> Task:
@@ -58,12 +58,24 @@ def _begin(config: RunConfig, directory: Path, data_dir: Path | None, *, device:
     described = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
     write_atomically(directory / CONFIG, described.encode(), "config")
     import_plugins(config.plugins)
+    check_plugins(config.plugins, config.sources)
     return build_task(config, data_dir, device)
 
 
-def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) -> None:
-    """Measure the trained model, keep it and what pictures need, write ``done.json`` last."""
+def finish(
+    task: Task,
+    config: RunConfig,
+    directory: Path,
+    *,
+    seconds: float,
+    made_with: list[dict[str, str]],
+) -> None:
+    """Measure the trained model, keep it and what pictures need, write ``done.json`` last.
+
+    Raises ``Diverged`` for a loss that is no number.
+    """
     outcome = task.finish()
+    check_finite(outcome.metrics, directory.name)
     task.save(directory)
     for name, arrays in outcome.arrays.items():
         write_arrays(directory / name, arrays)
@@ -78,6 +90,7 @@ def finish(task: Task, config: RunConfig, directory: Path, *, seconds: float) ->
         "learning_rate": training.learning_rate,
         "metrics": {name: float(x) for name, x in outcome.metrics.items()},
         "seconds": seconds,
+        "made_with": made_with,
         **outcome.facts,
     }
     write_atomically(directory / DONE, json.dumps(done, indent=2).encode(), "done")
@@ -95,12 +108,15 @@ class Run:
         self.hash = config_hash(config)
         self.optimizer = build_optimizer(task.model, config.training)
         self.step, self.seconds, self.loss_sum = 0, 0.0, 0.0
+        self.made_with: list[dict[str, str]] = []
 
     def resume(self) -> None:
-        """Take up ``last.ckpt``; rows of metrics.csv beyond it are dropped."""
+        """Take up ``last.ckpt``, in which are the rows of metrics.csv up to it."""
         checkpoint = self.directory / CHECKPOINT
+        kept: list[Row] = []
+        learned: list[Row] = []
         if checkpoint.is_file():
-            saved = _load(checkpoint)
+            saved = torch.load(io.BytesIO(unsealed(checkpoint)), "cpu", weights_only=True)
             if saved["hash"] != self.hash:
                 raise UserError(
                     f"{checkpoint} belongs to a run of another configuration; delete its folder, "
@@ -110,12 +126,13 @@ class Run:
             self.optimizer.load_state_dict(saved["optimizer"])
             torch.set_rng_state(saved["generator"])
             self.step, self.seconds = saved["step"], saved["seconds"]
-        self.metrics = Metrics(self.directory / METRICS, keep_until=self.step)
+            kept, learned, self.made_with = (saved[n] for n in ("metrics", "learned", "made_with"))
+        self.made_with = with_this_machine(self.made_with)
+        self.metrics = Metrics(self.directory / METRICS, kept)
         names = tuple(self._learned())
         self.learned = None
         if len(names) > 1:
-            path = self.directory / LEARNED
-            self.learned = Metrics(path, keep_until=self.step or -1, columns=names)
+            self.learned = Metrics(self.directory / LEARNED, learned, columns=names)
             if self.step == 0:
                 self.learned.write(self._learned())
 
@@ -147,11 +164,7 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
         value = loss.item()
-        if not math.isfinite(value):
-            raise Diverged(
-                f"the loss became {value} at step {self.step} in {self.directory.name}; lower "
-                "--training.learning_rate or --training.clip"
-            )
+        check_finite({f"loss of step {self.step}": value}, self.directory.name)
         self.loss_sum += value
         self.step += 1
         return value
@@ -168,6 +181,7 @@ class Run:
             "seconds": self.seconds,
         }
         self.loss_sum = 0.0
+        check_finite({f"valid_loss at step {self.step}": row["valid_loss"]}, self.directory.name)
         self.metrics.write(row)
         if self.learned is not None:
             self.learned.write(self._learned())
@@ -181,15 +195,11 @@ class Run:
                 "generator": torch.get_rng_state(),
                 "step": self.step,
                 "seconds": self.seconds,
+                "metrics": self.metrics.rows,
+                "learned": [] if self.learned is None else self.learned.rows,
+                "made_with": self.made_with,
             },
             buffer,
         )
-        write_atomically(self.directory / CHECKPOINT, buffer.getvalue(), "checkpoint")
+        write_atomically(self.directory / CHECKPOINT, sealed(buffer.getvalue()), "checkpoint")
         fault("checkpoint-written")
-
-
-def _load(checkpoint: Path) -> dict[str, Any]:
-    try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise damaged(checkpoint) from error

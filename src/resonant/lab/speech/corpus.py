@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from ...errors import UserError
-from ...files import damaged, write_atomically
+from ...files import sealed, unsealed, write_atomically
 from ..alignment.conditions import TEMPI
 from ..alignment.utterances import Utterances
 from ..kit.config import said
@@ -116,13 +115,16 @@ def load_speech(config: SpeechConfig, data_dir: Path | None) -> SpeechCorpus:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_key(config, data_dir)[:24]}.npz"
     with filelock.FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
+        kept = unpacked(path)
+        if kept is None:  # not made yet, or damaged since
             sets = _spoken(config, data_dir) if config.name == "espeak" else _read(config, data_dir)
             if config.real != "none":
                 sets["real"] = _real(config, data_dir)
             _check_sets(config, sets)
-            write_atomically(path, _packed(sets), "speech")
-        return _corpus(config, _unpacked(path), path)
+            write_atomically(path, sealed(_packed(sets)), "speech")
+            kept = unpacked(path)
+            assert kept is not None
+        return _corpus(config, kept, path)
 
 
 def _check_sets(config: SpeechConfig, sets: dict[str, list[Spoken]]) -> None:
@@ -327,13 +329,17 @@ def _packed(sets: dict[str, list[Spoken]]) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(path: Path) -> dict[str, list[Spoken]]:
+def unpacked(path: Path) -> dict[str, list[Spoken]] | None:
+    """Read speech that was made before; None where there is none, or a damaged one."""
+    if not path.is_file():
+        return None
     try:
-        with path.open("rb") as file, np.load(file) as kept:
-            said = json.loads(str(kept["said"]))
-            durations, mels = kept["durations"], kept["mels"]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise damaged(path) from error
+        content = unsealed(path)
+    except UserError:
+        return None
+    with np.load(io.BytesIO(content)) as kept:
+        said = json.loads(str(kept["said"]))
+        durations, mels = kept["durations"], kept["mels"]
     sets: dict[str, list[Spoken]] = {name: [] for name in said}
     symbol = frame = 0
     for name, group in said.items():

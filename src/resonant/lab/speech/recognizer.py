@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...files import write_atomically
+from ...errors import UserError
+from ...files import sealed, unsealed, write_atomically
 from ..alignment.utterances import Utterances
 from ..kit.progress import progress
 from .corpus import SpeechCorpus
@@ -125,7 +125,7 @@ def load_recognizer(corpus: SpeechCorpus) -> Recognizer:
                 torch.set_num_threads(threads)
             buffer = io.BytesIO()
             torch.save([recognizer.state_dict(), recognizer.penalty], buffer)
-            write_atomically(path, buffer.getvalue(), "recognizer")
+            write_atomically(path, sealed(buffer.getvalue()), "recognizer")
     return recognizer.eval()
 
 
@@ -134,9 +134,10 @@ def _read(recognizer: Recognizer, path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        weights, recognizer.penalty = torch.load(path, weights_only=True)
+        content = io.BytesIO(unsealed(path))
+        weights, recognizer.penalty = torch.load(content, weights_only=True)
         recognizer.load_state_dict(weights)
-    except (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError):
+    except (UserError, RuntimeError, TypeError, ValueError):
         return False
     return True
 

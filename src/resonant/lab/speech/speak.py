@@ -7,10 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...files import WEIGHTS, read_json, write_atomically
+from ...files import WEIGHTS, write_atomically
+from ..kit.contents import INTEGER, NUMBER, TEXT, list_of, read_held, record
 from ..kit.folder import require
 from .config import SCALES
 
+# What the file of scales must hold.
+HELD = record(
+    {
+        "voices": list_of(TEXT, least=1),
+        "symbols": list_of(TEXT, least=1),
+        "mean": list_of(NUMBER, least=1),
+        "spread": list_of(NUMBER, least=1),
+        "hop": INTEGER,
+    }
+)
 ACCENT = "en-us"  # in which texts are pronounced for voices that are not eSpeak NG's
 
 
@@ -28,7 +39,7 @@ def main(arguments: list[str]) -> int:
     from .espeak import SAMPLE_RATE
     from .mel import sound, wav_bytes
 
-    said = read_json(directory / SCALES)
+    said = read_held(directory / SCALES, HELD)
     voice = options.voice or said["voices"][0]
     if voice not in said["voices"]:
         raise UserError(f"the model has no voice {voice!r}; it has {', '.join(said['voices'])}")

@@ -9,7 +9,9 @@ from pathlib import Path
 from ...errors import UserError
 from ...files import WEIGHTS
 from ...integrations.opening import is_foreign
-from ..kit.folder import described_run, import_plugins_of, require
+from ..kit.contents import described_run
+from ..kit.folder import require
+from ..kit.plugins import import_plugins_of
 
 TYPED_CHARACTERS = 200_000  # of a prompt; more is a mistake, a data file for instance
 

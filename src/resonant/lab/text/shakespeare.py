@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from ...models.language_configs import PositionConfig, preset_0_36m
 from ...models.phase_configs import phase_0_36m
-from ..kit.arms import locality_arms
 from ..kit.config import RunConfig, TrainingConfig
-from ..kit.experiment import Experiment
+from ..kit.experiment import Experiment, locality_arms
 from .config import TextConfig
 from .stdlib import gate_and_position_arms, phase_arms
 

@@ -14,9 +14,8 @@ from dataclasses import replace
 
 from ...models.language_configs import PositionConfig, preset_0_11m
 from ...models.phase_configs import PhaseLanguageModelConfig, phase_0_11m
-from ..kit.arms import locality_arms
 from ..kit.config import RunConfig, TrainingConfig
-from ..kit.experiment import Arm, Experiment
+from ..kit.experiment import Arm, Experiment, locality_arms
 from .config import TextConfig
 
 CONTEXT = 128

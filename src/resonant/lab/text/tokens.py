@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import write_atomically
+from ...files import damaged, write_atomically
 
 CHARACTERS = "characters.txt"  # in a run's folder: what its token ids stand for
 UNKNOWN = 0  # the id of characters that the training text does not have
@@ -54,6 +54,17 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path) -> Tokenizer:
-        """The tokenizer of a saved model: by bytes where no characters were saved."""
+        """The tokenizer of a saved model: by bytes where no characters were saved.
+
+        Raises ``UserError`` for a damaged file.
+        """
         path = directory / CHARACTERS
-        return cls(path.read_bytes().decode() if path.is_file() else None)
+        if not path.is_file():
+            return cls(None)
+        try:
+            characters = path.read_bytes().decode()
+        except UnicodeDecodeError as error:
+            raise damaged(path, f"its byte {error.start} is not UTF-8") from error
+        if not characters or characters != "".join(sorted(set(characters))):
+            raise damaged(path, "it holds no characters, each once and in order")
+        return cls(characters)

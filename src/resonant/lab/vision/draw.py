@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ...files import WEIGHTS, write_atomically
-from ..kit.folder import CONFIG, described_run, require
+from ..kit.contents import described_run
+from ..kit.folder import CONFIG, require
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..kit.folder import read_arrays
+from ..kit.contents import read_arrays
 from ..kit.results import Results, first_folder
 from ..kit.svg import STYLE, as_svg
 from .config import IMAGES

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from ...models.language_configs import AttentionConfig
 from ...models.pixel_configs import PixelModelConfig, pixels_cifar, pixels_mnist, pixels_small
-from ..kit.arms import locality_arms
 from ..kit.config import RunConfig, TrainingConfig
-from ..kit.experiment import Arm, Experiment
+from ..kit.experiment import Arm, Experiment, locality_arms
 from .config import ImagesConfig
 
 LINEAR = Arm(

@@ -1,0 +1,33 @@
+"""What a run ran on: written into it, never into its hash."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+CPU = Path("/proc/cpuinfo")
+
+
+def with_this_machine(before: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Add what this process runs on to what a run was made with, if it is new."""
+    now = this_machine()
+    return [*before, *([] if now in before else [now])]
+
+
+def this_machine() -> dict[str, str]:
+    """Versions of resonant, torch and Python, and the processor."""
+    versions = {name: metadata.version(name) for name in ("resonant", "torch")}
+    return versions | {"python": platform.python_version(), "processor": processor()}
+
+
+def processor() -> str:
+    """The processor by the name that the system gives it."""
+    try:
+        for line in CPU.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
