@@ -295,6 +295,6 @@ def test_what_softmax_is_not_all_of_is_refused() -> None:
     sizes |= {"num_key_value_heads": 1, "intermediate_size": 16, "vocab_size": 32, "head_dim": 8}
     gemma = transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**sizes)).eval()
     before = gemma(tokens(1, 8) % 32).logits
-    with pytest.raises(ValueError, match="Gemma2Attention has caps on logits"):
+    with pytest.raises(ValueError, match="has caps on logits"):
         use_attention(gemma, "krause")
     assert torch.equal(gemma(tokens(1, 8) % 32).logits, before)

@@ -278,7 +278,7 @@ def test_what_cannot_be_restored_is_refused_and_left_alone(tmp_path: Path) -> No
         ([described["resonant"][0] | {"options": {"top_k": "four"}}], "is damaged"),
         ([described["resonant"][0] | {"options": {"sigma": [1, 2]}}], "is damaged"),
         ([described["resonant"][0] | {"options": 3}], "is damaged"),
-        ([described["resonant"][0] | {"layers": 3}], "no layer 3"),
+        ([described["resonant"][0] | {"layers": 3}], "is damaged"),
         ([described["resonant"][0] | {"mechanism": "krauze"}], "krause"),
         ([described["resonant"][0] | {"mechanism": ["krause"]}], "is damaged"),
         ([described["resonant"][0] | {"options": {"neighborhood": {"kind": "Ring"}}}], "one of"),

@@ -90,6 +90,70 @@ def test_an_empty_batch_gives_every_parameter_a_zero_gradient(
         assert parameter.grad.eq(0).all(), key
 
 
+@pytest.mark.parametrize("big", [1e12, 1e15, 1e19, 1e20])
+def test_a_key_far_out_leaves_no_more_than_one_at_the_limit(big: float) -> None:
+    """Large finite numbers overflow somewhere, or not: evaluation is as it was, but for rounding."""
+    module, good = made("krause"), inputs("krause")[0]
+    reference = module.eval()(good)[0]
+    broken = good.clone()
+    broken[0, 2] = big
+    module.train()(broken)
+    torch.testing.assert_close(module.eval()(good)[0], reference, atol=1e-5, rtol=1e-5)
+
+
+def test_origin_follows_keys_far_from_zero_in_every_precision() -> None:
+    """Also with padding in float16, whose sums would overflow."""
+    for dtype in (torch.float32, torch.float16):
+        module = made("krause").to(dtype).train()
+        assert isinstance(module, KrauseAttention)
+        keys = torch.full((64, HEADS, 2048, 4), 3.0, dtype=dtype)
+        padding = torch.zeros(64, 2048, dtype=torch.bool)
+        padding[:, -1] = True
+        for _ in range(60):
+            module.observe(keys, padding)
+        torch.testing.assert_close(
+            module.origin.float(), torch.full((HEADS, 4), 3.0), atol=0.05, rtol=0
+        )
+
+
+def test_float_masks_of_linear_attention_weigh_keys() -> None:
+    """In nats, with a gradient, as those of softmax do."""
+    module, x = made("linear").eval(), inputs("linear")[0]
+    bias = torch.zeros(2, 9)
+    bias[0, 2], bias[1, 4] = -2.0, 0.7
+    bias[1, 7:] = -math.inf
+    bias.requires_grad_()
+    output, weights = module(x, key_padding_mask=bias, need_weights=True)
+    plain = module(x, key_padding_mask=bias.detach().isinf(), need_weights=True)[1]
+    expected = plain * bias.detach().exp()[:, None, None]
+    # With positions weights are not normalized by their own sum: their ratios are what a bias says.
+    ratio = weights / expected
+    real = expected != 0
+    first = ratio[..., :1].expand_as(ratio)
+    torch.testing.assert_close(ratio[real], first[real], atol=1e-4, rtol=1e-4)
+    output.square().sum().backward()
+    assert bias.grad is not None
+    assert bias.grad[0].ne(0).any()
+
+
+@pytest.mark.parametrize("least", [-math.inf, torch.finfo(torch.float32).min, -1e9])
+def test_rows_of_one_key_by_any_number_that_hides(least: float) -> None:
+    drawn = draw(mechanism("krause"), 24, 24, batch=1, dtype=torch.float32)
+    key = drawn.key.detach().clone()
+    key[:, :, 0] *= 100
+    query = drawn.query.detach().requires_grad_()
+    lift = mechanism("krause").lift(
+        query, key, drawn.value, **{n: x.detach() for n, x in drawn.scalars.items()}
+    )
+    mask = torch.zeros(24, 24).masked_fill(torch.ones(24, 24, dtype=torch.bool).triu(1), least)
+    output = attend(lift, attn_mask=mask)
+    (gradient,) = torch.autograd.grad(output[:, :, 0].square().sum(), query)
+    assert gradient.eq(0).all()
+    hidden = attend(lift, attn_mask=torch.full((24, 24), -1e9))
+    assert hidden.isfinite().all()
+    assert hidden.ne(0).any()  # large numbers that hide all keys hide none of them more
+
+
 def test_padding_of_nan_moves_no_origin_and_nan_is_no_padding() -> None:
     module = made("krause").train()
     x = inputs("krause")[0]
@@ -484,6 +548,8 @@ def test_durations_of_soft_weights() -> None:
     assert torch.equal(whole.sum(-1), torch.tensor([[11.0] * 3, [7.0] * 3]))
     assert torch.equal(whole, whole.round())
     assert (whole - soft).abs().max() < 1.0
+    low = torch.rand(1, 3000, 7, generator=torch.Generator().manual_seed(1)).softmax(-1)
+    assert durations(low.bfloat16(), whole=True).sum() == low.bfloat16().float().sum().round()
     hard = F.one_hot(torch.tensor([[0, 0, 1, 3, 3, 3]]), 4).float()
     assert durations(hard, whole=True).tolist() == [[2.0, 1.0, 0.0, 3.0]]
 

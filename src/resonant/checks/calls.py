@@ -152,14 +152,21 @@ def inside(model: Any) -> Any:
 
     What a wrapper takes and keeps is said by the model inside it.
     """
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+    around = (
+        nn.DataParallel,
+        nn.parallel.DistributedDataParallel,
+        torch.optim.swa_utils.AveragedModel,
+    )
+    if isinstance(model, around):
         return inside(model.module)
     for name in ("_orig_mod", "base_model"):  # of torch.compile; of PEFT, around its tuner
         wrapped = getattr(model, "__dict__", {}).get("_modules", {}).get(name)
         if name == "base_model" and not hasattr(model, "peft_config"):
             continue
         if isinstance(wrapped, nn.Module):
-            return inside(model.get_base_model() if name == "base_model" else wrapped)
+            mixed = not hasattr(model, "get_base_model")  # several adapters at once
+            whole = wrapped if name != "base_model" else None
+            return inside(whole or (wrapped.model if mixed else model.get_base_model()))
     return model
 
 
@@ -240,9 +247,9 @@ def guess_subject(
     """A subject with inputs that the model takes, found by trying.
 
     Token ids if the model has an embedding, else features as wide as its first layers. The sequence
-    is on the axis along which outputs depend on one another; where rows of the batch depend on one
-    another too, at every length, on the second. ``known`` are fields of ``Subject``,
-    and ``vocabulary`` or ``width``, which decide the kind.
+    is on the axis along which outputs depend on one another; a length at which rows of the batch
+    depend on one another too is the guess, for the verdict to say so. ``known`` are fields of
+    ``Subject``, and ``vocabulary`` or ``width``, which decide the kind.
 
     Raises ``ValueError`` when no guess is taken, with the model's words about the first.
     """
@@ -264,7 +271,7 @@ def guess_subject(
                 except Exception as error:  # a stranger's model may raise anything
                     words = words or in_words(error)
                     continue
-                if along and not across:
+                if along and not across and coupled is None:
                     return subject
                 coupled = coupled or (subject if along else None)
                 blind = blind or subject

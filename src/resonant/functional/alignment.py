@@ -142,6 +142,7 @@ def durations(
     1; ``query_mask`` (batch, query) has SDPA's polarity (True = a real frame). The durations of a
     row sum to its real frames. ``whole`` rounds them to numbers that still do, by the largest
     remainders, as a duration predictor or a length regulator takes them; they have no gradient.
+    Durations are in float32 or better.
 
     Raises ``ValueError`` for a mask of another shape.
     Source: the expected counts of soft alignments; rounding by largest remainders (Hamilton).
@@ -155,7 +156,7 @@ def durations(
             )
         shape = (len(query_mask), *(1,) * (weights.dim() - 3), -1, 1)
         weights = weights.masked_fill(~query_mask.reshape(shape), 0.0)
-    spent = weights.sum(-2)
+    spent = weights.sum(-2, dtype=torch.promote_types(weights.dtype, torch.float32))
     if not whole:
         return spent
     with torch.no_grad():

@@ -43,13 +43,15 @@ def linear_attention(
     *,
     causal: bool = False,
     real: Bool[Tensor, "batch key"] | None = None,
+    key_bias: Float[Tensor, "batch key"] | None = None,
     state: LinearState | None = None,
     turn: tuple[Turn, Turn] | None = None,
 ) -> tuple[Float[Tensor, "batch head query value_dim"], LinearState]:
     """``out_i = phi(q_i) S / (phi(q_i) z)`` with ``S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j)``.
 
     Sums over all keys, or with ``causal`` over keys up to the query's own (as many queries as
-    keys). ``real`` (True = takes part) hides keys, ``state`` are the sums of keys before these
+    keys). ``real`` (True = takes part) hides keys, ``key_bias`` in nats multiplies ``phi(k_j)`` by
+    its exponential, ``state`` are the sums of keys before these
     (with ``causal``). Time is linear, memory beyond the inputs (dim x value_dim) per 64 keys.
     Returns the output in ``value``'s dtype, 0 where a query sees nothing, and the sums after the
     last key.
@@ -74,6 +76,8 @@ def linear_attention(
     if real is not None:
         key_features = key_features * real[:, None, :, None]
         value = value.masked_fill(~real[:, None, :, None], 0.0)
+    if key_bias is not None:
+        key_features = key_features * key_bias.exp()[:, None, :, None]
     wide = value.to(key_features.dtype)
     turned = _turned(query_features, key_features, turn)
     if not causal:
@@ -82,7 +86,9 @@ def linear_attention(
         output = _divided(turned[0] @ product, query_features @ total.unsqueeze(-1))
         return output.to(value.dtype), ended
     pieces, features = [], (query_features, key_features, *turned, wide)
-    for q, k, q_turned, k_turned, v in zip(*(x.split(CHUNK, 2) for x in features), strict=True):
+    # An exported program must not ask how many pieces there are.
+    parts = [[x] if torch.compiler.is_exporting() else x.split(CHUNK, 2) for x in features]
+    for q, k, q_turned, k_turned, v in zip(*parts, strict=True):
         scores = (q_turned @ k_turned.transpose(-2, -1)).tril()
         top, bottom = scores @ v, scores.sum(-1, keepdim=True)
         if turn is not None:
@@ -104,6 +110,7 @@ def linear_weights(
     *,
     causal: bool = False,
     real: Bool[Tensor, "batch key"] | None = None,
+    key_bias: Float[Tensor, "batch key"] | None = None,
     turn: tuple[Turn, Turn] | None = None,
 ) -> Float[Tensor, "batch head query key"]:
     """``phi(q_i) phi(k_j) / sum_j phi(q_i) phi(k_j)``, materialized for looking; ``turn`` as there.
@@ -116,6 +123,7 @@ def linear_weights(
     def scores(q: Tensor, k: Tensor) -> Tensor:
         found = q @ k.transpose(-2, -1)
         found = found.tril(key.shape[2] - query.shape[2]) if causal else found
+        found = found if key_bias is None else found * key_bias.exp()[:, None, None, :]
         return found if real is None else found * real[:, None, None, :]
 
     return _divided(scores(*turned), scores(*features).sum(-1, keepdim=True))

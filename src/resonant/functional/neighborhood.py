@@ -195,3 +195,13 @@ def positions(queries: int, keys: int, device: torch.device) -> tuple[Tensor, Te
     """Query and key positions with the last query at the last key."""
     query_position = torch.arange(queries, device=device) + (keys - queries)
     return query_position, torch.arange(keys, device=device)
+
+
+def check_top_k(top_k: int | None) -> None:
+    """Raise unless ``top_k`` counts keys: ``TypeError`` for no integer, ``ValueError`` below 1."""
+    if top_k is None:
+        return
+    if not isinstance(top_k, int) or isinstance(top_k, bool):
+        raise TypeError(f"top_k counts the keys to keep: an integer, not {top_k!r}")
+    if top_k < 1:
+        raise ValueError(f"top_k counts the keys to keep, so it is at least 1; it is {top_k}")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from ..models.fields import from_dict
 from ..models.pretrained import read_description
 from ..models.weights import load_weights, save_weights
 from ..nn.energy import EnergyGate
+from ..nn.kuramoto import PhaseAdapter
 from ..nn.parameter import HeadScalar
 from .branch import NAME, BranchConfig, attach, branches, remove_krause_branch
 from .decoder import PROJECTIONS, HostedDecoderAttention, is_decoder
 from .families import decoder_attentions
 from .libraries import need
-from .record import KEY, foreign_root, steps
+from .record import BRANCHED, KEY, foreign_root, steps
 
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 DESCRIPTION, WEIGHTS = "krause_branch.json", "krause_branch.safetensors"
@@ -69,10 +71,16 @@ def lora_config(
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=[*PROJECTIONS, *FEED_FORWARD] if ours else "all-linear",
-        exclude_modules=None if ours else rf".*\.({KEY}|gate)\..*",  # trained whole
+        exclude_modules=None if ours else _trained_whole(model),
         modules_to_save=whole or None,
         **({KEY: recorded} if recorded else {}),
     )
+
+
+def _trained_whole(model: nn.Module) -> str:
+    """A pattern of modules inside what is trained whole, which get no low-rank update."""
+    new = [re.escape(".".join(name.split(".")[-2:])) for name in anew(model)]
+    return rf".*\.({'|'.join([KEY, 'gate', *dict.fromkeys(new)])})\..*"
 
 
 @functools.cache
@@ -126,6 +134,9 @@ def _part(path: list[str]) -> str:
         return f"attention {path[path.index('scalars') + 1]}"
     if KEY in path:
         return f"attention {path[path.index(KEY) + 1]}"
+    for new in ("coupling", "in_proj", "out_proj"):
+        if new in path and "attention" in path[: path.index(new)]:
+            return f"attention {path[path.index(new) + 1] if new == 'coupling' else new}"
     for part in path:
         if part in PROJECTIONS:
             return f"pretrained {part}"
@@ -156,6 +167,13 @@ def save_branch(model: nn.Module, directory: str | Path) -> None:
     another name than "default", and an adapter that does not keep what the branch learns.
     """
     found, adapted = branches(model), _is_adapted(model)
+    others = [step["by"] for step in steps(model) if step["by"] != BRANCHED]
+    if others:
+        raise ValueError(
+            f"{others[0]} has set up attention in this model, which save_branch does not write; "
+            "the model's own save_pretrained writes all of it (PEFT's, where there is an adapter), "
+            "and restore_attention brings it back"
+        )
     if not found and not adapted:
         raise ValueError("there is nothing to save: the model has neither a branch nor an adapter")
     if adapted:
@@ -240,6 +258,7 @@ def _check_saves(model: Any) -> None:
 def _learned_whole(model: nn.Module) -> set[str]:
     """Names, as PEFT matches their ends, of modules of ours that learn from scratch."""
     found = {f"{NAME}.{name}" for each in branches(model).values() for name in each.scalars}
+    found |= {".".join(n.split(".")[-2:]) for n in anew(model)}
     for name, module in model.named_modules():
         path = [part for part in name.split(".") if part not in WRAPPED]
         if isinstance(module, EnergyGate) and len(path) > 1:
@@ -247,6 +266,12 @@ def _learned_whole(model: nn.Module) -> set[str]:
         elif isinstance(module, HeadScalar) and "scalars" in path:
             found.add(".".join(path[-3:]))
     return found
+
+
+def anew(model: nn.Module) -> list[str]:
+    """Names of attention all of whose projections are new: there is nothing to update by a rank."""
+    plain = [n for n, m in model.named_modules() if isinstance(m, PhaseAdapter)]
+    return [n for n in plain if not {"modules_to_save", "original_module"} & set(n.split("."))]
 
 
 @torch.no_grad()

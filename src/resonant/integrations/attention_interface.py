@@ -20,7 +20,8 @@ from ..nn.energy import EnergyGate
 from ..nn.parameter import input_dtype
 from .decoder import HostedMechanism, hosted_attend, hosted_weights, restarts
 from .libraries import need
-from .record import USED, forget, remember
+from .record import USED, check_options, forget, remember
+from .replacement import like
 from .self_test import LACKS, self_test
 from .swap import chosen_layers
 
@@ -31,6 +32,13 @@ REFUSED = {
     "softcap": "caps on logits",
     "s_aux": "learned sinks of its own",
     "position_bias": "a bias by position",
+}
+
+# By what a host holds, under which of these names it hands that on.
+EXTRAS = {
+    "attn_logit_softcapping": "softcap",
+    "sinks": "s_aux",
+    "relative_attention_bias": "position_bias",
 }
 
 _recorded: dict[nn.Module, Tensor] | None = None
@@ -121,6 +129,7 @@ def use_attention(
         )
     if gate is not None and gate not in ("prefix", "none"):
         raise ValueError(f"gate is prefix, none (how it standardizes), or None; it is {gate!r}")
+    check_options(scalars)
     hosts = _hosts(model)
     names = chosen_layers(layers, list(hosts))
     options = {"gate": gate, "neighborhood": neighborhood, "top_k": top_k, **scalars}
@@ -128,12 +137,15 @@ def use_attention(
     for name in names:
         _check_gate(name, hosts[name], gate)
         _check_interface(name, hosts[name])
+        _check_extras(name, hosts[name])
         if hasattr(hosts[name], NAME):
-            raise ValueError(f"{name} attends by ours already; drop_attention first")
+            raise ValueError(
+                f"{name} attends by ours already; drop_attention takes all such layers back first"
+            )
     model.__dict__.setdefault(BEFORE, implementations(model))
     try:
         for name, module in made.items():
-            weight = next(hosts[name].parameters())
+            weight = like(hosts[name], name)
             hosts[name].add_module(NAME, module.to(weight.device).train(hosts[name].training))
         model.set_attn_implementation(register_attention())
         certificate = None
@@ -277,7 +289,8 @@ def _hosts(model: nn.Module) -> dict[str, Any]:
     if not found:
         raise ValueError(
             f"{type(model).__name__} has no attention that goes through the interface of "
-            "transformers; see resonant.swap"
+            "transformers; resonant.swap is for ViT, Llama and Qwen, nn.HeadAttention for a model "
+            "of one's own"
         )
     return found
 
@@ -293,9 +306,20 @@ def _check_interface(name: str, host: Any) -> None:
     if INTERFACE not in named:
         raise ValueError(
             f"{name} ({type(host).__name__}) computes attention by itself and not through the "
-            "interface of transformers, so nothing would change; choose other layers, or see "
-            "resonant.swap"
+            "interface of transformers, so nothing would change; choose other layers, or put "
+            "resonant.nn.HeadAttention where it attends"
         )
+
+
+def _check_extras(name: str, host: Any) -> None:
+    """Raise ``ValueError`` for attention with more than softmax over heads, by what it holds."""
+    for attribute, argument in EXTRAS.items():
+        held = getattr(host, attribute, None)
+        if held is not None and held is not False:
+            raise ValueError(
+                f"{name} ({type(host).__name__}) has {REFUSED[argument]} ({attribute}), {LACKS}; "
+                "choose another model, or other layers"
+            )
 
 
 def _sizes(host: Any) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ from ..nn.parameter import HeadScalar
 from .decoder import DecoderHeads, Turn, restarts
 from .families import decoder_attentions
 from .record import BRANCHED, forget, remember
+from .replacement import like
 
 STARTS = ("identity", "mix")
 NAME = "krause_branch"  # of the module inside each attention
@@ -212,7 +213,8 @@ def attach(model: nn.Module, config: BranchConfig) -> list[str]:
             "the model carries adapters, which a branch would copy; add the branch first, then the "
             "adapters (merge or unload those that are there)"
         )
-    for host in hosts.values():
+    for name, host in hosts.items():
+        like(host, name)
         branch = AttentionBranch(host, config).train(host.training)
         host.add_module(NAME, branch)
         # An attribute of the host, no module: what takes the hook away again.

@@ -58,6 +58,12 @@ class HostedMultihead(nn.Module):
         ``attn_mask``, ``average_attn_weights``, ``is_causal``. Weights are (batch, query, key), per
         head (batch, head, query, key).
         """
+        unknown = sorted(set(named) - set(ARGUMENTS))
+        if unknown or len(given) > len(ARGUMENTS):
+            raise TypeError(
+                f"attention is called with {', '.join(ARGUMENTS)} after query, key and value; "
+                f"there is no {unknown[0] if unknown else 'ninth argument'}"
+            )
         return self._attended((query, key, value), **dict(zip(ARGUMENTS, given)), **named)  # noqa: B905
 
     def _attended(
@@ -84,7 +90,8 @@ class HostedMultihead(nn.Module):
             ours_value,
             key_padding_mask=key_padding_mask,
             attn_mask=attn_mask,
-            is_causal=is_causal,
+            # Beside a mask it is a hint that the mask is causal, by the top-left corner.
+            is_causal=is_causal and (attn_mask is None or query.shape == key.shape),
             need_weights=need_weights,
         )
         if weights is not None and average_attn_weights:

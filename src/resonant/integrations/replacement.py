@@ -17,6 +17,8 @@ from .decoder import HostedDecoderAttention, is_decoder
 from .hosted import HostedAttention, is_host
 from .multihead import HostedMultihead
 
+# What a replacement has as its predecessor had it: its weights are of that size.
+OF_THE_OLD = ("embed_dim", "num_heads", "bias", "kdim", "vdim", "batch_first")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
@@ -45,18 +47,39 @@ def replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.M
         kept.pop("scalars_per", None)
     if chosen.couples_phases:
         kept.pop("vdim", None)  # the values of coupling are the phases of its keys
+    fixed = [name for name in OF_THE_OLD if name in options]
+    if fixed:
+        raise TypeError(
+            f"{fixed[0]} is that of the attention which is replaced, whose weights are kept; leave "
+            "it out"
+        )
+    options = {n: copy.deepcopy(x) if isinstance(x, nn.Module) else x for n, x in options.items()}
     if "neighborhood" in options:
         own = kept.get("cross_neighborhood") or kept.get("neighborhood") or Full()
         kept["cross_neighborhood"] = None if is_host(old) else own
     new = attention(mechanism, *sizes, **(kept | options))
-    like = next(old.parameters())
-    new.to(device=like.device, dtype=like.dtype)
+    model = like(old, type(old).__name__)
+    new.to(device=model.device, dtype=model.dtype)
     if isinstance(new, (Attention, LinearAttention)):
         _copy(copied, new)
     _copy_scalars(old, new, [name for name in options if name != "scalars_per"])
     if isinstance(old, nn.MultiheadAttention):
         return HostedMultihead(new, batch_first=old.batch_first)  # type: ignore[arg-type]
     return HostedAttention(new) if is_host(old) else new  # type: ignore[arg-type]
+
+
+def like(old: nn.Module, name: str) -> Tensor:
+    """A weight of a module, of whose device and dtype its replacement is to be.
+
+    Raises ``ValueError`` for a module that holds none, as a quantized one.
+    """
+    found = next(old.parameters(), None)
+    if found is None:
+        raise ValueError(
+            f"{name} holds no weights that could be taken over (is it quantized?); set up the "
+            "attention first, then quantize, or leave this layer out"
+        )
+    return found
 
 
 def _of(old: nn.Module) -> tuple[tuple[int, int], dict[str, Any], Copied]:
@@ -90,8 +113,7 @@ def _decoder(old: Any, mechanism: str, options: dict[str, Any]) -> HostedDecoder
     if isinstance(old, HostedDecoderAttention):
         kept |= {"neighborhood": old.resonant.neighborhood, "top_k": old.resonant.top_k}
     new = HostedDecoderAttention(old, mechanism, **(kept | options))
-    like = next(old.parameters())
-    new.resonant.to(device=like.device)
+    new.resonant.to(device=like(old, type(old).__name__).device)
     return new
 
 

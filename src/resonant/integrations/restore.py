@@ -124,7 +124,8 @@ def _try_set_up(root: Any, step: dict[str, Any], path: Path) -> Callable[[], Any
 
 def _set_up(root: Any, step: dict[str, Any]) -> Callable[[], Any]:
     """Do what a step says; returns what takes it back."""
-    layers, options = step["layers"], step["options"]
+    layers = [name_in(root, layer) for layer in step["layers"]]
+    options = step["options"]
     if step["by"] == USED:
         given = as_options(options)
         attention_interface.use_attention(
@@ -140,12 +141,34 @@ def _set_up(root: Any, step: dict[str, Any]) -> Callable[[], Any]:
     raise ValueError(f"the configuration says {step['by']!r}, which is none of ours")
 
 
+def name_in(root: Any, layer: str) -> str:
+    """The name of a layer in ``root``, where what was set up was a part of it, or held it.
+
+    Raises ``ValueError`` for a layer that is not there, or is several.
+    """
+    named = dict(root.named_modules())
+    parts = layer.split(".")
+    for first in range(len(parts)):
+        rest = ".".join(parts[first:])
+        if rest in named:
+            return rest
+        within = [name for name in named if name.endswith(f".{rest}")]
+        if len(within) == 1 and first == 0:
+            return within[0]
+    raise ValueError(f"no attention is called {layer!r} in {type(root).__name__}")
+
+
 def _fill(root: Any, written: list[dict[str, Any]], directory: Path) -> None:
     """Load the weights of all layers that were set up, ours and those of what they replaced."""
-    places = tuple(f"{name}." for step in written for name in step["layers"])
+    places = tuple(f"{name_in(root, name)}." for step in written for name in step["layers"])
     wanted = {name: x for name, x in root.state_dict().items() if name.startswith(places)}
     saved_as = _saved_names(root, wanted)
-    found = {saved_as[name]: x for name, x in _weights(directory) if name in saved_as}
+    part = f"{getattr(root, 'base_model_prefix', '')}."
+    found = {}
+    for name, x in _weights(directory):  # a model with a head, or the one inside it
+        for each in (name, name.removeprefix(part), part + name):
+            if each in saved_as:
+                found[saved_as[each]] = x
     missing = sorted(name for name in wanted if name not in found and _is_ours(name))
     if missing:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -20,7 +21,7 @@ from ..nn.window import WindowAttention
 from .decoder import HostedDecoderAttention, is_decoder
 from .hosted import HostedAttention, is_host
 from .multihead import HostedMultihead
-from .record import SWAPPED, forget, remember
+from .record import SWAPPED, check_options, foreign_roots, forget, remember
 from .replacement import PROJECTIONS, replacement
 
 
@@ -79,6 +80,7 @@ def swap(
     model is then as it was.
     """
     find(mechanism)  # the name first: whatever else is wrong, a misspelt one is
+    check_options(options)
     places = _chosen(model, layers)
     _check_neighborhood(model, places, options)
     made = {}
@@ -89,6 +91,7 @@ def swap(
             given = {n: x for n, x in options.items() if n != "neighborhood"}
         made[name] = replacement(model.get_submodule(name), mechanism, given)
     old = {id(p) for p in model.parameters()}
+    befores = [model.get_submodule(name) for name in places]
     encoders = _encoders(model)
     with all_or_nothing(model, [place for each in places.values() for place in each]):
         for name, module in made.items():
@@ -100,6 +103,13 @@ def swap(
     for encoder in encoders:
         encoder.__dict__.setdefault(NESTED, encoder.use_nested_tensor)
         encoder.use_nested_tensor = False  # its C++ path knows softmax alone
+    hosted = any(is_host(old) or is_decoder(old) for old in befores)
+    if hosted and not foreign_roots(model):
+        warnings.warn(
+            "this is a part of a model of transformers, whose configuration will not say what was "
+            "swapped; swap in the whole model, and choose by layers=",
+            stacklevel=2,
+        )
     remember(model, SWAPPED, list(places), mechanism=mechanism, options=options)
     new = {id(p): p.numel() for m in made.values() for p in m.parameters() if id(p) not in old}
     return Swapped(places, sum(new.values()))
@@ -236,9 +246,14 @@ def chosen_layers(layers: Sequence[int | str] | int | str | None, names: list[st
 
 
 def _matching(layer: int | str, names: list[str]) -> set[str]:
+    if isinstance(layer, bool):
+        raise TypeError(f"layers are numbers or names; {layer} is neither")
     if isinstance(layer, int):
         if not -len(names) <= layer < len(names):
-            raise ValueError(f"there is no layer {layer}: the model has {len(names)} to swap")
+            raise ValueError(
+                f"there is no layer {layer}: the model has {len(names)} attention layers, "
+                f"-{len(names)} to {len(names) - 1}"
+            )
         return {names[layer]}
     matching = {name for name in names if fnmatchcase(name, layer)}
     if not matching:

@@ -11,7 +11,15 @@ from ..functional.attend import attend, attention_weights
 from ..functional.documents import document_runs
 from ..functional.lift import Documents, Lift
 from ..functional.mask import as_bias, from_blocked
-from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, positions, reach
+from ..functional.neighborhood import (
+    Causal,
+    Full,
+    Neighborhood,
+    causal_part,
+    check_top_k,
+    positions,
+    reach,
+)
 from .cache import AttentionCache, CouplingCache, LinearCache, refuse_training
 from .energy import EnergyGate
 from .position import HeadPosition
@@ -99,6 +107,11 @@ class AttentionCore(nn.Module):
         if gate is not None and not isinstance(gate, EnergyGate):
             raise TypeError(
                 f"gate is a module, such as EnergyGate({embed_dim}, {key_heads}); not {gate!r}"
+            )
+        if position is not None and not isinstance(position, HeadPosition):
+            raise TypeError(
+                f"position is a module, such as RotaryPosition({embed_dim // num_heads}); not "
+                f"{position!r}"
             )
         reach(neighborhood)  # refuses what is no neighborhood
         self.neighborhood, self.top_k = neighborhood, top_k
@@ -289,5 +302,4 @@ def _check_sizes(
         )
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout is a probability in [0, 1); it is {dropout}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k counts the keys to keep, so it is at least 1; it is {top_k}")
+    check_top_k(top_k)

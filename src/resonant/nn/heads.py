@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import nearest
 from ..functional.attend import attend
 from ..functional.lift import Lift
-from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, reach
+from ..functional.neighborhood import Causal, Full, Neighborhood, causal_part, check_top_k, reach
 from ..mechanism import mechanism
 from .parameter import HeadScalar
 
@@ -56,8 +56,7 @@ class HeadAttention(nn.Module):
                 f"{mechanism_name} has no option or learned scalar {unknown[0]!r} here; "
                 f"{nearest(unknown[0], known)}"
             )
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k counts the keys to keep, so it is at least 1; it is {top_k}")
+        check_top_k(top_k)
         reach(neighborhood)  # refuses what is no neighborhood
         self.num_heads, self.neighborhood, self.top_k = num_heads, neighborhood, top_k
         self.scalars = nn.ModuleDict(

@@ -15,6 +15,7 @@ from .attention import Attention
 
 # How fast the running mean of keys follows training, as in batch normalization.
 MOMENTUM = 0.1
+FAR = 10.0  # a key further out than so many times the usual counts as one so far out
 
 
 class KrauseAttention(Attention):
@@ -48,16 +49,25 @@ class KrauseAttention(Attention):
         """Move ``origin`` towards the mean of the keys that take part, where all are finite."""
         if key.numel() == 0:
             return
-        key = key.detach().to(self.origin.dtype)
-        if blocked is None:
-            mean = key.mean(dim=(0, 2))
-        else:
-            taken = real_keys(blocked)
-            assert taken is not None
-            real = taken[:, None, :, None]
+        origin = self.origin.to(torch.promote_types(self.origin.dtype, torch.float32))
+        away = key.detach().to(origin.dtype) - origin[:, None]
+        taken = real_keys(blocked)
+        count = away.shape[0] * away.shape[2]
+        if taken is not None:
             # Filled, not multiplied: padding may hold what is no number.
-            mean = key.masked_fill(~real, 0.0).sum(dim=(0, 2)) / real.sum().clamp(min=1)
+            away = away.masked_fill(~taken[:, None, :, None], 0.0)
+            count = taken.sum().clamp(min=1)
+        # A key far out, in a step that its user may skip, counts as one at the limit.
+        length = away.norm(dim=-1, keepdim=True)
+        share = self._limit() / length.clamp(min=torch.finfo(length.dtype).tiny)
+        near = away * share.clamp(max=1)
+        mean = near.sum(dim=(0, 2)) / count
         # A step with what is no number is skipped, and must leave nothing behind. A new tensor:
         # compiled backward passes may read the old one again.
-        moved = self.origin.lerp(mean, MOMENTUM)
-        self.origin = torch.where(mean.isfinite().all(), moved, self.origin)
+        moved = (origin + MOMENTUM * mean).to(self.origin.dtype)
+        self.origin = torch.where(length.isfinite().all(), moved, self.origin)
+
+    def _limit(self) -> Tensor:
+        """How far a key moves ``origin`` at most: ten times as far as a normalized input's lies."""
+        sizes = [p.detach().float().norm() for p in self.k_proj.parameters()]
+        return FAR * torch.stack(sizes).sum() if sizes else self.origin.new_tensor(math.inf)

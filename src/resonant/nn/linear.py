@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..functional.linear import linear_attention, linear_weights
-from ..functional.mask import real_keys
+from ..functional.mask import as_bias, real_keys
 from ..functional.neighborhood import Causal, Full, Neighborhood
 from .cache import LinearCache
 from .core import AttentionCore, check_rows, check_widths
@@ -118,8 +118,10 @@ class LinearAttention(AttentionCore):
             places = self._positions(q, k, cache)
             rotate = self.position.rotate
             turn = tuple(partial(rotate, position=place) for place in places)
-        real = real_keys(key_padding_mask)
-        options: dict[str, Any] = {"causal": causal, "real": real, "turn": turn}
+        real, bias = real_keys(key_padding_mask), None
+        if key_padding_mask is not None and key_padding_mask.is_floating_point():
+            bias = as_bias(key_padding_mask)
+        options: dict[str, Any] = {"causal": causal, "real": real, "key_bias": bias, "turn": turn}
         past = None if cache is None else cache.state
         output, state = linear_attention(q, k, v, **options, state=past)
         if cache is not None:

@@ -1,6 +1,7 @@
 """Paired intervals against scipy and against simulation."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,3 +68,17 @@ def test_a_result_that_is_no_number_is_an_error(bad: float, seeds: int) -> None:
 def test_unpaired_results_are_refused() -> None:
     with pytest.raises(ValueError, match="one of each, not 2 and 3"):
         paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def test_numbers_that_have_no_interval() -> None:
+    with pytest.raises(ValueError, match="beyond any loss"):
+        paired_difference([1e308] * 3, [-1e308] * 3)
+    with pytest.raises(ValueError, match="an interval needs 3 seeds or more; there are 2"):
+        smallest_effect(2)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_arrays_are_numbers_too() -> None:
+    ours: Any = np.array([1.0, 2.0, 3.0])
+    plain = paired_difference([1.0, 2.0, 3.0], [1.5, 2.0, 2.0])
+    assert paired_difference(ours, [1.5, 2.0, 2.0]) == plain

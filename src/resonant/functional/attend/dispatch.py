@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..lift import Lift
 from ..mask import split_mask
-from ..neighborhood import Causal, Full, Grid, Neighborhood, check_sizes, reach
+from ..neighborhood import Causal, Full, Grid, Neighborhood, check_sizes, check_top_k, reach
 from .banded import banded_attention
 from .chunked import chunked_attention
 from .fused import fused_attention
@@ -173,8 +173,7 @@ def record_paths() -> Iterator[list[str]]:
 
 
 def _check_numbers(top_k: int | None, dropout_p: float, path: str) -> None:
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k counts the keys to keep, so it is at least 1; it is {top_k}")
+    check_top_k(top_k)
     if not 0.0 <= dropout_p < 1.0:
         raise ValueError(f"dropout_p is a probability in [0, 1); it is {dropout_p}")
     if path != "auto" and path not in PATHS:

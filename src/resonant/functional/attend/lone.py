@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..lift import Lift
+from ..mask import as_bias
+
+HIDDEN = -1e8  # nats: a key so far below another has the weight 0 whatever the logits
 
 
 def quiet_lone_rows(lift: Lift, mask: Tensor | None, *, is_causal: bool) -> Lift:
@@ -25,16 +27,17 @@ def quiet_lone_rows(lift: Lift, mask: Tensor | None, *, is_causal: bool) -> Lift
     if count is None:
         return lift
     # A product costs half of what masked_fill does.
-    chosen = (count > 1).unsqueeze(-1).to(lift.query.dtype)
+    # Rows without a key are left: where large numbers hide all keys, they are weighed.
+    chosen = (count != 1).unsqueeze(-1).to(lift.query.dtype)
     return replace(lift, query=lift.query * chosen)
 
 
 def _keys_seen(lift: Lift, mask: Tensor | None, *, is_causal: bool) -> Tensor | None:
     """How many keys a row sees (batch or 1, head or 1, query or 1); None: more than one, all."""
     queries, keys, bias = lift.query.shape[2], lift.key.shape[2], lift.key_bias
-    finite = None if bias is None else (_per_head(bias, lift) != -math.inf).float()
+    finite = None if bias is None else (_per_head(bias, lift) > HIDDEN).float()
     if mask is not None:
-        allowed = (mask if mask.dtype == torch.bool else mask != -math.inf).float()
+        allowed = (mask if mask.dtype == torch.bool else as_bias(mask) > HIDDEN).float()
         allowed = allowed.expand(*allowed.shape[:-1], keys)[(None,) * (4 - mask.dim())]
         # A sum of products: a (batch, head, query, key) tensor would cost a tenth of the attention.
         ones = allowed.new_ones(1, 1, keys) if finite is None else finite

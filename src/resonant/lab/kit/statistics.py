@@ -12,6 +12,7 @@ from scipy import optimize, stats
 CONFIDENCE = 0.95
 POWER = 0.8
 FEWEST_SEEDS = 3
+LARGEST = 1e100  # of a difference: its square is a number too
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def paired_difference(ours: Sequence[float], control: Sequence[float]) -> Differ
 
     Raises ``ValueError`` when the two do not pair up, and for a result that is no finite number.
     """
+    ours, control = [float(x) for x in ours], [float(x) for x in control]
     if len(ours) != len(control) or not ours:
         raise ValueError(f"paired results need one of each, not {len(ours)} and {len(control)}")
     for name, values in (("ours", ours), ("the control's", control)):
@@ -55,6 +57,8 @@ def paired_difference(ours: Sequence[float], control: Sequence[float]) -> Differ
                 )
     differences = [a - b for a, b in zip(ours, control, strict=True)]
     count = len(differences)
+    if not all(abs(d) < LARGEST for d in differences):
+        raise ValueError(f"results differ by {max(map(abs, differences)):.3g}, beyond any loss")
     mean = math.fsum(differences) / count
     if count < FEWEST_SEEDS:
         return Difference(mean, count, None, None)
@@ -70,7 +74,11 @@ def smallest_effect(seeds: int) -> float:
 
     The root in delta of ``P(|T| > t(0.975, n - 1)) = 0.8`` for T of the noncentral t distribution
     with n - 1 degrees of freedom and noncentrality delta: exact for normal differences.
+
+    Raises ``ValueError`` for fewer seeds than three.
     """
+    if seeds < FEWEST_SEEDS:
+        raise ValueError(f"an interval needs {FEWEST_SEEDS} seeds or more; there are {seeds}")
     free = seeds - 1
     limit = float(stats.t.ppf(0.5 + CONFIDENCE / 2, free))
 
