@@ -92,7 +92,7 @@ def test_an_empty_batch_gives_every_parameter_a_zero_gradient(
 
 @pytest.mark.parametrize("big", [1e12, 1e15, 1e19, 1e20])
 def test_a_key_far_out_leaves_no_more_than_one_at_the_limit(big: float) -> None:
-    """Large finite numbers overflow somewhere, or not: evaluation is as it was, but for rounding."""
+    """Large finite numbers overflow, or not: evaluation is as it was, but for rounding."""
     module, good = made("krause"), inputs("krause")[0]
     reference = module.eval()(good)[0]
     broken = good.clone()

@@ -67,8 +67,8 @@ def _warn(model: Any, by: str, mechanism: str, written: dict[str, Any]) -> None:
     modules = [name for name, x in written.items() if isinstance(x, dict) and MODULE in x]
     if modules and foreign_roots(model):
         warnings.warn(
-            f"{modules[0]} is a module, which the configuration cannot hold: {by} will not come back by "
-            "restore_attention; keep the model's state_dict too",
+            f"{modules[0]} is a module, which the configuration cannot hold: {by} will not come "
+            "back by restore_attention; keep the model's state_dict too",
             stacklevel=4,
         )
     wrapped = any(type(module).__module__.startswith("peft.") for module in model.modules())
