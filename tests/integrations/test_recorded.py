@@ -22,6 +22,7 @@ from resonant.integrations import (
     save_branch,
     use_attention,
 )
+from resonant.integrations.record import steps
 from resonant.nn import EnergyGate
 
 from .test_restore import learned, output, vit
@@ -52,10 +53,10 @@ def test_two_models_in_one_are_each_described() -> None:
     )
     resonant.swap(both, "krause")
     for name in "ab":
-        (step,) = both[name].config.resonant  # type: ignore[union-attr]
+        (step,) = steps(both[name])
         assert step["layers"] == ["model.layers.0.self_attn", "model.layers.1.self_attn"]
     resonant.unswap(both)
-    assert all(not hasattr(both[name].config, "resonant") for name in "ab")
+    assert steps(both["a"]) == steps(both["b"]) == []
 
 
 def test_a_part_without_a_configuration_is_warned_of() -> None:

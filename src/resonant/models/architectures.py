@@ -43,6 +43,8 @@ def load_model(directory: str | Path) -> CausalModel:
     path, architecture = Path(directory) / MODEL_CONFIG, None
     if path.is_file():
         architecture = read_description(path).get("architecture")
+    if not isinstance(architecture, str):
+        architecture = ""  # from_pretrained says what is wrong
     if architecture == "speech":
         raise ValueError(
             f"{directory} holds a model of speech, which takes phonemes; hear it with `resonant "
@@ -63,6 +65,4 @@ def load_model(directory: str | Path) -> CausalModel:
             "load it with FrameTransformer.from_pretrained, see where it looks with "
             "`resonant report` on the comparison's folder"
         )
-    if not isinstance(architecture, str):
-        architecture = ""
     return ARCHITECTURES.get(architecture, LanguageModel).from_pretrained(directory)

@@ -44,7 +44,8 @@ def test_a_damaged_file_is_named_and_deleting_it_is_enough(
     (out / RUN / name).write_bytes(b"\x00\x01 {damaged")
     refused = compare(text, out)
     assert refused.returncode == 2, refused.stderr
-    assert f"{name} is damaged; delete it" in refused.stderr
+    assert f"{name} is damaged (" in refused.stderr
+    assert "delete it and run the same command again" in refused.stderr
     assert "Traceback" not in refused.stderr
     (out / RUN / name).unlink()
     compare(text, out)

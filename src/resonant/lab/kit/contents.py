@@ -235,7 +235,7 @@ def read_arrays(path: Path, shapes: Shapes | None = None) -> dict[str, np.ndarra
     if not path.is_file():
         return None
     try:
-        with np.load(path) as arrays:
+        with np.load(io.BytesIO(path.read_bytes())) as arrays:
             found = {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise damaged(path, first_line(error)) from error

@@ -25,6 +25,8 @@ PANELS = {
     "entropy": "entropy / log(visible keys)",
     "sink": "weight of the first token",
 }
+# What the arrays of a model at work must hold, at least.
+HELD = {"weights": (4, "f"), "layers": (1, "U"), "residual": (1, "f")}
 MOST_ROWS, MOST_COLUMNS = 12, 8  # of a figure of maps
 
 
@@ -40,7 +42,7 @@ class GateText:
 
 def read_diagnosis(directory: Path) -> Diagnosis | None:
     """What a run kept of its model at work, or None."""
-    return read_arrays(directory / DIAGNOSIS)
+    return read_arrays(directory / DIAGNOSIS, HELD)
 
 
 def attention_maps(diagnosis: Diagnosis) -> str:

@@ -16,7 +16,7 @@ from ..kit.results import Results, missed_ceilings
 from ..kit.svg import on_paper
 from .attention import Diagnosis, attention_maps, depth_curves, depth_table, gate_texts
 from .render import render
-from .sections import sections_of
+from .sections import naming, sections_of
 from .table import title
 
 
@@ -34,9 +34,10 @@ def parts_of(results: Results, directory: Path) -> list[Part]:
     """Gather the sections that have something to show, figures drawn."""
     parts = []
     for section in sections_of(results):
-        figures = [each for each in section.figures(results, directory) if each.svg]
-        html = section.html(results, directory).strip()
-        part = Part(section.heading, section.tables(results), figures, html)
+        with naming(section, results):
+            figures = [each for each in section.figures(results, directory) if each.svg]
+            html = section.html(results, directory).strip()
+            part = Part(section.heading, section.tables(results), figures, html)
         if part.tables or part.figures or part.html:
             parts.append(part)
     return parts
@@ -47,8 +48,10 @@ def figures_of(results: Results, directory: Path) -> dict[str, str]:
 
     Raises ``UserError`` for two figures of one name.
     """
-    sections = sections_of(results)
-    figures = [each for section in sections for each in section.figures(results, directory)]
+    figures: list[Figure] = []
+    for section in sections_of(results):
+        with naming(section, results):
+            figures += section.figures(results, directory)
     found: dict[str, str] = {}
     for each in figures:
         if each.svg and each.name in found:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from rich.console import Console
 
+from ...errors import UserError, in_words
 from ..domains import DOMAINS, domain_of_data
 from ..kit.domain import Figure, Section
+from ..kit.folder import DONE
 from ..kit.grid import Grid, alone, as_rich
 from ..kit.results import Results, first_folder
 from .attention import (
@@ -27,6 +30,24 @@ from .curves import differences, learning_curves, rates
 from .learned import learned_tables, morlet_figure
 from .render import fragment
 from .table import contrasts, cost, quality, sweep, title
+
+
+@contextmanager
+def naming(section: Section, results: Results) -> Iterator[None]:
+    """Inside the block a section of whatever domain is shown; its errors are said in a sentence.
+
+    The files that it reads are those of runs, and may be of other kinds than it expects.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the part {section.heading!r} of the report of {results.experiment} cannot be made of "
+            f"what its runs left ({in_words(error)}); a file of arrays (.npz) or facts in "
+            f"{DONE} may be damaged: delete the run's folder and run the same command again"
+        ) from error
 
 
 def sections_of(results: Results) -> list[Section]:
@@ -47,7 +68,9 @@ def all_tables(results: Results) -> list[tuple[str | None, Grid]]:
     """Every table there is something for, some under a heading; the first under the title."""
     found: list[tuple[str | None, Grid]] = []
     for section in sections_of(results):
-        for heading, grid in section.tables(results).items():
+        with naming(section, results):
+            tables = section.tables(results)
+        for heading, grid in tables.items():
             found.append((heading or (None if found else title(results)), grid))
     return found
 

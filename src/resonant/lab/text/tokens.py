@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ...files import damaged, write_atomically
+from ..kit.contents import TEXT, read_held, record
 
-CHARACTERS = "characters.txt"  # in a run's folder: what its token ids stand for
+CHARACTERS = "characters.json"  # in a run's folder: what its token ids stand for
+HELD = record({"characters": TEXT, "sha256": TEXT})
 UNKNOWN = 0  # the id of characters that the training text does not have
 SHOWN = "\N{REPLACEMENT CHARACTER}"
 
@@ -50,7 +54,9 @@ class Tokenizer:
     def save(self, directory: Path) -> None:
         """Write what ``load`` reads; bytes need nothing."""
         if self.characters is not None:
-            write_atomically(directory / CHARACTERS, self.characters.encode(), "characters")
+            said = {"characters": self.characters, "sha256": _digest(self.characters)}
+            content = json.dumps(said, ensure_ascii=False, indent=1).encode()
+            write_atomically(directory / CHARACTERS, content, "characters")
 
     @classmethod
     def load(cls, directory: Path) -> Tokenizer:
@@ -61,10 +67,11 @@ class Tokenizer:
         path = directory / CHARACTERS
         if not path.is_file():
             return cls(None)
-        try:
-            characters = path.read_bytes().decode()
-        except UnicodeDecodeError as error:
-            raise damaged(path, f"its byte {error.start} is not UTF-8") from error
-        if not characters or characters != "".join(sorted(set(characters))):
-            raise damaged(path, "it holds no characters, each once and in order")
-        return cls(characters)
+        said = read_held(path, HELD)
+        if said["sha256"] != _digest(said["characters"]):
+            raise damaged(path, "its checksum does not fit its characters")
+        return cls(said["characters"])
+
+
+def _digest(characters: str) -> str:
+    return hashlib.sha256(characters.encode()).hexdigest()
