@@ -26,7 +26,14 @@ SOURCE = ROOT / "src" / "resonant"
 FILES = sorted(SOURCE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-SHARED = {"errors", "files", "hints", "memory", "mechanism"}  # at the root, for every room
+SHARED = {
+    "errors",
+    "files",
+    "hints",
+    "memory",
+    "mechanism",
+    "version",
+}  # at the root, for every room
 LIBRARY = ("functional", "nn", "models", "diagnostics", "checks", "integrations", "testing")
 FOUNDATIONS = ("lab.text", "lab.alignment", "lab.vision")
 SLICES = (*FOUNDATIONS, "lab.abilities", "lab.adapters", "lab.speech")

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import hints
+from .version import VERSION
 
 if TYPE_CHECKING:
     from . import functional, integrations, nn, testing
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from .models.speech import SpeechTransformer, speech_transformer
     from .models.swin import SwinTransformer, swin_transformer
     from .models.vision import VisionTransformer, vision_transformer
+
+__version__ = VERSION
 
 _HOME = {
     "Band": "functional",

@@ -5,9 +5,11 @@ import sys
 
 import pytest
 
+import resonant
 from resonant.cli.list import PRESETS_OF
 from resonant.cli.main import main
 from resonant.lab.domains import DOMAINS, EXPERIMENTS, data_classes
+from resonant.lab.kit.grid import Grid, as_rich, plain_console, table_console
 
 
 def test_everything_in_brief(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,3 +60,16 @@ def test_a_reader_that_stops_reading_is_no_fault() -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("experiments by domain")
     assert done.stderr == ""
+
+
+def test_the_version_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"resonant {resonant.__version__}\n"
+
+
+def test_names_with_brackets_print_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    plain_console().print("a[/b] [bold]c", soft_wrap=True)
+    table_console().print(as_rich(Grid(("arm [x]",), [["[/y]"]], ""), "head [z]"))
+    said = capsys.readouterr().out
+    assert "a[/b] [bold]c" in said
+    assert all(part in said for part in ("arm [x]", "[/y]", "head [z]"))

@@ -136,12 +136,11 @@ def _duration(hours: float) -> str:
 
 def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: bool) -> Plan:
     """The plan with every arm at the best of ``rates``."""
-    from rich.console import Console
-
     from ..lab.compare.folders import check_directories
     from ..lab.compare.sweep import adopt, at_best, run_sweep, write_sweep
+    from ..lab.kit.grid import plain_console
 
-    console = Console()
+    console = plain_console()
     tried = ", ".join(f"{rate:g}" for rate in rates)
     console.print(
         f"{plan.data}; learning rates {tried} for {len(plan.arms)} arms under seed "
@@ -175,16 +174,15 @@ def _said(against: Against) -> list[str]:
 
 def _run(plan: Plan, workers: int, against: Against | None) -> int:
     """Train, measure, report."""
-    from rich.console import Console
-
     from ..lab.compare.against import adopt_runs
     from ..lab.compare.compare import measure_costs, train_all
     from ..lab.compare.description import prepare
+    from ..lab.kit.grid import plain_console
     from ..lab.kit.results import gather, missed_ceilings
     from ..lab.report.page import write_report
     from ..lab.report.sections import print_tables
 
-    console = Console()
+    console = plain_console()
     if against is not None:
         adopt_runs(against, plan)
         for line in _said(against):

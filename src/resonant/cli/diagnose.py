@@ -85,7 +85,9 @@ def _show(
     out = directory if options.out is None else Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     again = shlex.join(["resonant", "diagnose", *arguments])
-    page = write_diagnosis(found, tokens, out, title=directory.name, command=again, phases=phases)
+    page = write_diagnosis(
+        found, tokens, out, title=directory.resolve().name, command=again, phases=phases
+    )
     console = table_console()
     for grid in [depth_table(found)] + ([] if phases is None else [phases["table"]]):
         console.print(as_rich(grid))

@@ -13,6 +13,7 @@ from ..errors import UserError, nearest
 from ..files import disk_error
 from ..lab.domains import DOMAINS
 from ..lab.kit.plugins import import_plugins, split_names
+from ..version import VERSION
 from .plugins import plugins_given
 
 # By name: the module whose ``main`` is called, and a line of help; those of domains stand between.
@@ -58,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
+        return 0
+    if arguments[0] in ("--version", "-V"):
+        print(f"resonant {VERSION}")
         return 0
     command, *rest = arguments
     try:

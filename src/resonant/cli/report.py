@@ -11,10 +11,8 @@ from ..errors import UserError
 def main(arguments: list[str]) -> int:
     """Print the tables and write the page."""
     options = make_parser().parse_args(arguments)
-    from rich.console import Console
-
     from ..lab.kit.archive import beside, keep_new, opened, refuse_other
-    from ..lab.kit.grid import as_markdown
+    from ..lab.kit.grid import as_markdown, plain_console
     from ..lab.kit.plugins import import_plugins, split_names
     from ..lab.kit.results import gather
     from ..lab.report.page import write_figures, write_report
@@ -25,7 +23,7 @@ def main(arguments: list[str]) -> int:
     if options.only is not None and options.figures is None:
         raise UserError("--only chooses among the files of --figures FOLDER; give both")
     import_plugins(split_names(options.plugins), never_from=options.runs)
-    console = Console(stderr=options.markdown)  # a document gets tables alone
+    console = plain_console(stderr=options.markdown)  # a document gets tables alone
     with opened(options.runs) as directory:
         before = set(directory.rglob("*"))
         results = gather(directory)

@@ -14,12 +14,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--arm", default=experiment.arms[0].name, help="which arm")
     parser.add_argument("--seed", type=int, default=0)
     options, overrides = parse(parser, rest)
-    from rich.console import Console
-
     from ..lab.compare.compare import train_all
     from ..lab.compare.description import prepare
     from ..lab.compare.folders import check_directories, lock, read_done
     from ..lab.compare.plan import make_plan
+    from ..lab.kit.grid import plain_console
 
     plan = make_plan(
         experiment.alone(options.arm),
@@ -31,7 +30,7 @@ def main(arguments: list[str]) -> int:
         overrides=overrides,
         device=options.device,
     )
-    console = Console()
+    console = plain_console()
     with lock(plan.out):
         check_directories(plan, overwrite=options.overwrite)
         prepare(plan)

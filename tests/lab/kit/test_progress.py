@@ -28,7 +28,7 @@ def test_a_bar_in_a_terminal(
     def terminal(**options: bool) -> Console:
         return Console(force_terminal=True, width=80, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(preparing, "Console", terminal)
+    monkeypatch.setattr(preparing, "plain_console", terminal)
     run()
     said = capsys.readouterr().err
     assert "speaking: train" in said

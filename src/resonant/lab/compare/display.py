@@ -75,9 +75,7 @@ class Display:
         finished = sum(s.status in ("done", "kept") for s in self.pool.states)
         elapsed = clock(time.monotonic() - self.pool.started)
         left = clock(self.pool.seconds_left())
-        return f"[{elapsed}, {left} left, {finished}/{len(self.pool.states)} runs]".replace(
-            "[", "\\["
-        )
+        return f"[{elapsed}, {left} left, {finished}/{len(self.pool.states)} runs]"
 
     def _table(self) -> Table:
         table = Table(title=self._summary(), title_justify="left", box=None, pad_edge=False)

@@ -58,10 +58,15 @@ def as_markdown(grid: Grid, heading: str | None = None) -> str:
     return "\n".join([*above, *rows, "", grid.legend, ""])
 
 
+def plain_console(**options: Any) -> Console:
+    """Make a console that prints what it is given: names and paths may hold brackets."""
+    return Console(markup=False, highlight=False, **options)
+
+
 def table_console(**options: Any) -> Console:
-    """A console; outside a terminal as wide as tables need."""
-    console = Console(**options)
-    return console if console.is_terminal else Console(width=140, **options)
+    """Make a console; outside a terminal as wide as tables need."""
+    console = plain_console(**options)
+    return console if console.is_terminal else plain_console(width=140, **options)
 
 
 def as_rich(grid: Grid, heading: str | None = None) -> Table:

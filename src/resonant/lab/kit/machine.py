@@ -6,6 +6,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from ...version import VERSION
+
 CPU = Path("/proc/cpuinfo")
 
 
@@ -17,8 +19,12 @@ def with_this_machine(before: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def this_machine() -> dict[str, str]:
     """Versions of resonant, torch and Python, and the processor."""
-    versions = {name: metadata.version(name) for name in ("resonant", "torch")}
-    return versions | {"python": platform.python_version(), "processor": processor()}
+    return {
+        "resonant": VERSION,
+        "torch": metadata.version("torch"),
+        "python": platform.python_version(),
+        "processor": processor(),
+    }
 
 
 def processor() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,14 +13,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from .grid import plain_console
+
 Part = Callable[[str, int], Callable[[int], None]]
 
 
 @contextmanager
 def progress(says: str) -> Iterator[Part]:
     """``with progress("speaking") as part: report = part("train", 100)``; ``report(n)``: n done."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = plain_console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
 
     def drawn(what: str, count: int) -> Callable[[int], None]:

@@ -14,7 +14,7 @@ from ...errors import UserError, in_words
 from ..domains import DOMAINS, domain_of_data
 from ..kit.domain import Figure, Section
 from ..kit.folder import DONE
-from ..kit.grid import Grid, alone, as_rich
+from ..kit.grid import Grid, alone, as_rich, plain_console
 from ..kit.results import Results, first_folder
 from .attention import (
     Diagnosis,
@@ -78,7 +78,7 @@ def all_tables(results: Results) -> list[tuple[str | None, Grid]]:
 def print_tables(results: Results, console: Console) -> None:
     """Print all tables; outside a terminal they are as wide as they need to be."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=140)
+        console = plain_console(file=console.file, width=140)
     for heading, grid in all_tables(results):
         console.print(as_rich(grid, heading))
         console.print(grid.legend, highlight=False)
