@@ -84,6 +84,12 @@ def test_messages_end_with_the_assistant(tmp_path: Path) -> None:
     ("line", "says"),
     [
         ("{", "line 1 is no JSON"),
+        ('{"prompt": "a", "response": "\\ud800"}', r"line 1 holds half a character .* U\+D800"),
+        ("[" * 100_000, "line 1 is no JSON"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]},
+            "line 1 has an empty response",
+        ),
         ('"text"', 'line 1 is no example; give {"prompt"'),
         ({"prompt": "a"}, "line 1 is no example"),
         ({"prompt": "a", "response": 3}, "line 1 is no example"),
@@ -111,3 +117,11 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not 'docs'"):
         InstructionsConfig(name="docs")
     assert instructions.LEAST <= 20
+
+
+def test_examples_of_one_prompt_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "examples.jsonl"
+    lines = [json.dumps({"prompt": "one", "response": f"answer {i}"}) for i in range(500)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError, match="has 500 examples of 1 prompts; those of one prompt"):
+        load_instructions(InstructionsConfig(name="jsonl", path=str(path)))

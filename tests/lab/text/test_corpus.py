@@ -1,10 +1,12 @@
 """Corpora: splits that do not meet, tokens that read back, Shakespeare from a folder."""
 
+import codecs
 import dataclasses
 import functools
 import gzip
 import hashlib
 import http.server
+import os
 import threading
 import zipfile
 from pathlib import Path
@@ -138,3 +140,35 @@ def test_a_text_too_short_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("short")
     with pytest.raises(UserError, match="has 5 bytes; a comparison needs at least 20000"):
         load_corpus(TextConfig("file", path=str(tmp_path / "x")))
+
+
+PROSE = "Größe, naïveté, €uro: nothing here is plain. " * 600
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_that_say_so_are_read(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(PROSE.encode(encoding))
+    corpus = load_corpus(TextConfig("file", path=str(path), tokens="characters"))
+    assert corpus.tokenizer.characters == "".join(sorted(set(PROSE)))
+    read = "".join(corpus.tokenizer.decode(corpus.splits[s]) for s in ("train", "valid", "test"))
+    assert len(PROSE) - 2 <= len(read) <= len(PROSE)  # characters that a cut goes through
+    assert "\N{REPLACEMENT CHARACTER}" not in read
+
+
+def test_other_encodings_have_no_characters_but_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"plain\n" + PROSE.encode("cp1252"))
+    with pytest.raises(UserError, match=r"is not UTF-8 \(line 2: byte 0xf6\), .*save it as UTF-8"):
+        load_corpus(TextConfig("file", path=str(path), tokens="characters"))
+    assert load_corpus(TextConfig("file", path=str(path))).tokenizer.characters is None
+    path.write_bytes(codecs.BOM_UTF16_LE + b"odd")
+    with pytest.raises(UserError, match="begins as utf-16 does and is none"):
+        load_corpus(TextConfig("file", path=str(path)))
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UserError, match="is no file"):
+            load_corpus(TextConfig("file", path=str(path)))

@@ -56,6 +56,12 @@ def load_instructions(config: InstructionsConfig) -> Instructions:
     for split in ("valid", "test"):  # the library copies some of its functions
         splits[split] = [e for e in splits[split] if repr(e) not in learned]
     count = sum(map(len, splits.values()))
+    prompts = {e.prompt or repr((e.messages or ())[:-1]) for each in splits.values() for e in each}
+    if count >= LEAST and len(prompts) < LEAST:
+        raise UserError(
+            f"{config.path or config.name} has {count} examples of {len(prompts)} prompts; "
+            f"those of one prompt stay in one split, so at least {LEAST} prompts are needed"
+        )
     if any(not examples for examples in splits.values()) or count < LEAST:
         raise UserError(
             f"{config.path or config.name} has {count} examples; a comparison needs at least "
@@ -109,7 +115,14 @@ def _example(line: str, where: str) -> Example:
     wanted = 'give {"prompt": TEXT, "response": TEXT}, or {"messages": [{"role", "content"}, ...]}'
     try:
         values = json.loads(line)
-    except ValueError as error:
+        line.encode()
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        code = ord(error.object[error.start])
+        raise UserError(
+            f"{where} holds half a character (the lone surrogate U+{code:X}); write the whole one"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is no JSON ({error}); {wanted}") from error
     if isinstance(values, dict):
         if all(isinstance(values.get(name), str) for name in ("prompt", "response")):
@@ -123,6 +136,8 @@ def _example(line: str, where: str) -> Example:
                     f"{where} ends with a message of {messages[-1]['role']!r}, but the last one is "
                     "what is learned; end with the assistant's"
                 )
+            if not messages[-1]["content"].strip():
+                raise UserError(f"{where} has an empty response; leave the line out")
             return Example("", messages[-1]["content"], tuple(messages))
     raise UserError(f"{where} is no example; {wanted}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import platform
 import sysconfig
@@ -30,6 +31,12 @@ ENWIK8_PREFIX = Remote(
     member="enwik8",
     length=4_000_000,
 )
+# How a text begins in what encoding.
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 RANDOM_CHARACTERS = b"abcdefgh"
 RANDOM_KEY = 2026
 RANDOM_LENGTH = 4_000_000
@@ -139,10 +146,42 @@ def _file(config: TextConfig, data_dir: Path | None) -> dict[str, bytes]:
     if config.path is None:
         raise UserError("data.name file needs --data.path, the text file to train on")
     path = Path(config.path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file (a folder, a pipe or a device); check --data.path")
     try:
-        return _by_length(path.read_bytes(), str(path))
+        text = _as_utf8(path.read_bytes(), path)
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); check --data.path") from error
+    splits = _by_length(text, str(path))
+    if config.tokens == "characters":
+        _check_utf8(text, path)
+        # Where the text is cut into splits, a character may be: it is left out.
+        splits = {name: part.decode(errors="ignore").encode() for name, part in splits.items()}
+    return splits
+
+
+def _as_utf8(text: bytes, path: Path) -> bytes:
+    """The text without a byte order mark, which says what other encoding it has."""
+    for mark, encoding in MARKS.items():
+        if text.startswith(mark):
+            try:
+                return text.decode(encoding).encode()
+            except UnicodeError as error:
+                raise UserError(
+                    f"{path} begins as {encoding} does and is none ({error}); save it as UTF-8"
+                ) from error
+    return text
+
+
+def _check_utf8(text: bytes, path: Path) -> None:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path} is not UTF-8 (line {line}: byte {text[error.start]:#x}), so it has no "
+            "characters; save it as UTF-8, or train on its bytes (--data.tokens bytes)"
+        ) from error
 
 
 def _by_length(text: bytes, name: str) -> dict[str, bytes]:
