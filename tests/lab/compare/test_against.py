@@ -10,7 +10,8 @@ from resonant.cli.main import main
 from ..committed import RESULTS
 from ..running import resonant
 
-TOY = ["curves", "--plugins=tests.lab.toy.domain", "--workers=2", "--training.steps=20"]
+PLUGIN = "--plugins=tests.lab.toy.domain"
+TOY = ["curves", PLUGIN, "--workers=2", "--training.steps=20"]
 
 
 def compare(out: Path, arms: str, *more: str, fault: str | None = None) -> tuple[int, str, str]:
@@ -60,12 +61,12 @@ def test_a_control_comes_from_the_archive(committed: Path, whole: Path, tmp_path
     assert ours == theirs
     assert "Trained there, not here: tanh, line (of old.zip)." in " ".join(said.split())
     assert "Not measured here: tanh, line." in " ".join(said.split())
-    again = resonant("report", str(out), "--markdown").stdout
+    again = resonant("report", str(out), "--markdown", PLUGIN).stdout
     row = next(line for line in again.splitlines() if line.startswith("| relu"))
-    assert row in resonant("report", str(whole), "--markdown").stdout
+    assert row in resonant("report", str(whole), "--markdown", PLUGIN).stdout
     packed = resonant("pack", str(out), str(tmp_path / "both.zip"))
     assert packed.returncode == 0
-    assert resonant("report", str(tmp_path / "both.zip"), "--markdown").stdout == again
+    assert resonant("report", str(tmp_path / "both.zip"), "--markdown", PLUGIN).stdout == again
 
 
 @pytest.mark.slow
@@ -116,7 +117,7 @@ def test_what_was_swept_here_has_its_table(committed: Path, tmp_path: Path) -> N
         out, "relu", "--seeds=2", f"--against={committed}", "--sweep=lr=0.01,0.02"
     )
     assert status == 0, error
-    again = resonant("report", str(out), "--markdown").stdout
+    again = resonant("report", str(out), "--markdown", PLUGIN).stdout
     for each in (said, again):
         assert "lr 0.02" in each
     rows = [line for line in again.splitlines() if line.startswith("| relu")]
