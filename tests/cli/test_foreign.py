@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import torch
 import transformers
 
 from resonant.cli.main import main
+from resonant.errors import UserError
 from resonant.integrations import add_krause_branch, lora_config, save_branch, use_attention
 from resonant.integrations.opening import open_causal
-from resonant.lab.adapters.bases import base_model, subwords
+from resonant.lab.adapters.bases import base_model, check_base, digest_of_files, subwords
 from resonant.lab.adapters.model_config import Base
+from resonant.lab.domains import EXPERIMENTS
+from resonant.lab.kit.config import config_hash
 
 SMALL = Base("llama", layers=2, width=16, heads=2, key_value_heads=1, hidden=16, vocabulary=300)
 TEXT = "What is the number? It is one, two, three or four."
@@ -113,3 +118,55 @@ def test_what_cannot_be_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["check", str(tmp_path / "branch")]) == 2
     assert "holds a branch and not the model it is of" in capsys.readouterr().err
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_files_of_a_pretrained_model_are_part_of_a_configuration(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    """Weights and tokenizer: a run planned with others is refused."""
+    shutil.copytree(pretrained, tmp_path / "base")
+    base = tmp_path / "base"
+    first = digest_of_files(str(base))
+    assert first == digest_of_files(str(pretrained))
+    experiment = EXPERIMENTS["llama-lora"]
+    model = dataclasses.replace(experiment.base.model, base=str(base))  # type: ignore[type-var]
+    run = dataclasses.replace(experiment.base, model=model, base=first)
+    check_base(run)
+    for name in ("model.safetensors", "tokenizer.json"):
+        kept = (base / name).read_bytes()
+        (base / name).write_bytes(kept + b" ")
+        with pytest.raises(UserError, match="changed since this run was planned"):
+            check_base(run)
+        assert config_hash(run) != config_hash(
+            dataclasses.replace(run, base=digest_of_files(str(base)))
+        )
+        (base / name).write_bytes(kept)
+    check_base(run)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (
+            {"adapter_config.json": '{"base_model_name_or_path": "some/one"}'},
+            "hf download some/one",
+        ),
+        ({"adapter_config.json": "{"}, "adapter_config.json is damaged"),
+        ({"adapter_config.json": "[]"}, "adapter_config.json is damaged"),
+        ({"config.json": None, "pytorch_model.bin": "no weights"}, "cannot be opened"),
+        ({"config.json": None, "model.safetensors": "no weights"}, "cannot be opened"),
+        (
+            {"config.json": '{"model_type": "x", "auto_map": {"AutoModelForCausalLM": "a.B"}}'},
+            "cannot",
+        ),
+    ],
+)
+def test_strangers_folders_are_said_in_a_sentence_and_run_nothing(
+    files: dict[str, str | None], says: str, pretrained: Path, tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        text = (pretrained / name).read_text() if content is None else content
+        (tmp_path / name).write_text(text)
+    (tmp_path / "a.py").write_text("raise SystemExit('it ran')\n")
+    with pytest.raises(UserError, match=says):
+        open_causal(tmp_path)
