@@ -96,7 +96,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, default=0.0, help="forgiven where bits should be equal (0)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs (0)")
-    parser.add_argument("--plugins", help="modules to import first, by comma (a run's own)")
+    parser.add_argument(
+        "--plugins", help="modules to import first, by comma (a run's too: they are code)"
+    )
     parser.add_argument("--out", help="also write the certificate here, as JSON")
     return parser
 

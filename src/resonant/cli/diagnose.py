@@ -143,6 +143,8 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("pretrained", "branch"),
         help="which attention of a model of transformers with a branch (pretrained)",
     )
-    parser.add_argument("--plugins", help="modules to import first, by comma (the run's)")
+    parser.add_argument(
+        "--plugins", help="modules to import first, by comma (a run's too: they are code)"
+    )
     parser.add_argument("--out", help=f"folder for {DIAGNOSIS_PAGE} (the run's)")
     return parser

@@ -55,7 +55,8 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
     architecture, wanted = described.get("architecture"), config_type().architecture
     if architecture != wanted:
         raise ValueError(
-            f"{directory} holds a model of architecture {architecture!r}, not {wanted!r}; "
+            f"{directory} holds a model of architecture {architecture!r}, not {wanted!r} "
+            f"(as its {MODEL_CONFIG} says); "
             "load_model opens models of tokens, from_pretrained of their own class the others"
         )
     try:

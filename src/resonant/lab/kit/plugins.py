@@ -29,6 +29,7 @@ def import_plugins(names: Sequence[str], *, never_from: Path | None = None) -> N
     if names and not inside and str(here) not in sys.path:
         sys.path.append(str(here))
     for name in names:
+        _refuse_inside(name, never_from)
         try:
             importlib.import_module(name)
         except (ImportError, ValueError) as error:
@@ -45,6 +46,16 @@ def import_plugins(names: Sequence[str], *, never_from: Path | None = None) -> N
                 f"the plugin {name!r} raises {said} when it is imported; mend it, or leave it out "
                 "of --plugins"
             ) from error
+
+
+def _refuse_inside(name: str, folder: Path | None) -> None:
+    """Raise ``UserError`` for a plugin that would come from ``folder``, however Python finds it."""
+    path = None if folder is None else _file(name.partition(".")[0])
+    if folder is not None and path is not None and path.is_relative_to(folder.resolve()):
+        raise UserError(
+            f"the plugin {name!r} lies in {folder}; it is not looked for in the run's own folder: "
+            "look at it, then run from a folder of yours that holds it"
+        )
 
 
 def split_names(given: str | None) -> tuple[str, ...]:
@@ -120,7 +131,7 @@ def _file(name: str) -> Path | None:
         return None
     if found is None or found.origin is None or not found.origin.endswith(".py"):
         return None
-    return Path(found.origin)
+    return Path(found.origin).resolve()
 
 
 def _gather(name: str, top: Path | None, files: dict[str, Path]) -> None:

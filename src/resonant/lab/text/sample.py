@@ -106,5 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--context", type=int, help="tokens the model looks back on (as many as in training)"
     )
-    parser.add_argument("--plugins", help="modules to import first, by comma (the run's)")
+    parser.add_argument(
+        "--plugins", help="modules to import first, by comma (a run's too: they are code)"
+    )
     return parser
