@@ -113,7 +113,7 @@ SEAL = b"sha256:"  # before the checksum that ends a sealed file
 
 
 def sealed(content: bytes) -> bytes:
-    """The content with its checksum behind it, for ``unsealed``."""
+    """Put a checksum behind the content, for ``unsealed``."""
     return content + SEAL + hashlib.sha256(content).digest()
 
 
@@ -140,7 +140,7 @@ def write_sums(folder: Path) -> None:
 
 
 def why_not_whole(folder: Path) -> str | None:
-    """Why a folder is not as it was when ``write_sums`` ended, in a few words; None if it is."""
+    """Say in a few words why a folder is not as ``write_sums`` left it; None if it is."""
     try:
         said = json.loads((folder / SUMS).read_text())
         for name, digest in said.items():
@@ -159,7 +159,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def digest_of(paths: Iterable[Path]) -> str:
-    """SHA-256 of files, their names and contents."""
+    """Hash files, their names and contents, by SHA-256."""
     found = hashlib.sha256()
     for path in paths:
         found.update(f"{path.name}\n{path.stat().st_size}\n".encode())

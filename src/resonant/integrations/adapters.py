@@ -78,7 +78,7 @@ def lora_config(
 
 
 def _trained_whole(model: nn.Module) -> str:
-    """A pattern of modules inside what is trained whole, which get no low-rank update."""
+    """Make a pattern of modules inside what is trained whole, which get no low-rank update."""
     new = [re.escape(".".join(name.split(".")[-2:])) for name in anew(model)]
     return rf".*\.({'|'.join([KEY, 'gate', *dict.fromkeys(new)])})\..*"
 
@@ -269,7 +269,7 @@ def _learned_whole(model: nn.Module) -> set[str]:
 
 
 def anew(model: nn.Module) -> list[str]:
-    """Names of attention all of whose projections are new: there is nothing to update by a rank."""
+    """Name the attention whose projections are all new: no update by a rank has a base there."""
     plain = [n for n, m in model.named_modules() if isinstance(m, PhaseAdapter)]
     return [n for n in plain if not {"modules_to_save", "original_module"} & set(n.split("."))]
 

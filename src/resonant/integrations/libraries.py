@@ -45,7 +45,7 @@ def quiet() -> Iterator[None]:
 
 
 def local_folder(source: str | Path, *, fetch: bool = False) -> Path:
-    """The folder of that name, or where the hub's library keeps the files under it.
+    """Find the folder of that name, or where the hub's library keeps the files under it.
 
     Raises ``UserError`` for a name that is neither, and whose files are not here; with ``fetch``
     they are fetched.

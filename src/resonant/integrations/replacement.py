@@ -69,7 +69,7 @@ def replacement(old: nn.Module, mechanism: str, options: dict[str, Any]) -> nn.M
 
 
 def like(old: nn.Module, name: str) -> Tensor:
-    """A weight of a module, of whose device and dtype its replacement is to be.
+    """Find a weight of a module, of whose device and dtype its replacement is to be.
 
     Raises ``ValueError`` for a module that holds none, as a quantized one.
     """

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import MODEL_CONFIG, WEIGHTS
 from ..hints import OURS
+from ..models.pretrained import read_description
 from . import attention_interface, branch
 from .adapters import ADAPTER, DESCRIPTION, open_adapter, open_branch
 from .branch import BranchConfig
@@ -83,7 +84,7 @@ def restore_attention(model: Any, source: str | Path, *, trainable: bool = False
 
 
 def is_described(directory: Path) -> bool:
-    """Whether ``restore_attention`` would find something of ours in ``directory``."""
+    """Tell whether ``restore_attention`` would find something of ours in ``directory``."""
     if (directory / DESCRIPTION).is_file():
         return True
     found = (name for name in (ADAPTER, MODEL_CONFIG) if (directory / name).is_file())
@@ -96,11 +97,10 @@ def _described(directory: Path, name: str) -> list[dict[str, Any]]:
         raise FileNotFoundError(
             f"{directory} holds no {name}; give a folder that save_pretrained wrote"
         )
+    found = read_description(path).get(KEY) or []
     try:
-        written = json.loads(path.read_text())
-        found = written.get(KEY) or []
         whole = all({"by", "mechanism", "layers", "options"} <= set(step) for step in found)
-    except (ValueError, AttributeError, TypeError) as error:
+    except TypeError as error:
         raise ValueError(f"{path} is damaged ({error}); save the model again") from error
     if not whole:
         raise ValueError(f"{path} is damaged: a step under {KEY!r} lacks a part; save it again")
@@ -142,7 +142,7 @@ def _set_up(root: Any, step: dict[str, Any]) -> Callable[[], Any]:
 
 
 def name_in(root: Any, layer: str) -> str:
-    """The name of a layer in ``root``, where what was set up was a part of it, or held it.
+    """Find the name of a layer in ``root``, where what was set up was a part of it, or held it.
 
     Raises ``ValueError`` for a layer that is not there, or is several.
     """

@@ -167,7 +167,7 @@ def describe(data: Data, data_dir: Path | None) -> Described:
 
 
 def digest_of_base(config: RunConfig) -> str:
-    """A hash of the pretrained weights that the model of a run begins from; "" for none.
+    """Hash the pretrained weights that the model of a run begins from; "" for none.
 
     Raises ``UserError`` for weights that cannot be had.
     """

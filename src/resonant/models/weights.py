@@ -43,7 +43,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of tensors, their names, types and shapes."""
+    """Hash tensors, their names, types and shapes, by SHA-256."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -18,7 +18,7 @@ def with_this_machine(before: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def this_machine() -> dict[str, str]:
-    """Versions of resonant, torch and Python, and the processor."""
+    """Gather the versions of resonant, torch and Python, and the processor."""
     return {
         "resonant": VERSION,
         "torch": metadata.version("torch"),
@@ -28,7 +28,7 @@ def this_machine() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor by the name that the system gives it."""
+    """Name the processor as the system does."""
     try:
         for line in CPU.read_text().splitlines():
             name, _, value = line.partition(":")

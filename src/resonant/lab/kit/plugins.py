@@ -59,7 +59,7 @@ def _refuse_inside(name: str, folder: Path | None) -> None:
 
 
 def split_names(given: str | None) -> tuple[str, ...]:
-    """Names by comma, as ``--plugins`` takes them."""
+    """Split names by comma, as ``--plugins`` takes them."""
     return tuple(name.strip() for name in (given or "").split(",") if name.strip())
 
 
@@ -82,7 +82,7 @@ def import_plugins_of(directory: Path | None, given: str | None) -> None:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a plugin is a module of this package, which its version says all about."""
+    """Tell whether a plugin is a module of this package, which its version says all about."""
     return name.partition(".")[0] == PACKAGE
 
 

@@ -34,7 +34,7 @@ from .table import contrasts, cost, quality, sweep, title
 
 @contextmanager
 def naming(section: Section, results: Results) -> Iterator[None]:
-    """Inside the block a section of whatever domain is shown; its errors are said in a sentence.
+    """Say errors of a section of whatever domain, shown inside the block, in a sentence.
 
     The files that it reads are those of runs, and may be of other kinds than it expects.
     """
