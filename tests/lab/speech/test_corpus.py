@@ -18,9 +18,9 @@ from resonant.lab.speech.corpus import (
     frame_durations,
     load_speech,
     phoneme_ids,
-    unpacked,
 )
 from resonant.lab.speech.espeak import PAUSE
+from resonant.lab.speech.kept import kept
 from resonant.lab.speech.phrases import clauses_of, phrases
 
 from .speaking import corpus, speech_cache, spoken_text, tiny_config
@@ -144,15 +144,14 @@ def test_what_was_spoken_is_kept(
 
 
 def test_a_damaged_cache_is_made_again(
-    corpus: SpeechCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speech_cache: Path
+    corpus: SpeechCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "resonant" / "speech"
     copy.mkdir(parents=True)
-    for path in (speech_cache / "resonant" / "speech").glob("*.npz"):
-        whole = bytearray(path.read_bytes())
-        whole[len(whole) // 2] ^= 1
-        (copy / path.name).write_bytes(whole)
-    assert [unpacked(path) for path in copy.glob("*.npz")] == [None]
+    whole = bytearray(corpus.path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    (copy / corpus.path.name).write_bytes(whole)
+    assert kept(copy / corpus.path.name) is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load_speech.cache_clear()
     again = load_speech(corpus.config, None)
@@ -252,7 +251,12 @@ def test_models_learn_from_recordings_too(
         "test@1": 3,
         "test@long": 0,
     }
-    assert "recordings: 24 utterances" in speech.describe(found)
+    said = speech.describe(found)
+    assert "recordings: 24 utterances" in said
+    assert said.endswith(
+        "left out of recordings: 16 words alone between pauses, "
+        "16 words that the aligner did not know"
+    )
     (tmp_path / "wavs" / "00.wav").touch()
     load_speech.cache_clear()
     assert load_speech(own, tmp_path).digest == found.digest

@@ -77,10 +77,10 @@ def written(rate: int = SAMPLE_RATE, channels: int = 1, width: int = 2, frames: 
         (b"not a wav file at all, but text", "x.wav is no WAV file"),
         (written()[:30], "x.wav is no WAV file"),
         (written()[:-40], "x.wav is cut short"),
-        (written(frames=0), "x.wav is cut short"),
-        (written(rate=16_000), "x.wav has 16000 Hz, 1 channels and 16 bit"),
+        (written(frames=0), "x.wav says that it holds no samples"),
+        (written(rate=16_000), "x.wav is WAV of 16000 Hz, 1 channels and PCM_16"),
         (written(channels=2), "2 channels"),
-        (written(width=1), "8 bit"),
+        (written(width=1), "PCM_U8"),
     ],
 )
 def test_broken_wav_files(content: bytes, says: str) -> None:
@@ -88,7 +88,43 @@ def test_broken_wav_files(content: bytes, says: str) -> None:
         read_wav(content, "x.wav")
 
 
+@pytest.mark.parametrize("promised", [0xFFFFFFFF, 0xFFFFFFFE, 0x7FFFF000])
+def test_a_wav_from_a_pipe_is_read_to_its_end(promised: int) -> None:
+    """The header is written before the length is known; three programs promise three lengths."""
+    samples = np.arange(1, 101, dtype=np.int16)
+    content = bytearray(wav_bytes(samples))
+    at = content.index(b"data") + 4
+    content[at : at + 4] = promised.to_bytes(4, "little")
+    content[4:8] = min(promised + 36, 0xFFFFFFFF).to_bytes(4, "little")
+    assert read_wav(bytes(content), "x.wav").tolist() == samples.tolist()
+
+
+def test_a_wav_that_promises_nothing_is_named() -> None:
+    content = bytearray(wav_bytes(np.ones(100, dtype=np.int16)))
+    at = content.index(b"data") + 4
+    content[at : at + 4] = bytes(4)
+    with pytest.raises(UserError, match=r"x.wav says that it holds no samples; .* ffmpeg -i IN"):
+        read_wav(bytes(content), "x.wav")
+
+
+def test_an_extensible_header_and_chunks_between_are_read() -> None:
+    """As ffmpeg and Audacity write them: WAVE_FORMAT_EXTENSIBLE, and a LIST before the samples."""
+    samples = np.arange(1, 101, dtype=np.int16)
+    plain = wav_bytes(samples)
+    listed = plain[:36] + b"LIST" + (5).to_bytes(4, "little") + b"abcde\0" + plain[36:]
+    listed = listed[:4] + (len(listed) - 8).to_bytes(4, "little") + listed[8:]
+    assert read_wav(listed, "x.wav").tolist() == samples.tolist()
+    kind = bytes.fromhex("feff") + plain[22:36] + (22).to_bytes(2, "little")
+    kind += (16).to_bytes(2, "little") + (4).to_bytes(4, "little")
+    kind += bytes.fromhex("0100000000001000800000aa00389b71")
+    wide = b"WAVEfmt " + len(kind).to_bytes(4, "little") + kind + plain[36:]
+    wide = b"RIFF" + len(wide).to_bytes(4, "little") + wide
+    assert read_wav(wide, "x.wav").tolist() == samples.tolist()
+    with pytest.raises(UserError, match="is cut short"):
+        read_wav(wide[:-7], "x.wav")
+
+
 def test_without_librosa(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "librosa.feature.inverse", None)
-    with pytest.raises(UserError, match="mel spectrograms need librosa"):
+    with pytest.raises(UserError, match="speech needs librosa, which is not installed"):
         sound(np.zeros((4, 40), dtype=np.float32), hop=512)

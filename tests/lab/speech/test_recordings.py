@@ -47,12 +47,18 @@ PHONES = [
 
 
 def textgrid(words: list[tuple[float, float, str]], phones: list[tuple[float, float, str]]) -> str:
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "item []:"]
+    """A long TextGrid, as Praat writes it."""
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", "xmax = 2.9"]
+    lines += ["tiers? <exists>", "size = 2", "item []:"]
     for number, (name, tier) in enumerate((("words", words), ("phones", phones)), start=1):
-        lines += [f"item [{number}]:", f'  name = "{name}"', "  xmin = 0.0", "  xmax = 2.9"]
-        for start, end, text in tier:
-            lines += [f"    xmin = {start}", f"    xmax = {end}", f'    text = "{text}"']
-    return "\n".join(lines)
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"']
+        lines += [f'        name = "{name}"', "        xmin = 0", "        xmax = 2.9"]
+        lines += [f"        intervals: size = {len(tier)}"]
+        for index, (start, end, text) in enumerate(tier, start=1):
+            doubled = text.replace('"', '""')
+            lines += [f"        intervals [{index}]:", f"            xmin = {start}"]
+            lines += [f"            xmax = {end}", f'            text = "{doubled}"']
+    return "\n".join(lines) + "\n"
 
 
 FILES = {
@@ -100,7 +106,7 @@ def test_intervals_are_read_by_tier() -> None:
 
 def test_pieces_are_whole_words_without_silence_or_strangers(tmp_path: Path) -> None:
     (clip,) = clips("ljspeech", write(tmp_path))
-    long = list(clip.pieces(2.0))
+    long = clip.cut(2.0).pieces
     assert [len(each.phonemes) for each in long] == [8, 4]
     assert long[0].phonemes == ("ˈɪ", "n", "b", "ˈiː", "ɪ", "ŋ", "ˈɑː", "n")
     first = long[0]
@@ -108,7 +114,7 @@ def test_pieces_are_whole_words_without_silence_or_strangers(tmp_path: Path) -> 
     expected = [round(end * SAMPLE_RATE) for end in (0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.2, 1.5)]
     assert (first.ends + round(0.2 * SAMPLE_RATE)).tolist() == expected
     assert first.ends[-1] == len(first.samples)
-    short = list(clip.pieces(0.8))  # "modern" is left alone, and so left out
+    short = clip.cut(0.8).pieces  # "modern" is left alone, and so left out
     assert [each.phonemes[0] for each in short] == ["ˈɪ", "ˈoʊ"]
     assert all(each.seconds <= 0.8 for each in short)
 
@@ -116,7 +122,7 @@ def test_pieces_are_whole_words_without_silence_or_strangers(tmp_path: Path) -> 
 def test_praat_writes_utf_16(tmp_path: Path) -> None:
     grid = FILES["TextGrid/A1.TextGrid"].decode().encode("utf-16")
     (clip,) = clips("ljspeech", write(tmp_path, TextGrid=grid))
-    assert [len(each.phonemes) for each in clip.pieces(2.0)] == [8, 4]
+    assert [len(each.phonemes) for each in clip.cut(2.0).pieces] == [8, 4]
 
 
 def test_a_sample_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +143,7 @@ def test_a_sample_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     changed = recordings.Remote("ljspeech-sample", path.name, "", digest)
     monkeypatch.setattr(recordings, "SAMPLE", changed)
     (clip,) = clips("ljspeech-sample", tmp_path)
-    assert [len(each.phonemes) for each in clip.pieces(2.0)] == [8, 4]
+    assert [len(each.phonemes) for each in clip.cut(2.0).pieces] == [8, 4]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,7 @@ def test_a_sample_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ({"wavs": b"no sound"}, "wavs/A1.wav is no WAV file"),
         ({"wavs": wav_bytes(np.ones(SAMPLE_RATE))}, "ends at 2.90 s, .* do not belong together"),
         ({"TextGrid": b"\xff\x00 broken \xe9"}, "is neither UTF-8 nor UTF-16"),
-        ({"TextGrid": b"nothing"}, 'A1.TextGrid is no TextGrid with tiers "words" and "phones"'),
+        ({"TextGrid": b"nothing"}, "A1.TextGrid has nothing for its kind, where a text in quotes"),
     ],
 )
 def test_what_is_missing_or_broken(
@@ -158,7 +164,7 @@ def test_what_is_missing_or_broken(
 ) -> None:
     folder = write(tmp_path, **instead)
     with pytest.raises(UserError, match=says):
-        [list(clip.pieces(2.0)) for clip in clips("ljspeech", folder)]
+        [clip.cut(2.0).pieces for clip in clips("ljspeech", folder)]
 
 
 def test_without_a_folder() -> None:
@@ -189,7 +195,7 @@ def test_recordings_of_your_own(tmp_path: Path) -> None:
     folder = write(tmp_path) / "LJSpeech-1.1"
     (folder / "metadata.csv").unlink()
     (clip,) = clips("recordings", folder)
-    assert [len(each.phonemes) for each in clip.pieces(2.0)] == [8, 4]
+    assert [len(each.phonemes) for each in clip.cut(2.0).pieces] == [8, 4]
     with pytest.raises(UserError, match=r"holds no wavs/NAME\.wav; recordings are such files"):
         clips("recordings", tmp_path)
 
@@ -213,7 +219,7 @@ def test_a_clip_reads_its_files_when_asked() -> None:
         read.append(path)
         return FILES[path]
 
-    clip = Clip("A1", fetch)
+    clip = Clip("A1", "wavs/A1.wav", "TextGrid/A1.TextGrid", fetch)
     assert not read
-    assert list(clip.pieces(2.0))
+    assert clip.cut(2.0).pieces
     assert read == ["wavs/A1.wav", "TextGrid/A1.TextGrid"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,37 +18,21 @@ import numpy as np
 import torch
 
 from ...errors import UserError
-from ...files import sealed, unsealed, write_atomically
 from ..alignment.conditions import TEMPI
 from ..alignment.utterances import Utterances
 from ..kit.config import said
 from ..kit.progress import Part, progress
 from .config import SpeechConfig
 from .espeak import SAMPLE_RATE, Job, Speech, check_voice, speak_all, unstressed, version
+from .kept import LAYOUT, Kept, LeftOut, Spoken, keep, kept
 from .mel import log_mel
 from .phrases import digest as phrases_digest
 from .phrases import phrases
-from .recordings import OFFICIAL, Clip, clips
+from .recordings import ENDINGS, OFFICIAL, Clip, by_stem, clips
 
-LAYOUT = 3  # of files in the cache: raise it when they look otherwise
 SPEECH_RECIPE = 1  # raise it when what is made of the same configuration changes
 UNKNOWN = 0  # the id of a phoneme that the training split does not have
 HELD = 8  # recordings: of so many clips one is for validation, one for testing
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """One utterance: what was said, its phonemes, their durations in frames, log-mel frames.
-
-    ``sound`` is a hash of its samples.
-    """
-
-    text: str
-    voice: int
-    phonemes: tuple[str, ...]
-    durations: np.ndarray
-    mel: np.ndarray
-    sound: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,7 @@ class SpeechCorpus:
 
     Symbol i is ``symbols[i - 1]``; ``mean`` and ``spread`` of each band and ``usual``, the mean
     duration of each symbol in frames, are those of the training split. ``path`` is where the cache
-    has it.
+    has it; ``left_out`` is what recordings have and no set does, by reason.
     """
 
     config: SpeechConfig
@@ -68,6 +52,7 @@ class SpeechCorpus:
     usual: np.ndarray
     digest: str
     path: Path
+    left_out: LeftOut
 
     def batch(self, name: str, rows: Iterable[int]) -> Utterances:
         """Some utterances of a set."""
@@ -115,19 +100,28 @@ def load_speech(config: SpeechConfig, data_dir: Path | None) -> SpeechCorpus:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_key(config, data_dir)[:24]}.npz"
     with filelock.FileLock(path.with_suffix(".lock")):
-        kept = unpacked(path)
-        if kept is None:  # not made yet, or damaged since
-            sets = _spoken(config, data_dir) if config.name == "espeak" else _read(config, data_dir)
-            if config.real != "none":
-                sets["real"] = _real(config, data_dir)
-            _check_sets(config, sets)
-            write_atomically(path, sealed(_packed(sets)), "speech")
-            kept = unpacked(path)
-            assert kept is not None
-        return _corpus(config, kept, path)
+        found = kept(path)
+        if found is None:  # not made yet, or damaged since
+            keep(_make(config, data_dir), path)
+            found = kept(path)
+            assert found is not None
+        return _corpus(config, found, path)
 
 
-def _check_sets(config: SpeechConfig, sets: dict[str, list[Spoken]]) -> None:
+def _make(config: SpeechConfig, data_dir: Path | None) -> Kept:
+    """Speak or read all that the configuration names."""
+    left_out: LeftOut = {}
+    if config.name == "espeak":
+        sets = _spoken(config, data_dir)
+    else:
+        sets = _read(config, data_dir, left_out.setdefault(config.name, {}))
+    if config.real != "none":
+        sets["real"] = _real(config, data_dir, left_out.setdefault(config.real, {}))
+    _check_sets(config, sets, left_out)
+    return Kept(sets, left_out)
+
+
+def _check_sets(config: SpeechConfig, sets: dict[str, list[Spoken]], left_out: LeftOut) -> None:
     """Raise ``UserError`` where a split has nothing, or less than was to be spoken."""
     wanted = {"train": config.utterances, "valid": config.held_out, "test@1": config.held_out}
     short = config.name != "espeak"  # recordings are as many as they are
@@ -143,6 +137,7 @@ def _check_sets(config: SpeechConfig, sets: dict[str, list[Spoken]]) -> None:
                     if short or name == "real"
                     else " or --data.rates, or lower --data.utterances and --data.held_out"
                 )
+                + _not_used(left_out)
             )
 
 
@@ -160,7 +155,17 @@ def describe(corpus: SpeechCorpus) -> str:
     return (
         f"{source}: {len(train)} utterances ({seconds / 60:.0f} min) of up to {config.longest:g} "
         f"s, {len(sets['valid'])} to validate, {len(sets['test@1'])} to test, {config.bands} "
-        f"bands, hop {config.hop}{real}, sha256 {corpus.digest[:12]}"
+        f"bands, hop {config.hop}{real}, sha256 {corpus.digest[:12]}" + _not_used(corpus.left_out)
+    )
+
+
+def _not_used(left_out: LeftOut) -> str:
+    """A sentence for each recordings of which something is left out."""
+    counts = {name: {why: n for why, n in each.items() if n} for name, each in left_out.items()}
+    return "".join(
+        f"; left out of {name}: " + ", ".join(f"{n:,} {why}" for why, n in sorted(each.items()))
+        for name, each in counts.items()
+        if each
     )
 
 
@@ -192,8 +197,8 @@ def _key(config: SpeechConfig, data_dir: Path | None) -> str:
 
 def _folder_key(data_dir: Path) -> list[object]:
     """Recordings, whose hash is not known in advance, by name, size and time."""
-    kinds = ("wavs/*.wav", "TextGrid/*.TextGrid")
-    files = [p for kind in kinds for at in (".", OFFICIAL) for p in data_dir.glob(f"{at}/{kind}")]
+    folders = [(data_dir / at / kind, kind) for at in (".", OFFICIAL) for kind in ENDINGS]
+    files = [path for folder in folders for path in by_stem(*folder).values()]
     stats = [(path.name, path.stat()) for path in sorted(files)]
     return [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
 
@@ -271,7 +276,9 @@ def _of(config: SpeechConfig, speech: Speech, *, voice: int, text: str) -> Spoke
     return Spoken(text, voice, speech.phonemes, durations, mel, sound)
 
 
-def _read(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoken]]:
+def _read(
+    config: SpeechConfig, data_dir: Path | None, left_out: dict[str, int]
+) -> dict[str, list[Spoken]]:
     """Recordings, split by clip; the test at twice the length has what fits no training piece."""
     wanted = {"train": config.utterances, "valid": config.held_out, "test@1": config.held_out}
     sets: dict[str, list[Spoken]] = {name: [] for name in (*wanted, "test@long")}
@@ -281,9 +288,9 @@ def _read(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoken]
         for index, clip in enumerate(listed):
             split = {HELD - 1: "test@1", HELD - 2: "valid"}.get(index % HELD, "train")
             if len(sets[split]) < wanted[split]:
-                sets[split] += _pieces(config, clip, config.longest)
+                sets[split] += _pieces(config, clip, config.longest, left_out)
             if split == "test@1" and len(sets["test@long"]) < config.held_out:
-                long = _pieces(config, clip, 2 * config.longest)
+                long = _pieces(config, clip, 2 * config.longest, {})
                 most = config.longest * SAMPLE_RATE / config.hop
                 sets["test@long"] += [each for each in long if len(each.mel) > most]
             report(index + 1)
@@ -293,64 +300,32 @@ def _read(config: SpeechConfig, data_dir: Path | None) -> dict[str, list[Spoken]
     return {name: each[: wanted.get(name, config.held_out)] for name, each in sets.items()}
 
 
-def _real(config: SpeechConfig, data_dir: Path | None) -> list[Spoken]:
+def _real(config: SpeechConfig, data_dir: Path | None, left_out: dict[str, int]) -> list[Spoken]:
     """Pieces of recordings, in the first voice, as many as are held out for testing."""
     pieces = (
         piece
         for clip in clips(config.real, data_dir)
-        for piece in _pieces(config, clip, config.longest)
+        for piece in _pieces(config, clip, config.longest, left_out)
     )
     return list(itertools.islice(pieces, config.held_out))
 
 
-def _pieces(config: SpeechConfig, clip: Clip, longest: float) -> list[Spoken]:
-    """Of one clip."""
-    found = (
+def _pieces(
+    config: SpeechConfig, clip: Clip, longest: float, left_out: dict[str, int]
+) -> list[Spoken]:
+    """Of one clip; what is left out of it is added to ``left_out``."""
+    cut = clip.cut(longest)
+    found = [
         _of(config, piece, voice=0, text=f"{clip.name} {number}")
-        for number, piece in enumerate(clip.pieces(longest), start=1)
-    )
+        for number, piece in enumerate(cut.pieces, start=1)
+    ]
+    dense = Counter({"pieces with more phonemes than frames": found.count(None)})
+    left_out.update(Counter(left_out) + cut.left_out + dense)
     return [each for each in found if each is not None]
 
 
-def _packed(sets: dict[str, list[Spoken]]) -> bytes:
-    """As an .npz: flat arrays, and as JSON what divides them."""
-    every = [each for group in sets.values() for each in group]
-    said = {
-        name: [[e.text, e.voice, e.phonemes, len(e.mel), e.sound] for e in group]
-        for name, group in sets.items()
-    }
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        said=np.array(json.dumps(said)),
-        durations=np.concatenate([each.durations for each in every]),
-        mels=np.concatenate([each.mel for each in every]),
-    )
-    return buffer.getvalue()
-
-
-def unpacked(path: Path) -> dict[str, list[Spoken]] | None:
-    """Read speech that was made before; None where there is none, or a damaged one."""
-    if not path.is_file():
-        return None
-    try:
-        content = unsealed(path)
-    except UserError:
-        return None
-    with np.load(io.BytesIO(content)) as kept:
-        said = json.loads(str(kept["said"]))
-        durations, mels = kept["durations"], kept["mels"]
-    sets: dict[str, list[Spoken]] = {name: [] for name in said}
-    symbol = frame = 0
-    for name, group in said.items():
-        for text, voice, phonemes, frames, sound in group:
-            of = durations[symbol : symbol + len(phonemes)], mels[frame : frame + frames]
-            sets[name].append(Spoken(text, voice, tuple(phonemes), *of, sound))
-            symbol, frame = symbol + len(phonemes), frame + frames
-    return sets
-
-
-def _corpus(config: SpeechConfig, sets: dict[str, list[Spoken]], path: Path) -> SpeechCorpus:
+def _corpus(config: SpeechConfig, found: Kept, path: Path) -> SpeechCorpus:
+    sets = found.sets
     train = sets["train"]
     symbols = tuple(sorted({phoneme for each in train for phoneme in each.phonemes}))
     mels = np.concatenate([each.mel for each in train]).astype(np.float64)
@@ -370,6 +345,7 @@ def _corpus(config: SpeechConfig, sets: dict[str, list[Spoken]], path: Path) -> 
         usual,
         _content(sets),
         path,
+        found.left_out,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import wave
 from functools import cache
@@ -17,6 +18,7 @@ from .espeak import SAMPLE_RATE
 WINDOW = 1024  # samples of a Hann window and of its Fourier transform
 HIGHEST = 8000.0  # Hz
 CONVERT = "fetch it again, or convert it: ffmpeg -i IN -ar 22050 -ac 1 -sample_fmt s16 OUT.wav"
+PIPE = 0x7FFF0000  # bytes; a header that promises so many was written before the samples were
 FLOOR = 1e-3  # of a band's power, samples being in [-1, 1]: some 70 dB below a loud vowel
 
 
@@ -69,25 +71,43 @@ def wav_bytes(samples: np.ndarray) -> bytes:
 
 
 def read_wav(content: bytes, name: str) -> np.ndarray:
-    """Samples as 16-bit integers.
+    """Read the samples of a WAV file as 16-bit integers.
 
-    Raises ``UserError`` for what is no WAV file, or not 22,050 Hz, one channel, 16 bit.
+    A file that was written to a pipe promises no length, or the longest there is; it is read to
+    its end.
+
+    Raises ``UserError`` for what is no WAV file, is cut short, or is not 22,050 Hz, one channel, 16
+    bit.
     """
+    soundfile = _installed("soundfile")
     try:
-        with wave.open(io.BytesIO(content)) as file:
-            found = (file.getframerate(), file.getnchannels(), 8 * file.getsampwidth())
-            samples = file.readframes(file.getnframes())
-            promised = 2 * file.getnframes()
-    except (wave.Error, EOFError) as error:
-        raise UserError(f"{name} is no WAV file of whole numbers ({error}); {CONVERT}") from error
-    if found != (SAMPLE_RATE, 1, 16):
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            kind = (file.format, file.samplerate, file.channels, file.subtype)
+            samples = file.read(dtype="int16")
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{name} is no WAV file ({error.error_string}); {CONVERT}") from error
+    if kind[0] not in ("WAV", "WAVEX") or kind[1:] != (SAMPLE_RATE, 1, "PCM_16"):
         raise UserError(
-            f"{name} has {found[0]} Hz, {found[1]} channels and {found[2]} bit, but {SAMPLE_RATE} "
-            f"Hz, 1 channel and 16 bit are needed; {CONVERT}"
+            f"{name} is {kind[0]} of {kind[1]} Hz, {kind[2]} channels and {kind[3]}, but WAV of "
+            f"{SAMPLE_RATE} Hz, 1 channel and PCM_16 is needed; {CONVERT}"
         )
-    if len(samples) != promised or not samples:
-        raise UserError(f"{name} is cut short ({len(samples)} bytes); fetch it again")
-    return np.frombuffer(samples, dtype=np.int16)
+    promised, there = _data_bytes(content)
+    if there < promised < PIPE:
+        raise UserError(f"{name} is cut short ({there} of {promised} bytes); fetch it again")
+    if not len(samples):
+        raise UserError(f"{name} says that it holds no samples; {CONVERT}")
+    return samples
+
+
+def _data_bytes(content: bytes) -> tuple[int, int]:
+    """Find the bytes of samples that a RIFF file promises, and those that follow."""
+    at = 12
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"data":
+            return size, len(content) - at - 8
+        at += 8 + size + size % 2
+    return 0, 0
 
 
 @cache
@@ -99,11 +119,17 @@ def _filters(bands: int) -> Tensor:
 
 
 def _librosa() -> Any:
+    _installed("librosa.feature.inverse")
+    _installed("librosa.filters")
+    return _installed("librosa")
+
+
+def _installed(module: str) -> Any:
+    """Import a module of the extra "speech"."""
     try:
-        import librosa.feature.inverse
-        import librosa.filters
+        return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            "mel spectrograms need librosa, which is not installed; pip install 'resonant[speech]'"
+            f"speech needs {module.partition('.')[0]}, which is not installed; pip install "
+            "'resonant[speech]'"
         ) from error
-    return librosa

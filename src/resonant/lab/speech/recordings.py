@@ -7,11 +7,11 @@ Aligner writes them and as the authors of FastSpeech2 (ming024/FastSpeech2) hand
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import io
-import re
 import tarfile
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from ...errors import UserError
 from ..kit.download import Remote, from_folder
 from .espeak import SAMPLE_RATE, Speech, unstressed
 from .mel import read_wav
+from .textgrid import Interval, decoded, read_tiers
 
 SAMPLE = Remote(
     name="ljspeech-sample",
@@ -32,9 +33,19 @@ SAMPLE = Remote(
 OFFICIAL = "LJSpeech-1.1"
 METADATA = "852bce5c79e5184ba5bf2ea98aad4bcf49a5d787def5fd1f04fa2ab8aa6dc535"  # metadata.csv
 URL = "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2"
-SILENCES = ("", "sil", "sp")
-SPOKEN_NOISE = "spn"  # the aligner did not know the word
+WAVS, GRIDS = "wavs", "TextGrid"  # folders
+ENDINGS = {WAVS: ".wav", GRIDS: ".textgrid"}  # in lower case
+TIERS = {"words": ("words", "word"), "phones": ("phones", "phone", "phonemes")}  # in lower case
+# As aligners write them: Montreal's, Kaldi's, Festival's, WebMAUS's, TIMIT's. In lower case.
+SILENCES = frozenset(("", "sil", "sp", "<eps>", "<sil>", "<p:>", "<p>", "pau", "h#", "#", "_"))
+NOISES = frozenset(("spn", "<spn>", "<unk>", "<nib>", "nsn", "<oov>"))
 OFF = 0.1  # seconds that a TextGrid may end before or after its WAV
+SLACK = 0.02  # seconds that the ends of words and phones may be apart
+UNKNOWN_WORDS = "words that the aligner did not know"
+APART = f"words whose phones are missing, silent or over {1000 * SLACK:.0f} ms off"
+OUTSIDE = "phones outside words"
+ALONE = "words alone between pauses"
+LONG = "words too long"
 # ARPAbet to the IPA that eSpeak NG writes for en-us; stress marks come from the digit.
 IPA = {
     "AA": "ɑː", "AE": "æ", "AH": "ʌ", "AO": "ɔː", "AW": "aʊ", "AY": "aɪ", "B": "b", "CH": "tʃ",
@@ -59,17 +70,14 @@ PLAINER = {
     "oː": ("ɔː",),
     "ɜ": ("ɜː",),
 }
-_INTERVAL = re.compile(r'xmin = (\S+)\s+xmax = (\S+)\s+text = "([^"]*)"')
-_TIER = re.compile(r'name = "(words|phones)"(.*?)(?=item \[|\Z)', re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A word or a phone from ``start`` to ``end``, in seconds."""
+class Cut:
+    """What a clip gives: runs of words, and how much of it is left out, by reason."""
 
-    start: float
-    end: float
-    text: str
+    pieces: list[Speech]
+    left_out: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -77,43 +85,35 @@ class Clip:
     """Where a clip's files are found: by path within the data set."""
 
     name: str
+    wav: str
+    grid: str
     read: Callable[[str], bytes]
 
-    def pieces(self, longest: float) -> Iterator[Speech]:
-        """Runs of two words or more, cut between words, of at most ``longest`` seconds.
+    def cut(self, longest: float) -> Cut:
+        """Cut the clip between words into runs of two or more, of at most ``longest`` seconds.
 
-        Silences and words that the aligner did not know are left out.
+        Silences are left out without a count; words that cannot be used are counted.
 
         Raises ``UserError`` for a broken WAV, a TextGrid without words and phones, or one that is
         not as long as the WAV.
         """
-        wav = f"wavs/{self.name}.wav"
-        samples = read_wav(self.read(wav), wav)
-        grid = f"TextGrid/{self.name}.TextGrid"
-        words, phones = read_textgrid(_decoded(self.read(grid), grid), grid)
+        samples = read_wav(self.read(self.wav), self.wav)
+        words, phones = read_textgrid(decoded(self.read(self.grid), self.grid), self.grid)
         seconds, last = len(samples) / SAMPLE_RATE, phones[-1].end
         if abs(seconds - last) > OFF:
             raise UserError(
-                f"{grid} ends at {last:.2f} s, {wav} at {seconds:.2f} s: they do not belong "
-                "together; align it again"
+                f"{self.grid} ends at {last:.2f} s, {self.wav} at {seconds:.2f} s: they do not "
+                "belong together; align it again"
             )
-        for first, last in _runs(words, longest):
-            inside = [p for p in phones if p.start >= first - 1e-6 and p.end <= last + 1e-6]
-            if not inside or any(p.text in (*SILENCES, SPOKEN_NOISE) for p in inside):
-                continue
-            start, end = round(first * SAMPLE_RATE), round(last * SAMPLE_RATE)
-            ends = [round(p.end * SAMPLE_RATE) - start for p in inside]
-            phonemes = tuple(to_ipa(phone.text) for phone in inside)
-            yield Speech(samples[start:end], phonemes, np.array(ends, dtype=np.int64))
-
-
-def _decoded(content: bytes, name: str) -> str:
-    """The text of a TextGrid; Praat writes UTF-16 where it needs more than ASCII."""
-    wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    try:
-        return content.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is neither UTF-8 nor UTF-16 ({error}); save it anew") from error
+        spoken, left_out = _spoken(words, [p for p in phones if p.start < seconds])
+        pieces = []
+        for run in _runs(spoken, longest, left_out):
+            start, end = (round(at * SAMPLE_RATE) for at in (run[0].start, run[-1].end))
+            ends = np.array([round(p.end * SAMPLE_RATE) for p in run], dtype=np.int64)
+            within = samples[start:end]
+            phonemes = tuple(to_ipa(phone.text) for phone in run)
+            pieces.append(Speech(within, phonemes, np.minimum(ends - start, len(within))))
+        return Cut(pieces, left_out)
 
 
 def clips(name: str, data_dir: Path | None) -> list[Clip]:
@@ -161,14 +161,45 @@ def _official(data_dir: Path) -> list[Clip]:
 
 
 def _yours(data_dir: Path) -> list[Clip]:
-    """Whatever lies in wavs, with the TextGrid of the same name."""
-    names = sorted(path.stem for path in (data_dir / "wavs").glob("*.wav"))
-    if not names:
+    """List whatever lies in wavs, with the TextGrid of the same name."""
+    sounds, grids = (by_stem(data_dir / kind, kind) for kind in (WAVS, GRIDS))
+    if not sounds:
         raise UserError(
-            f"{data_dir} holds no wavs/NAME.wav; recordings are such files (22,050 Hz, 1 channel, "
-            "16 bit), each with a TextGrid/NAME.TextGrid"
+            f"{data_dir} holds no {WAVS}/NAME.wav; recordings are such files (22,050 Hz, 1 "
+            f"channel, 16 bit), each with a {GRIDS}/NAME.TextGrid"
         )
-    return [Clip(name, _reader(data_dir)) for name in names]
+    alone = sorted(sounds.keys() ^ grids.keys())
+    if alone:
+        lacks = "TextGrid" if alone[0] in sounds else "WAV"
+        raise UserError(
+            f"{data_dir} has no {lacks} of {alone[0]!r}"
+            + (f" ({len(alone)} files are without partner)" if len(alone) > 1 else "")
+            + f"; every {WAVS}/NAME.wav needs a {GRIDS}/NAME.TextGrid: add it, or move the other "
+            "away"
+        )
+    read = _reader(data_dir)
+    named = ((name, sounds[name].name, grids[name].name) for name in sorted(sounds))
+    return [Clip(name, f"{WAVS}/{wav}", f"{GRIDS}/{grid}", read) for name, wav, grid in named]
+
+
+def by_stem(folder: Path, kind: str) -> dict[str, Path]:
+    """Find the WAVs or TextGrids of a folder, whatever the case of their endings.
+
+    Hidden files are passed over, such as the ``._x.wav`` that macOS puts beside ``x.wav``.
+
+    Raises ``UserError`` where two differ in their ending alone.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() != ENDINGS[kind] or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise UserError(
+                f"{folder} holds {found[path.stem].name} and {path.name}, one clip twice; move one "
+                "away"
+            )
+        found[path.stem] = path
+    return found
 
 
 def _reader(root: Path) -> Callable[[str], bytes]:
@@ -183,23 +214,26 @@ def _reader(root: Path) -> Callable[[str], bytes]:
 
 def _listed(metadata: bytes, read: Callable[[str], bytes]) -> list[Clip]:
     names = [line.partition("|")[0] for line in metadata.decode().splitlines()]
-    return [Clip(name, read) for name in names if name]
+    return [Clip(n, f"{WAVS}/{n}.wav", f"{GRIDS}/{n}.TextGrid", read) for n in names if n]
 
 
 def read_textgrid(text: str, name: str) -> tuple[list[Interval], list[Interval]]:
-    """Words and phones.
+    """Read the words and the phones of a TextGrid.
 
-    Raises ``UserError`` where one of the tiers is missing or empty.
+    Raises ``UserError`` where one of the tiers is missing, empty or there twice.
     """
-    tiers = {
-        tier: [Interval(float(a), float(b), text) for a, b, text in _INTERVAL.findall(body)]
-        for tier, body in _TIER.findall(text)
-    }
-    if not tiers.get("words") or not tiers.get("phones"):
-        raise UserError(
-            f'{name} is no TextGrid with tiers "words" and "phones" of intervals; make it again'
-        )
-    return tiers["words"], tiers["phones"]
+    tiers = read_tiers(text, name)
+    found = []
+    for wanted, names in TIERS.items():
+        fitting = [(tier, each) for tier, each in tiers if tier.lower() in names]
+        if len(fitting) != 1 or not fitting[0][1]:
+            there = ", ".join(repr(tier[:40]) for tier, _ in tiers) or "none"
+            raise UserError(
+                f'{name} needs one tier "{wanted}" of intervals, with something in it; its tiers '
+                f"of intervals are {there}. Rename it, or align the clip again"
+            )
+        found.append(fitting[0][1])
+    return found[0], found[1]
 
 
 def to_ipa(phone: str) -> str:
@@ -220,14 +254,58 @@ def plainer(phoneme: str) -> tuple[str, ...]:
     return (mark + first, *rest)
 
 
-def _runs(words: list[Interval], longest: float) -> Iterator[tuple[float, float]]:
-    """Starts and ends of as many words as fit, at least two, one run after the other."""
-    run: list[Interval] = []
-    for word in [*words, Interval(0.0, 0.0, "")]:
-        whole = word.text not in (*SILENCES, "<unk>")
-        if whole and (not run or word.end - run[0].start <= longest):
+def _spoken(
+    words: list[Interval], phones: list[Interval]
+) -> tuple[list[list[Interval] | None], Counter[str]]:
+    """Sort phones into words: a list for each word, None for a pause or what cannot be used.
+
+    A phone belongs to the word that its middle lies in; the two tiers may be ``SLACK`` apart.
+    """
+    left_out: Counter[str] = Counter()
+    middles = [(phone.start + phone.end) / 2 for phone in phones]
+    found: list[list[Interval] | None] = []
+    within = 0
+    for word in words:
+        inside = phones[bisect_left(middles, word.start) : bisect_left(middles, word.end)]
+        speech = [phone for phone in inside if phone.text.lower() not in SILENCES]
+        if word.text.lower() in SILENCES:
+            found.append(None)
+            continue
+        within += len(speech)
+        noise = NOISES.intersection(label.text.lower() for label in (word, *inside))
+        if noise or not _covers(inside, word) or len(speech) < len(inside):
+            left_out[UNKNOWN_WORDS if noise else APART] += 1
+            found.append(None)
+        else:
+            found.append(inside)
+    outside = sum(phone.text.lower() not in SILENCES for phone in phones) - within
+    if outside:
+        left_out[OUTSIDE] = outside
+    return found, left_out
+
+
+def _covers(phones: list[Interval], word: Interval) -> bool:
+    """Whether phones fill a word, up to ``SLACK`` at each border."""
+    ends = [word.start, *(phone.end for phone in phones)]
+    starts = [*(phone.start for phone in phones), word.end]
+    return bool(phones) and all(abs(b - a) <= SLACK for a, b in zip(ends, starts, strict=True))
+
+
+def _runs(
+    words: list[list[Interval] | None], longest: float, left_out: Counter[str]
+) -> Iterator[list[Interval]]:
+    """Phones of as many words as fit, at least two, one run after the other."""
+    run: list[list[Interval]] = []
+    for word in [*words, None]:
+        joins = run and word and word[0].start - run[-1][-1].end <= SLACK
+        if word and joins and word[-1].end - run[0][0].start <= longest:
             run.append(word)
             continue
         if len(run) > 1:
-            yield run[0].start, run[-1].end
-        run = [word] if whole and word.end - word.start <= longest else []
+            yield [phone for each in run for phone in each]
+        left_out[ALONE] += len(run) == 1
+        run = []
+        if word and word[-1].end - word[0].start <= longest:
+            run = [word]
+        elif word:
+            left_out[LONG] += 1
