@@ -102,6 +102,42 @@ def test_lines_that_are_no_examples(tmp_path: Path, line: Any, says: str) -> Non
         load_instructions(written(tmp_path / "bad.jsonl", [line, *numbered(100)]))
 
 
+def test_conversations_with_tools_are_left_out_and_counted(tmp_path: Path) -> None:
+    def talk(i: int, **more: Any) -> dict[str, Any]:
+        said = [{"role": "user", "content": f"Hi {i}"}, {"role": "assistant", "content": "Ho"}]
+        return {"messages": said, **more}
+
+    plain = [talk(i) for i in range(200)]
+    called = talk(900)
+    called["messages"][1:1] = [
+        {"role": "assistant", "content": None, "tool_calls": [{"name": "look"}]},
+        {"role": "tool", "content": "found"},
+    ]
+    tools = [called, talk(901, tools=[{"name": "look"}]), talk(902, functions=[{"name": "look"}])]
+    found = load_instructions(written(tmp_path / "some.jsonl", [*tools, *plain]))
+    without = load_instructions(written(tmp_path / "none.jsonl", [*plain, talk(903, tools=[])]))
+    assert sum(map(len, found.splits.values())) == 200
+    assert "3 left out because they use tools" in describe(found)
+    assert "tools" not in describe(load_instructions(written(tmp_path / "p.jsonl", plain)))
+    assert without.unread == ("tools",)
+    with pytest.raises(UserError, match=r"has 1 examples \(30 more use tools\)"):
+        load_instructions(written(tmp_path / "all.jsonl", [*[called] * 30, talk(1)]))
+
+
+def test_keys_that_are_not_read_are_named(tmp_path: Path) -> None:
+    lines = [{**line, "source": "web", "system": "be brief"} for line in numbered(200)]
+    found = load_instructions(written(tmp_path / "more.jsonl", lines))
+    assert describe(found).endswith("keys not read: source, system")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "bom.jsonl"
+    path.write_text("\n".join(map(json.dumps, numbered(200))), encoding="utf-8-sig")
+    load_instructions.cache_clear()
+    found = load_instructions(InstructionsConfig(name="jsonl", path=str(path)))
+    assert sum(map(len, found.splits.values())) == 200
+
+
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 3 examples"):
         load_instructions(written(tmp_path / "few.jsonl", numbered(3)))

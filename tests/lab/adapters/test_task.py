@@ -136,11 +136,8 @@ def test_conversations_go_by_their_template(base: str) -> None:
     (found,) = tokenized([Example("", "end", ends)], tokenizer, longest=64)
     learned = [i for i in found.labels if i != IGNORED]
     assert tokenizer.decode(learned).strip() == "end<end>"  # not the "end" of what follows
-    tokenizer.chat_template = "{{ messages[-1].content | upper }}"
-    with pytest.raises(UserError, match="changes the response"):
-        tokenized([example], tokenizer, longest=64)
     tokenizer.chat_template = "{{ raise_exception('no') }}"
-    with pytest.raises(UserError, match="refuses an example"):
+    with pytest.raises(UserError, match=r"refuses the example that ends in 'three' \(.*no"):
         tokenized([example], tokenizer, longest=64)
 
 

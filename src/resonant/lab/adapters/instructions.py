@@ -35,11 +35,22 @@ class Example:
 
 @dataclass(frozen=True)
 class Instructions:
-    """Examples by split, and a hash of them."""
+    """Examples by split, and a hash of them; what of their file is not learned from."""
 
     name: str
     splits: dict[str, list[Example]]
     digest: str
+    with_tools: int = 0
+    unread: tuple[str, ...] = ()
+
+
+@dataclass
+class _Found:
+    """Examples with their split; how many have tools; keys of lines that are not read."""
+
+    examples: list[tuple[str, Example]]
+    with_tools: int = 0
+    unread: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=2)
@@ -48,9 +59,10 @@ def load_instructions(config: InstructionsConfig) -> Instructions:
 
     Raises ``UserError`` for a file that cannot be read, lines that are no examples, and too few.
     """
-    found = _stdlib() if config.name == "stdlib-docs" else _file(Path(config.path or ""))
+    own = config.name == "stdlib-docs"
+    found = _Found(list(_stdlib())) if own else _file(Path(config.path or ""))
     splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
-    for split, example in found:
+    for split, example in found.examples:
         splits[split].append(example)
     learned = {repr(e) for e in splits["train"]}
     for split in ("valid", "test"):  # the library copies some of its functions
@@ -64,11 +76,14 @@ def load_instructions(config: InstructionsConfig) -> Instructions:
         )
     if any(not examples for examples in splits.values()) or count < LEAST:
         raise UserError(
-            f"{config.path or config.name} has {count} examples; a comparison needs at least "
-            f"{LEAST}, some hundreds rather, to split into train, valid and test"
+            f"{config.path or config.name} has {count} examples"
+            + (f" ({found.with_tools} more use tools)" if found.with_tools else "")
+            + f"; a comparison needs at least {LEAST}, some hundreds rather, to split into train, "
+            "valid and test"
         )
     text = json.dumps({s: [vars(e) for e in each] for s, each in splits.items()}, sort_keys=True)
-    return Instructions(config.name, splits, hashlib.sha256(text.encode()).hexdigest())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Instructions(config.name, splits, digest, found.with_tools, tuple(sorted(found.unread)))
 
 
 def describe(instructions: Instructions) -> str:
@@ -76,7 +91,12 @@ def describe(instructions: Instructions) -> str:
     count = sum(map(len, instructions.splits.values()))
     own = instructions.name == "stdlib-docs"
     source = f" of Python {platform.python_version()}" if own else ""
-    return f"{instructions.name}{source}, {count:,} examples, sha256 {instructions.digest[:12]}"
+    tools, unread = instructions.with_tools, instructions.unread
+    return (
+        f"{instructions.name}{source}, {count:,} examples, sha256 {instructions.digest[:12]}"
+        + (f"; {tools:,} left out because they use tools" if tools else "")
+        + (f"; keys not read: {', '.join(unread)}" if unread else "")
+    )
 
 
 def _stdlib() -> Iterator[tuple[str, Example]]:
@@ -95,24 +115,37 @@ def _stdlib() -> Iterator[tuple[str, Example]]:
                     yield split, Example(prompt, f'{body}"""\n')
 
 
-def _file(path: Path) -> Iterator[tuple[str, Example]]:
+def _file(path: Path) -> _Found:
     """Lines split by the hash of what comes before the response, so that no prompt is in two."""
     try:
         # By line feeds alone: other separators may stand inside JSON.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); check --data.path") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no UTF-8 text ({error}); convert it") from error
+    found = _Found([])
     for number, line in enumerate(lines, start=1):
-        if line.strip():
-            example = _example(line, f"{path}, line {number}")
-            before = example.prompt or json.dumps((example.messages or ())[:-1], sort_keys=True)
-            yield split_of(before), example
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        values = _values(line, where)
+        if _uses_tools(values):
+            found.with_tools += 1
+            continue
+        example = _example(values, where)
+        before = example.prompt or json.dumps((example.messages or ())[:-1], sort_keys=True)
+        found.examples.append((split_of(before), example))
+        read = {"prompt", "response"} if example.messages is None else {"messages"}
+        found.unread |= values.keys() - read
+    return found
 
 
-def _example(line: str, where: str) -> Example:
-    wanted = 'give {"prompt": TEXT, "response": TEXT}, or {"messages": [{"role", "content"}, ...]}'
+WANTED = 'give {"prompt": TEXT, "response": TEXT}, or {"messages": [{"role", "content"}, ...]}'
+
+
+def _values(line: str, where: str) -> Any:
+    """What a line of JSON holds."""
     try:
         values = json.loads(line)
         line.encode()
@@ -123,7 +156,11 @@ def _example(line: str, where: str) -> Example:
             f"{where} holds half a character (the lone surrogate U+{code:X}); write the whole one"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is no JSON ({error}); {wanted}") from error
+        raise UserError(f"{where} is no JSON ({error}); {WANTED}") from error
+    return values
+
+
+def _example(values: Any, where: str) -> Example:
     if isinstance(values, dict):
         if all(isinstance(values.get(name), str) for name in ("prompt", "response")):
             if not values["response"].strip():
@@ -139,7 +176,22 @@ def _example(line: str, where: str) -> Example:
             if not messages[-1]["content"].strip():
                 raise UserError(f"{where} has an empty response; leave the line out")
             return Example("", messages[-1]["content"], tuple(messages))
-    raise UserError(f"{where} is no example; {wanted}")
+    raise UserError(f"{where} is no example; {WANTED}")
+
+
+def _uses_tools(values: Any) -> bool:
+    """Whether a conversation offers, calls or answers for tools: templates need more for those."""
+    if not isinstance(values, dict):
+        return False
+    messages = values.get("messages")
+    said = (
+        [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+    )
+    return any(values.get(key) for key in ("tools", "functions")) or any(
+        each.get("role") in ("tool", "function")
+        or any(each.get(key) for key in ("tool_calls", "function_call"))
+        for each in said
+    )
 
 
 def _is_message(value: Any) -> bool:

@@ -1,10 +1,10 @@
-"""Prompts with responses as token ids, of which the responses' count, told by offsets."""
+"""Prompts with responses as token ids, of which the responses' are learned, found by offsets."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from ...errors import UserError, in_words
 from .instructions import Example
 
 IGNORED = -100  # the label that cross-entropy leaves out
+ANSWERS = ("yes", "no")  # they differ in their first and their last character
+SYSTEM = ("system", "developer")  # roles
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,14 @@ class Tokenized:
 
 
 def tokenized(examples: Iterable[Example], tokenizer: Any, *, longest: int) -> list[Tokenized]:
-    """The examples whose response begins within ``longest`` tokens, cut there.
+    """Tokenize the examples whose response begins within ``longest`` tokens, cut there.
 
     A token belongs to the response if it ends behind the prompt, so that one that spans the border
-    does. Plain text ends with the tokenizer's end token, which is learned; a conversation ends as
-    its chat template has it.
+    does. Plain text ends with the tokenizer's end token, which is learned whoever appends it. A
+    conversation ends as its chat template has it, and with the end token where that has nothing.
 
-    Raises ``UserError`` for conversations without a chat template, and if nothing is left.
+    Raises ``UserError`` for conversations without a chat template, for templates that leave out the
+    response or a system message, and if nothing is left.
     """
     found = [_tokenized(example, tokenizer, longest) for example in examples]
     kept = [each for each in found if each is not None]
@@ -43,19 +46,36 @@ def tokenized(examples: Iterable[Example], tokenizer: Any, *, longest: int) -> l
     return kept
 
 
+@dataclass(frozen=True)
+class _Rendered:
+    """A whole text; the character at which the response begins; whether an end follows it."""
+
+    text: str
+    border: int
+    ends: bool = False
+
+
 def _tokenized(example: Example, tokenizer: Any, longest: int) -> Tokenized | None:
-    text, border = _text(example, tokenizer)
-    templated = example.messages is not None
-    coded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=not templated)
-    ids, offsets = list(coded["input_ids"]), coded["offset_mapping"]
-    learned = [end > border and end > start for start, end in offsets]
-    if (
-        not templated
-        and tokenizer.eos_token_id is not None
-        and ids[-1:] != [tokenizer.eos_token_id]
-    ):
-        ids.append(tokenizer.eos_token_id)
-        learned.append(True)
+    if example.messages is None:
+        rendered = _Rendered(example.prompt + example.response, len(example.prompt))
+    else:
+        rendered = _conversation(example.messages, tokenizer)
+    coded = tokenizer(
+        rendered.text,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        add_special_tokens=example.messages is None,
+    )
+    ids, border = list(coded["input_ids"]), rendered.border
+    parts = zip(coded["offset_mapping"], coded["special_tokens_mask"], strict=True)
+    learned = [not added and (end > border or start >= border) for (start, end), added in parts]
+    eos = tokenizer.eos_token_id
+    if not rendered.ends and eos is not None:
+        if ids[-1:] == [eos]:  # the tokenizer appended it
+            learned[-1] = True
+        else:
+            ids.append(eos)
+            learned.append(True)
     ids, learned = ids[:longest], learned[:longest]
     # The first token of all is predicted from nothing.
     if not any(learned[1:]):
@@ -64,31 +84,75 @@ def _tokenized(example: Example, tokenizer: Any, longest: int) -> Tokenized | No
     return Tokenized(tuple(ids), tuple(labels), learned.index(True))
 
 
-def _text(example: Example, tokenizer: Any) -> tuple[str, int]:
-    """The whole text, and the character at which the response begins."""
-    if example.messages is None:
-        return example.prompt + example.response, len(example.prompt)
+def _conversation(messages: Sequence[dict[str, Any]], tokenizer: Any) -> _Rendered:
+    """Render a conversation; the response begins where two different ones part."""
     if getattr(tokenizer, "chat_template", None) is None:
         raise UserError(
             "the tokenizer has no chat template for messages; give prompt and response, or a "
             "model made for conversations"
         )
-    try:
-        whole = tokenizer.apply_chat_template([*example.messages], tokenize=False)
-        before = tokenizer.apply_chat_template(
-            [*example.messages[:-1]], tokenize=False, add_generation_prompt=True
-        )
-    except Exception as error:  # a template may raise anything
-        raise UserError(f"the chat template refuses an example ({in_words(error)})") from error
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(whole, before, strict=False))
-    shared = sum(1 for _ in same)
-    border = whole.find(example.response.strip(), shared)
-    if border < 0:
+    *before, last = messages
+    whole, *others = (
+        _render(tokenizer, [*before, each])
+        for each in (last, *(_with_text(last, text) for text in ANSWERS))
+    )
+    if len(set(others)) == 1:
         raise UserError(
-            f"the chat template changes the response {example.response[:40]!r}, so that it cannot "
-            "be found in it"
+            "the chat template renders two different responses alike, so that none can be learned; "
+            "give prompt and response, or another template"
         )
-    return whole, border
+    border = _shared([whole, *others])
+    after = _shared([each[::-1] for each in others])
+    ends = bool(others[0][len(others[0]) - after :].strip())
+    if all(_shows_system(tokenizer, before, [last])):
+        return _Rendered(whole, border, ends)
+    if all(_shows_system(tokenizer, before, [], add_generation_prompt=True)):
+        prompt = _render(tokenizer, before, add_generation_prompt=True)
+        return _Rendered(prompt + whole[border:], len(prompt), ends)
+    raise UserError(
+        f"the chat template leaves out the system message {_system(before)[0][1]!r}; put its text "
+        "into the user's message"
+    )
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """How many characters all begin with."""
+    return sum(1 for _ in takewhile(lambda each: len(set(each)) == 1, zip(*texts, strict=False)))
+
+
+def _shows_system(
+    tokenizer: Any, before: list[dict[str, Any]], after: list[dict[str, Any]], **options: bool
+) -> Iterator[bool]:
+    """Whether each system message, changed, changes what is rendered."""
+    for index, text in _system(before):
+        other = [*before]
+        other[index] = _with_text(other[index], f"{text} {ANSWERS[0]}")
+        shown = [_render(tokenizer, [*each, *after], **options) for each in (before, other)]
+        yield shown[0] != shown[1]
+
+
+def _system(messages: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    """Places and beginnings of the system messages that say something."""
+    said = ((i, m["content"][:40]) for i, m in enumerate(messages) if m["role"] in SYSTEM)
+    return [(i, text) for i, text in said if text.strip()]
+
+
+def _with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
+    """The message with another text everywhere, in its reasoning too."""
+    return {
+        key: text if isinstance(value, str) and key not in ("role", "name") else value
+        for key, value in message.items()
+    }
+
+
+def _render(tokenizer: Any, messages: list[dict[str, Any]], **options: bool) -> str:
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, **options)
+    except Exception as error:  # a template may raise anything
+        shown = messages[-1]["content"][:40]
+        raise UserError(
+            f"the chat template refuses the example that ends in {shown!r} ({in_words(error)})"
+        ) from error
 
 
 def padded(rows: list[Tokenized], pad: int) -> dict[str, Tensor]:
