@@ -13,7 +13,7 @@ from . import hints
 from .version import VERSION
 
 if TYPE_CHECKING:
-    from . import functional, integrations, nn, testing
+    from . import diagnostics, functional, integrations, nn, testing
     from .functional import (
         Band,
         Causal,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         softmax_attention,
     )
     from .integrations.swap import swap, unswap
+    from .models.architectures import load_model
     from .models.generation import generate
     from .models.language import LanguageModel, language_model
     from .models.phase import PhaseLanguageModel, phase_language_model
@@ -64,6 +65,7 @@ _HOME = {
     "attention_weights": "functional",
     "clock": "functional",
     "clock_attention": "functional",
+    "diagnostics": "",
     "energy_gate": "functional",
     "energy_log_gate": "functional",
     "functional": "",
@@ -73,6 +75,7 @@ _HOME = {
     "krause_attention": "functional",
     "kuramoto_coupling": "functional",
     "language_model": "models.language",
+    "load_model": "models.architectures",
     "morlet_encoding": "functional",
     "nn": "",
     "phase_language_model": "models.phase",
@@ -106,6 +109,7 @@ __all__ = [
     "attention_weights",
     "clock",
     "clock_attention",
+    "diagnostics",
     "energy_gate",
     "energy_log_gate",
     "functional",
@@ -115,6 +119,7 @@ __all__ = [
     "krause_attention",
     "kuramoto_coupling",
     "language_model",
+    "load_model",
     "morlet_encoding",
     "nn",
     "phase_language_model",

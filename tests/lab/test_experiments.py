@@ -20,7 +20,7 @@ from resonant.lab.kit.config import (
 )
 from resonant.lab.kit.experiment import MECHANISM, Experiment
 from resonant.lab.kit.plugins import import_plugins
-from resonant.models.architectures import VISION, build_model, build_vision_model
+from resonant.models.architectures import build_model
 from resonant.models.language_configs import AttentionConfig, LanguageModelConfig
 from resonant.models.phase_configs import PhaseLanguageModelConfig
 from resonant.models.pixel_configs import pixels_cifar, pixels_mnist
@@ -58,9 +58,8 @@ def attention_of(config: RunConfig) -> AttentionConfig:
 
 def built(config: Any) -> torch.nn.Module:
     """The model of a configuration, without numbers."""
-    build = build_vision_model if config.architecture in VISION else build_model
     with torch.device("meta"):
-        return build(config)
+        return build_model(config)
 
 
 def sight(config: RunConfig) -> tuple[Any, ...]:

@@ -146,7 +146,7 @@ def test_a_saved_model_of_pixels_gets_its_certificate(
     assert "FAILS" not in said
     assert "not checked" not in said
     assert main(["sample", str(tmp_path)]) == 2
-    assert "holds a model of pixels" in capsys.readouterr().err
+    assert "holds a model of architecture 'pixels', which reads" in capsys.readouterr().err
 
 
 def test_saved_models_come_back(tmp_path: Path) -> None:

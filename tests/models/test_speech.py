@@ -126,8 +126,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert again.config == model.config
     made, same = (each.speak(SYMBOLS, VOICE)[0] for each in (model, again))
     assert torch.equal(made, same)
-    with pytest.raises(ValueError, match="hear it with `resonant speak`"):
-        load_model(tmp_path)
+    assert isinstance(load_model(tmp_path), SpeechTransformer)
     with pytest.raises(ValueError, match="holds a model of architecture 'speech', not 'frames'"):
         FrameTransformer.from_pretrained(tmp_path)
 

@@ -108,15 +108,22 @@ def _load(name: str) -> tuple[Any, Any]:
     if Path(name).is_dir():
         from ..integrations.opening import is_foreign, open_causal
         from ..models.architectures import load_model
+        from ..models.base import CausalModel
 
         if is_foreign(Path(name)):
             model = open_causal(name)[0]
             # PEFT's shell names no arguments; what it wraps has the adapters in it.
             return (model.get_base_model() if hasattr(model, "peft_config") else model), None
         try:
-            return load_model(name), None
+            model = load_model(name)
         except (ValueError, FileNotFoundError) as error:
             raise UserError(str(error)) from error
+        if not isinstance(model, CausalModel):
+            raise UserError(
+                f"{name} holds a model of architecture {model.config.architecture!r}, which is not "
+                "causal by design; checks are for models of tokens and of pixels"
+            )
+        return model, None
     where, _, attribute = name.rpartition(":")
     if not where:
         raise UserError(

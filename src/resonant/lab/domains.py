@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -173,6 +173,15 @@ def digest_of_base(config: RunConfig) -> str:
     """
     domain = domain_of(config)
     return "" if domain.base is None else resolve_name(domain.base)(config)
+
+
+def fit_to_data(config: RunConfig, data_dir: Path | None, given: Collection[str]) -> RunConfig:
+    """Fill in what the data of a run decide, but for the fields that the user has ``given``.
+
+    Raises ``UserError`` for data that cannot be had.
+    """
+    domain = domain_of(config)
+    return config if domain.fit is None else resolve_name(domain.fit)(config, data_dir, given)
 
 
 def prepare_runs(runs: Iterable[RunConfig], data_dir: Path | None) -> None:

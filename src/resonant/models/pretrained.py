@@ -57,7 +57,7 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
         raise ValueError(
             f"{directory} holds a model of architecture {architecture!r}, not {wanted!r} "
             f"(as its {MODEL_CONFIG} says); "
-            "load_model opens models of tokens, from_pretrained of their own class the others"
+            "resonant.load_model opens either"
         )
     try:
         model = kind(from_dict(config_type, described))

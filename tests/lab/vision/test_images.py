@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from resonant.errors import UserError
 from resonant.lab.domains import describe as describe_data
 from resonant.lab.kit.download import Remote
 from resonant.lab.vision import images as images_module
 from resonant.lab.vision.config import ImagesConfig
-from resonant.lab.vision.files import find_images, read_cifar, read_idx, read_image
-from resonant.lab.vision.images import Streamed, describe, load_images
+from resonant.lab.vision.files import read_cifar, read_idx
+from resonant.lab.vision.images import describe, load_images
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -153,82 +152,17 @@ def test_files_of_a_folder_are_held_to_their_hashes(
         load_images(ImagesConfig("mnist"), tmp_path)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three classes of generated pictures of several shapes, formats and modes."""
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 14), ("val", 2)):
-        for label, name in enumerate(("ant", "bee", "cow")):
-            (tmp_path / split / name).mkdir(parents=True)
-            for i in range(count):
-                size = (40 + i, 50, 3) if i % 3 else (30, 36 + i)
-                made = generator.integers(0, 80, size).astype(np.uint8) + np.uint8(80 * label)
-                suffix = "png" if i % 2 else "JPEG"
-                Image.fromarray(made).save(tmp_path / split / name / f"{i:02}.{suffix}")
-            (tmp_path / split / name / "notes.txt").write_text("no picture")
-    return tmp_path
-
-
-def test_a_folder_is_streamed(folder: Path) -> None:
-    config = ImagesConfig("imagenet", path=str(folder), size=24)
-    loaded = load_images(config)
-    assert loaded.classes == ("ant", "bee", "cow")
-    assert [len(loaded.splits[s]) for s in ("train", "valid", "test")] == [39, 3, 6]
-    train = loaded.splits["train"]
-    assert isinstance(train, Streamed)
-    taken = train.take([0, 38])
-    assert taken.shape == (2, 3, 24, 24)
-    assert taken.dtype == np.uint8
-    assert taken[1].mean() > taken[0].mean() + 60  # read from the right files
-    assert load_images(ImagesConfig("imagenet", path=str(folder), size=24, pool=2)).splits[
-        "test"
-    ].take([1]).shape == (1, 3, 12, 12)
-
-
-def test_a_corrupt_picture_is_named(folder: Path) -> None:
-    broken = folder / "val" / "bee" / "00.JPEG"
-    for content in (broken.read_bytes()[:200], b"", b"\x89PNG\r\n\x1a\nrubbish"):
-        broken.write_bytes(content)
-        with pytest.raises(UserError, match=r"bee/00\.JPEG cannot be read as a picture"):
-            read_image(broken, 24)
-
-
-def test_deep_pictures_are_refused_and_not_cut_off(tmp_path: Path) -> None:
-    path = tmp_path / "deep.png"
-    Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16)).save(path)
-    with pytest.raises(UserError, match=r"more than 8 bits a channel \(mode I"):
-        read_image(path, 8)
-
-
-def test_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no folder"):
-        find_images(folder / "test")
-    empty = tmp_path / "empty"
-    (empty / "ant").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds no pictures"):
-        find_images(empty)
-    (folder / "train" / ".git").mkdir()
-    assert load_images(ImagesConfig("imagenet", path=str(folder), size=8)).classes[0] == "ant"
-    (folder / "train" / "elk").mkdir()
-    with pytest.raises(UserError, match=r"elk holds no pictures .*remove the folder"):
-        find_images(folder / "train")
-    (folder / "train" / "elk").rmdir()
-    (folder / "val" / "cow").rename(folder / "val" / "dog")
-    with pytest.raises(UserError, match=r"other classes \(first: cow\)"):
-        load_images(ImagesConfig("imagenet", path=str(folder)))
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"name": "digit"}, "data.name is one of"),
         ({"augment": "more"}, "data.augment is one of"),
-        ({"name": "imagenet"}, "belong together"),
+        ({"name": "images"}, "belong together"),
         ({"path": "x"}, "belong together"),
         ({"levels": 1}, "2 to 256"),
         ({"pool": 3}, "must divide the 8 pixels"),
         ({"size": 64}, "data.size is for pictures of your own"),
-        ({"name": "imagenet", "path": "x", "size": 0}, "data.size"),
+        ({"name": "images", "path": "x", "size": 0}, "data.size"),
     ],
 )
 def test_refusals_of_configurations(options: dict, says: str) -> None:

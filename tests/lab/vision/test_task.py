@@ -11,11 +11,11 @@ from PIL import Image
 
 from resonant.cli.main import main
 from resonant.errors import UserError
-from resonant.lab.domains import EXPERIMENTS, build_task, read_run
+from resonant.lab.domains import EXPERIMENTS, build_task, fit_to_data, read_run
 from resonant.lab.kit.config import RunConfig, replaced
 from resonant.lab.kit.results import gather
 from resonant.lab.report.page import write_figures
-from resonant.lab.vision import augmentation
+from resonant.lab.vision import augmentation, images
 from resonant.lab.vision.augmentation import augmented
 from resonant.lab.vision.config import ImagesConfig
 from resonant.lab.vision.task import ClassesTask, PixelsTask
@@ -77,9 +77,13 @@ class Knowing(torch.nn.Module):
 def test_accuracy_is_the_share_of_right_classes() -> None:
     task = build_task(digits(training__evaluation_windows=75), None)
     assert isinstance(task, ClassesTask)
-    assert 0.0 <= task.metrics()["accuracy"] < 0.3
+    assert 0.0 <= task.finish().metrics["accuracy"] < 0.3
     task.model = Knowing(task)
-    assert task.metrics()["accuracy"] == 0.5
+    found = task.finish()
+    assert found.metrics["accuracy"] == 0.5
+    by_class = found.facts["by_class"]
+    assert list(by_class) == list("0123456789")
+    assert [sum(each) for each in zip(*by_class.values(), strict=True)] == [150, 300]
     assert task.evaluate("test") == pytest.approx(10.0, abs=0.01)
 
 
@@ -217,26 +221,29 @@ def folder(tmp_path: Path) -> Path:
 def imagenet(folder: Path, **overrides: Any) -> RunConfig:
     experiment = EXPERIMENTS["imagenet-published"]
     config = experiment.config(experiment.base, experiment.arm("krause-grid-topk"), 0, {})
-    own = {"data.path": str(folder), "data.size": 32, "model.classes": 2, "model.patch": 4}
-    own |= {"model.image_height": 32, "model.image_width": 32, "training.batch_size": 16}
-    return replaced(config, SMALL | own | overrides)
+    own = {"data.path": str(folder), "data.size": 32, "model.patch": 4}
+    given = SMALL | own | {"training.batch_size": 16} | overrides
+    return fit_to_data(replaced(config, given), None, given)
 
 
-def test_imagenet_learns_from_generated_pictures(folder: Path) -> None:
+def test_imagenet_learns_from_generated_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The published recipe at a size for tests: smoke; the real thing was not run."""
+    monkeypatch.setattr(images, "HELD_BYTES", 0)  # so many images are streamed
     task = build_task(imagenet(folder), None)
     assert isinstance(task, ClassesTask)
-    assert task.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert task.reading.mean == pytest.approx((0.485, 0.456, 0.406))
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=0.01)
     for step in range(15):
         task.loss(step).backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert task.metrics()["accuracy"] == 1.0
+    assert task.finish().metrics["accuracy"] == 1.0
     (folder / "train" / "ant" / "7.png").write_bytes(b"\x89PNG no more")
     train = task.images.splits["train"]
     row = next(i for i, path in enumerate(train.paths) if path.name == "7.png")  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match=r"ant/7\.png cannot be read as a picture"):
+    with pytest.raises(UserError, match=r"ant/7\.png cannot be read as an image"):
         train.take([0, row])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..domains import describe, digest_of_base, domain_of
+from ..domains import describe, digest_of_base, domain_of, fit_to_data
 from ..kit.config import RunConfig
 from ..kit.experiment import Arm, Experiment
 from ..kit.plugins import digest_of_plugins
@@ -55,6 +55,11 @@ def make_plan(
     named = experiment.arms if arms is None else [experiment.arm(name) for name in arms]
     chosen = tuple(arm for arm in experiment.arms if arm in named)
     runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
+    fitted = {run.arm: fit_to_data(run, data_dir, overrides) for run in runs[: len(chosen)]}
+    runs = tuple(
+        dataclasses.replace(run, data=fitted[run.arm].data, model=fitted[run.arm].model)
+        for run in runs
+    )
     for run in runs:
         domain_of(run).check(run)
     known = {run.data: describe(run.data, data_dir) for run in runs}

@@ -48,6 +48,8 @@ class Domain:
             any begins
         base: (config) -> a hash of the pretrained weights that its model begins from, or ""
         reader: (directory) -> (model, tokenizer) of a trained model that reads text
+        fit: (config, data_dir, names of fields the user gave) -> the configuration of a run with
+            what its data decide filled in, such as sizes
         check: raises ``UserError`` for sizes that must agree and do not; imports no torch
         unread: fields of training that the task does not read, and what to use instead, as the end
             of a sentence that says so
@@ -65,6 +67,7 @@ class Domain:
     prepare: str | None = None
     base: str | None = None
     reader: str | None = None
+    fit: str | None = None
     check: Callable[[RunConfig], None] = accept
     unread: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, tuple[str, str]] = field(default_factory=dict)

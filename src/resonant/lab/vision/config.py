@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..kit.config import Data
 
 IMAGES = "pictures.npz"  # in a run's folder: what the report shows of images
+CLASSES = "images.json"  # in a run's folder: its classes, and how images become its inputs
+BY_CLASS = "by_class"  # in a run's numbers: images of each class, those predicted right and all
+OWN = "images"  # the data that are a user's folder
+PLACEHOLDER = "DIR"  # of their experiments, until --data.path is given
 AUGMENTATIONS = ("none", "flips", "published")
-# Pixels on a side, colour channels and classes; imagenet's are the user's folder's.
+# Pixels on a side, colour channels and classes; those of a user's folder are read off it.
 SHAPES = {"digits": (8, 1, 10), "mnist": (28, 1, 10), "cifar10": (32, 3, 10)}
 SHAPES["cifar10-subset"] = SHAPES["cifar10"]
 
@@ -19,18 +23,18 @@ class ImagesConfig(Data):
     """Pictures with classes, to be told apart or drawn pixel by pixel.
 
     Args:
-        name: digits, mnist, cifar10, cifar10-subset, or imagenet (your folder; needs path)
-        path: the folder of train/CLASS/PICTURE and val/CLASS/PICTURE, for name imagenet
-        size: pixels on a side that pictures are brought to, for name imagenet
+        name: digits, mnist, cifar10, cifar10-subset, or images (your folder; needs path)
+        path: the folder of CLASS/PICTURE, or of train/CLASS/PICTURE and the like, for name images
+        size: pixels on a side that pictures are brought to, for name images (none: the usual one)
         pool: pixels on a side whose mean becomes one pixel
         levels: shades of a channel, for models of pixels
         augment: in training, for classes: none, flips (and shifts), or published (and mixtures)
     """
 
-    NAMES: ClassVar[tuple[str, ...]] = (*SHAPES, "imagenet")
+    NAMES: ClassVar[tuple[str, ...]] = (*SHAPES, OWN)
     name: str = "digits"
     path: str | None = None
-    size: int = 224
+    size: int | None = None
     pool: int = 1
     levels: int = 256
     augment: str = "none"
@@ -41,34 +45,45 @@ class ImagesConfig(Data):
                 raise ValueError(
                     f"data.{field} is one of {', '.join(known)}, not {getattr(self, field)!r}"
                 )
-        if (self.name == "imagenet") != (self.path is not None):
+        if (self.name == OWN) != (self.path is not None):
             raise ValueError(
-                "data.name imagenet and data.path, the folder of your pictures, belong together; "
+                f"data.name {OWN} and data.path, the folder of your pictures, belong together; "
                 "give both or neither"
             )
-        if self.size != 224 and self.name != "imagenet":
+        if self.size is not None and self.name != OWN:
             raise ValueError(
-                f"data.size is for pictures of your own (data.name imagenet), not for {self.name}; "
+                f"data.size is for pictures of your own (data.name {OWN}), not for {self.name}; "
                 "use data.pool for fewer pixels"
             )
         if not 2 <= self.levels <= 256:
             raise ValueError(f"data.levels is 2 to 256; it is {self.levels}")
-        if self.size < 1:
+        if self.size is not None and self.size < 1:
             raise ValueError(f"data.size must be at least 1; it is {self.size}")
-        full = self.size if self.name == "imagenet" else SHAPES[self.name][0]
-        if self.pool < 1 or full % self.pool:
+        if self.pool < 1 or (self._full is not None and self._full % self.pool):
             raise ValueError(
-                f"data.pool must divide the {full} pixels on a side of {self.name}; it is "
+                f"data.pool must divide the {self._full} pixels on a side of {self.name}; it is "
                 f"{self.pool}"
             )
 
     @property
+    def _full(self) -> int | None:
+        return self.size if self.name == OWN else SHAPES[self.name][0]
+
+    @property
     def side(self) -> int:
-        """Pixels on a side, pooled."""
-        full = self.size if self.name == "imagenet" else SHAPES[self.name][0]
-        return full // self.pool
+        """Pixels on a side, pooled.
+
+        Raises ``ValueError`` for a folder whose usual size was not looked up.
+        """
+        if self._full is None:
+            raise ValueError("data.size is missing; give the pixels on a side")
+        return self._full // self.pool
 
     @property
     def channels(self) -> int:
         """Colour channels."""
-        return 3 if self.name == "imagenet" else SHAPES[self.name][1]
+        return 3 if self.name == OWN else SHAPES[self.name][1]
+
+    def trained_on(self) -> ImagesConfig:
+        """Without where the folder lies and how large its images are."""
+        return replace(self, path=PLACEHOLDER, size=None) if self.name == OWN else self

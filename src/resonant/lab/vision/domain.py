@@ -29,9 +29,13 @@ DOMAIN = Domain(
     describe="resonant.lab.vision.domain:describe",
     sections="resonant.lab.vision.report:SECTIONS",
     check=check_images_fit,
+    fit="resonant.lab.vision.fitting:fit",
     unread={
         "training.context": "; an image is as large as the data say",
         "training.sample_tokens": "; nothing is written",
     },
-    commands={"draw": ("resonant.lab.vision.draw", "pictures from a trained model of pixels")},
+    commands={
+        "predict": ("resonant.lab.vision.predict", "classes of picture files, by a trained model"),
+        "draw": ("resonant.lab.vision.draw", "pictures from a trained model of pixels"),
+    },
 )

@@ -19,7 +19,7 @@ from ...models.vision_configs import (
 )
 from ..kit.config import RunConfig, TrainingConfig
 from ..kit.experiment import Arm, Experiment
-from .config import ImagesConfig
+from .config import OWN, PLACEHOLDER, ImagesConfig
 from .pixel_experiments import CIFAR10_PUBLISHED as CIFAR10_PIXELS_PUBLISHED
 from .pixel_experiments import MNIST, MNIST_PUBLISHED
 
@@ -115,6 +115,18 @@ CIFAR10_SUBSET = _experiment(
     grid_arms(radius=1, top_k=2),
 )
 
+IMAGES = _experiment(
+    "images",
+    "your folder of pictures (--data.path DIR with CLASS/PICTURE in it), classes and size read off "
+    "it, 0.14M parameters; three minutes of one core per run",
+    RunConfig(
+        model=vision_small(),
+        data=ImagesConfig(name=OWN, path=PLACEHOLDER, augment="flips"),
+        training=CIFAR10_SUBSET.base.training,
+    ),
+    grid_arms(radius=1, top_k=2),
+)
+
 CIFAR10_PUBLISHED = _experiment(
     "cifar10-published",
     "ViT-S on CIFAR-10 as published, 21M parameters, 300 epochs; for a GPU, not run here",
@@ -137,11 +149,11 @@ CIFAR10_PUBLISHED = _experiment(
 _IMAGENET_KRAUSE = replace(vision_imagenet_s().attention, top_k=None)
 IMAGENET_PUBLISHED = _experiment(
     "imagenet-published",
-    "ViT-S/16 on your folder of ImageNet (--data.path), 22M parameters, 300 epochs; for GPUs, not "
-    "run here",
+    "ViT-S/16 on your folder of ImageNet (--data.path DIR), 22M parameters, 300 epochs; for GPUs, "
+    "not run here",
     RunConfig(
         model=_plain(vision_imagenet_s()),
-        data=ImagesConfig(name="imagenet", path="imagenet", augment="published"),
+        data=ImagesConfig(name=OWN, path=PLACEHOLDER, size=224, augment="published"),
         training=TrainingConfig(
             steps=356_700,  # 300 epochs of 1,189 batches
             batch_size=1024,
@@ -188,6 +200,7 @@ SWIN_PUBLISHED = _experiment(
 EXPERIMENTS = (
     DIGITS,
     CIFAR10_SUBSET,
+    IMAGES,
     MNIST,
     CIFAR10_PUBLISHED,
     IMAGENET_PUBLISHED,

@@ -18,6 +18,7 @@ from .config import IMAGES
 
 Kept = Mapping[str, np.ndarray]
 SHOWN = 8  # images in a row
+LETTERS = 14  # of a class under an image
 
 
 def kept_images(results: Results, directory: Path) -> dict[str, Kept]:
@@ -31,7 +32,8 @@ def looks(kept: Mapping[str, Kept]) -> str:
     arms = {arm: each for arm, each in kept.items() if "looks" in each}
     if not arms:
         return ""
-    images = next(iter(arms.values()))["pictures"][:SHOWN]
+    first = next(iter(arms.values()))
+    images = first["pictures"][:SHOWN]
     rows = {"picture": [(each, None) for each in images]}
     for arm, each in arms.items():
         heat = each["looks"][:SHOWN, -1].astype(np.float32).mean(1)
@@ -46,6 +48,9 @@ def looks(kept: Mapping[str, Kept]) -> str:
                 _show(axes, shown, extent=extent)
                 if heat is not None:
                     axes.imshow(heat, cmap="inferno", alpha=0.65, extent=extent, vmin=0.0)
+        for axes, name in zip(grid[-1], first.get("names", ()), strict=False):
+            shown = str(name)
+            axes.set_xlabel(shown if len(shown) <= LETTERS else f"{shown[:LETTERS]}…", fontsize=8)
         return as_svg(figure)
 
 

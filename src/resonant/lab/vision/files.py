@@ -1,4 +1,4 @@
-"""Files of images: IDX, CIFAR-10's binary archive, folders. Nothing here unpickles."""
+"""Files of images: IDX, CIFAR-10's binary archive, PNG and JPEG. Nothing here unpickles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import io
 import math
 import tarfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +17,11 @@ from ...errors import UserError
 
 MOST_AXES = 4  # of an IDX file
 RECORD = 1 + 3 * 32 * 32  # of CIFAR-10: a label and three planes
-SUFFIXES = (".jpeg", ".jpg", ".png")
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # what is in a file counts, not how it is called
+RATIO = 20  # of the sides of an image
+ORIENTATION = 0x0112  # the EXIF tag
+SIDEWAYS = (5, 6, 7, 8)  # its values that exchange rows and columns
 
 
 def read_idx(content: bytes, name: str) -> np.ndarray:
@@ -80,61 +87,75 @@ def _records(content: bytes, name: str) -> np.ndarray:
     return records
 
 
-def find_images(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """Names of classes, and each image with its class, of ``folder``/CLASS/PICTURE.
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image, upright, by its header.
 
-    Raises ``UserError`` for a folder without any, or a class without any.
+    Raises ``UserError`` for a file that is no image, has more than 8 bits a channel, or is more
+    than ``RATIO`` times as long as wide.
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"there is no folder {folder}; imagenet wants train/CLASS/PICTURE and val/CLASS/PICTURE"
-        )
-    named = (path.name for path in folder.iterdir() if path.is_dir())
-    classes = sorted(name for name in named if not name.startswith("."))
-    found = [
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted((folder / name).iterdir())
-        if path.suffix.lower() in SUFFIXES
-    ]
-    if not found:
-        raise UserError(
-            f"{folder} holds no pictures ({', '.join(SUFFIXES)}) in folders named after classes"
-        )
-    empty = set(range(len(classes))) - {label for _, label in found}
-    if empty:
-        raise UserError(
-            f"{folder / classes[min(empty)]} holds no pictures ({', '.join(SUFFIXES)}); fill it, "
-            "or remove the folder"
-        )
-    return classes, found
+    with _opened(path) as opened:
+        turned = opened.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        return (opened.height, opened.width) if turned else opened.size
 
 
-def read_image(path: Path, side: int) -> np.ndarray:
-    """An image (3, side, side): the shorter side scaled to ``side``, the middle cut out.
-
-    Raises ``UserError`` for a file that is no image, cannot be read to its end, or has more than
-    8 bits a channel.
-    """
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An image of a known format, its header read; whatever is wrong with it is named."""
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(), Image.open(path) as opened:
+        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as opened:
             warnings.simplefilter("ignore")  # odd metadata and great size are no damage
-            deep = opened.mode if opened.mode.startswith(("I", "F")) else None
-            image = opened.convert("RGB")
+            deep = opened.mode if opened.mode.startswith(("I", "F")) else ""
+            if opened.format == "PNG" and _depth_of_png(path) > 8:
+                deep = f"16-bit {opened.mode}"
+            if deep:
+                raise UserError(
+                    f"{path} has more than 8 bits a channel (mode {deep}), which would be cut off; "
+                    "convert it to 8"
+                )
+            if max(opened.size) > RATIO * min(opened.size):
+                raise UserError(
+                    f"{path} is {opened.width} x {opened.height} pixels, more than {RATIO} times "
+                    "as long as wide; cut it, or leave it out"
+                )
+            yield opened
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
-            f"{path} cannot be read as a picture ({error}); delete it or fetch it again"
+            f"{path} cannot be read as an image ({error}); delete it, fetch it again, or convert "
+            f"it to one of {', '.join(FORMATS)}"
         ) from error
-    if deep is not None:
-        raise UserError(
-            f"{path} has more than 8 bits a channel (mode {deep}), which would be cut off; convert "
-            "it to 8"
-        )
+
+
+def _depth_of_png(path: Path) -> int:
+    """Bits a channel, which stand at byte 24: Pillow reads 16 as 8 without a word."""
+    with path.open("rb") as file:
+        return file.read(25)[24]
+
+
+def read_image(path: Path, side: int, channels: int = 3) -> np.ndarray:
+    """Read the middle square of an image (channels, side, side), scaled from the shorter side.
+
+    The image is turned upright as its EXIF says, and made colour or grey.
+
+    Raises ``UserError`` as ``image_size`` does, and for a file that cannot be read to its end.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(path) as opened:
+        image = ImageOps.exif_transpose(opened).convert("RGB" if channels == 3 else "L")
     scale = side / min(image.size)
     width, height = (max(side, round(length * scale)) for length in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - side) // 2, (height - side) // 2
     cut = image.crop((left, top, left + side, top + side))
-    return np.asarray(cut, dtype=np.uint8).transpose(2, 0, 1)
+    return np.asarray(cut, dtype=np.uint8).reshape(side, side, channels).transpose(2, 0, 1)
+
+
+def pooled(pixels: np.ndarray, pool: int) -> np.ndarray:
+    """Take means of ``pool`` x ``pool`` pixels, rounded."""
+    if pool == 1:
+        return pixels
+    *leading, rows, columns = pixels.shape
+    cells = pixels.reshape(*leading, rows // pool, pool, columns // pool, pool)
+    return np.rint(cells.mean(axis=(-3, -1))).astype(np.uint8)

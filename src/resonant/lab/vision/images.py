@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,8 +15,10 @@ import numpy as np
 
 from ...errors import UserError
 from ..kit.download import Remote, fetch
-from .config import ImagesConfig
-from .files import find_images, read_cifar, read_idx, read_image
+from .config import OWN, ImagesConfig
+from .files import pooled, read_cifar, read_idx, read_image
+from .folders import find_images
+from .kept import read_folder
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST = {
@@ -43,6 +47,8 @@ CIFAR10_CLASSES = (
 DIGITS = tuple("0123456789")
 SPLITS = ("train", "valid", "test")
 SHUFFLE = 2026  # of the splits that we draw
+NAMED = 12  # classes of a folder in its description, at most
+HELD_BYTES = 1 << 29  # of a folder's images, which are held in memory; more are streamed
 
 
 @runtime_checkable
@@ -89,18 +95,22 @@ class Streamed:
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Images ``rows``, read now; raises ``UserError`` for one that cannot be read."""
         return np.stack(
-            [_pooled(read_image(self.paths[i], self.side)[None], self.pool)[0] for i in rows]
+            [pooled(read_image(self.paths[i], self.side)[None], self.pool)[0] for i in rows]
         )
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images by split, the names of their classes, and a hash of them all."""
+    """Images by split, the names of their classes, and a hash of them all.
+
+    ``words`` say how they were split and what is left out, where that is not known from the name.
+    """
 
     name: str
     splits: dict[str, ImageSplit]
     classes: tuple[str, ...]
     digest: str
+    words: str = ""
 
 
 @lru_cache(maxsize=2)
@@ -109,11 +119,11 @@ def load_images(config: ImagesConfig, data_dir: Path | None = None) -> Images:
 
     Splits: of digits 1,197, 300 and 300, shuffled by a fixed seed; of MNIST and CIFAR-10 the last
     tenth (MNIST: twelfth) of the training part validates, the test part is official; of your folder
-    val/ is the test split, and every twentieth image of train/ validates.
+    as ``folders.find_images`` has it.
 
     Raises ``UserError`` for files that are missing, damaged or others than the name says.
     """
-    if config.name == "imagenet":
+    if config.name == OWN:
         return _folder(config)
     classes = CIFAR10_CLASSES if config.name.startswith("cifar10") else DIGITS
     if config.name == "digits":
@@ -127,7 +137,7 @@ def load_images(config: ImagesConfig, data_dir: Path | None = None) -> Images:
     for split in SPLITS:
         pixels, labels = splits[split]
         digest.update(pixels.tobytes() + labels.tobytes())
-        held[split] = Held(_pooled(pixels, config.pool), labels.astype(np.int64))
+        held[split] = Held(pooled(pixels, config.pool), labels.astype(np.int64))
     return Images(config.name, held, classes, digest.hexdigest())
 
 
@@ -136,7 +146,11 @@ def describe(images: Images, config: ImagesConfig) -> str:
     counts = " + ".join(f"{len(images.splits[split]):,}" for split in SPLITS)
     shape = f"{config.side} x {config.side}" + (" x 3" if config.channels == 3 else "")
     shades = "" if config.levels == 256 else f", {config.levels} levels"
-    return f"{images.name}, {counts} pictures, {shape}{shades}, sha256 {images.digest[:12]}"
+    found = f"{images.name}, {counts} pictures, {shape}{shades}, sha256 {images.digest[:12]}"
+    if not images.words:
+        return found
+    some = [*images.classes[:NAMED], *(["..."] if len(images.classes) > NAMED else [])]
+    return f"{found}; {len(images.classes)} classes ({', '.join(some)}); {images.words}"
 
 
 Split = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -192,43 +206,35 @@ def _held_out(
 
 
 def _folder(config: ImagesConfig) -> Images:
-    """Images of a user's folder, found now and read later; the hash is of names and sizes."""
-    assert config.path is not None
-    classes, train = find_images(Path(config.path) / "train")
-    ours, test = find_images(Path(config.path) / "val")
-    if ours != classes:
-        other = sorted(set(classes) ^ set(ours))
-        raise UserError(
-            f"{config.path}: train/ and val/ have other classes (first: {other[0]}); give both the "
-            "same folders"
-        )
-    kept = {
-        "train": [each for i, each in enumerate(train) if i % 20],
-        "valid": train[::20],
-        "test": test,
-    }
-    if not kept["train"]:
-        raise UserError(f"{config.path}/train holds one picture; at least two are needed")
-    digest = hashlib.sha256()
-    for path, _ in (*train, *test):
-        relative = path.relative_to(config.path).as_posix()
-        digest.update(f"{relative}\0{path.stat().st_size}\0".encode())
-    splits: dict[str, ImageSplit] = {
-        split: Streamed(
-            tuple(path for path, _ in each),
-            np.array([label for _, label in each]),
-            config.size,
-            config.pool,
-        )
-        for split, each in kept.items()
-    }
-    return Images("imagenet", splits, tuple(classes), digest.hexdigest())
+    """Images of a user's folder: few are read at once and kept, many as they are needed.
 
-
-def _pooled(pixels: np.ndarray, pool: int) -> np.ndarray:
-    """Means of ``pool`` x ``pool`` pixels, rounded."""
-    if pool == 1:
-        return pixels
-    *leading, rows, columns = pixels.shape
-    cells = pixels.reshape(*leading, rows // pool, pool, columns // pool, pool)
-    return np.rint(cells.mean(axis=(-3, -1))).astype(np.uint8)
+    The hash is that of the pixels of few, of the names and sizes of many.
+    """
+    root = Path(config.path or "")
+    folder = find_images(root)
+    labels = {
+        split: np.array([label for _, label in each], dtype=np.int64)
+        for split, each in folder.splits.items()
+    }
+    paths = {split: tuple(path for path, _ in each) for split, each in folder.splits.items()}
+    count = sum(map(len, paths.values()))
+    digest = hashlib.sha256(
+        json.dumps([folder.classes, *map(list, labels.values())], default=int).encode()
+    )
+    splits: dict[str, ImageSplit]
+    if count * 3 * config.side**2 <= HELD_BYTES:
+        pixels = read_folder(root, [*chain(*paths.values())], config)
+        digest.update(pixels.tobytes())
+        borders = np.cumsum([len(each) for each in paths.values()])[:-1]
+        parts = zip(paths, np.split(pixels, borders), strict=True)
+        splits = {split: Held(each, labels[split]) for split, each in parts}
+    else:
+        for path in chain(*paths.values()):
+            relative = path.relative_to(root).as_posix()
+            digest.update(f"{relative}\0{path.stat().st_size}\0".encode())
+        splits = {
+            split: Streamed(each, labels[split], config.side * config.pool, config.pool)
+            for split, each in paths.items()
+        }
+    name = root.resolve().name
+    return Images(name, splits, folder.classes, digest.hexdigest(), folder.words)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from ..kit.grid import Grid, difference_cells
 from ..kit.results import ArmResult, Results
 from ..kit.statistics import paired_difference
+from .config import BY_CLASS
 
 ACCURACY, SHIFTED = "accuracy", "test_loss_shifted"
+LISTED = 20  # classes in a table
 
 
 def image_tables(results: Results) -> dict[str, Grid]:
@@ -15,6 +17,9 @@ def image_tables(results: Results) -> dict[str, Grid]:
     classified = _with(results, ACCURACY)
     if classified:
         tables["Accuracy, in % of test pictures"] = _accuracy(classified, results)
+    by_class = [arm for arm in classified if all(BY_CLASS in run for run in arm.runs)]
+    if by_class:
+        tables["Accuracy by class, in % of its test pictures"] = _by_class(by_class, results)
     drawn = _with(results, SHIFTED)
     if drawn:
         tables["Pictures moved down by a row"] = _shifted(drawn, results)
@@ -55,6 +60,27 @@ def _against(arm: ArmResult, control: ArmResult | None) -> tuple[str, ...]:
         return "", "", "", ""
     values = [[100.0 * each for each in which.losses(ACCURACY)] for which in (arm, control)]
     return difference_cells(control.name, paired_difference(*values), digits=2)
+
+
+def _by_class(arms: list[ArmResult], results: Results) -> Grid:
+    """A row a class, the hardest first where there are many; means over seeds."""
+    counts = {name: of for name, (_, of) in arms[0].runs[0][BY_CLASS].items() if of}
+    means = {name: [_share_right(arm, name) for arm in arms] for name in counts}
+    order = list(counts)
+    if len(order) > LISTED:
+        order = sorted(order, key=lambda name: sum(means[name]))[:LISTED]
+    rows = [[name, f"{counts[name]:,}", *(f"{each:.1f}" for each in means[name])] for name in order]
+    which = f"; the {LISTED} hardest of {len(counts)} classes" if len(counts) > LISTED else ""
+    return Grid(
+        ("class", "pictures", *(arm.name for arm in arms)),
+        rows,
+        f"Share predicted right, mean over seeds ({results.seeds}){which}.",
+    )
+
+
+def _share_right(arm: ArmResult, name: str) -> float:
+    shares = [run[BY_CLASS][name] for run in arm.runs]
+    return 100.0 * sum(right / of for right, of in shares) / len(shares)
 
 
 def _shifted(arms: list[ArmResult], results: Results) -> Grid:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...diagnostics import record_attention
-from ...models.architectures import build_vision_model
+from ...models.architectures import build_model
 from ...models.base import learned_numbers
 from ...models.pixel_configs import PixelModelConfig
 from ...models.pixels import PixelModel
@@ -25,7 +25,8 @@ from ..kit.config import RunConfig, check_corpus
 from ..kit.summary import model_summary
 from ..kit.task import Outcome
 from .augmentation import augmented
-from .config import IMAGES, ImagesConfig
+from .classifier import Inputs
+from .config import BY_CLASS, IMAGES, ImagesConfig
 from .fitting import check_images_fit
 from .images import Images, ImageSplit, load_images
 
@@ -93,12 +94,11 @@ class ClassesTask(VisionTask):
         super().__init__(config, data_dir, device)
         assert isinstance(config.model, (VisionTransformerConfig, SwinTransformerConfig))
         check_images_fit(config, len(self.images.classes))
-        self.model = built(config, build_vision_model, self.device)
+        self.model = built(config, build_model, self.device)
         self.start = learned_numbers(self.model)
-        self.mean, self.deviation = (
-            torch.tensor(each, device=self.device).reshape(1, -1, 1, 1)
-            for each in _colours(self.images.splits["train"])
-        )
+        mean, deviation = _colours(self.images.splits["train"])
+        side = self.data.side * self.data.pool
+        self.reading = Inputs(self.images.classes, mean, deviation, side, self.data.pool)
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of the batch of ``step``, augmented as the data say."""
@@ -106,48 +106,51 @@ class ClassesTask(VisionTask):
         scaled = torch.from_numpy(images).float() / 255
         classes, key = len(self.images.classes), (self.config.seed, step)
         scaled, shares = augmented(scaled, labels, self.data.augment, classes=classes, key=key)
-        logits = self.model(self._standardized(scaled.to(self.device)))
+        logits = self.model(self.reading.standardized(scaled.to(self.device)))
         return F.cross_entropy(logits, shares.to(self.device))
 
-    def _standardized(self, scaled: Tensor) -> Tensor:
-        return (scaled - self.mean) / self.deviation
-
     def inputs(self, images: np.ndarray) -> Tensor:
+        """Turn bytes into what the model reads."""
         scaled = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).float() / 255
-        return self._standardized(scaled)
+        return self.reading.standardized(scaled)
 
     def evaluate(self, split: str) -> float:
         """Mean cross-entropy over fixed images of ``split``."""
         return self._scores(split)[0]
 
     def finish(self) -> Outcome:
-        """Losses, accuracy, and what the model looks at."""
-        return Outcome(self.metrics(), self.facts(), self._at_work())
-
-    def metrics(self) -> dict[str, float]:
-        """Losses, and the share of test images whose likeliest class is right."""
-        loss, right = self._scores("test")
-        return {"valid_loss": self.evaluate("valid"), "test_loss": loss, "accuracy": right}
+        """Losses, accuracy, also by class, and what the model looks at."""
+        loss, right, count = self._scores("test")
+        metrics = {
+            "valid_loss": self.evaluate("valid"),
+            "test_loss": loss,
+            "accuracy": int(right.sum()) / int(count.sum()),
+        }
+        of_classes = zip(self.images.classes, right.tolist(), count.tolist(), strict=True)
+        by_class = {name: [rights, of] for name, rights, of in of_classes}
+        return Outcome(metrics, self.facts() | {BY_CLASS: by_class}, self._at_work())
 
     @torch.no_grad()
-    def _scores(self, split: str) -> tuple[float, float]:
-        """Mean loss, and share of right classes."""
+    def _scores(self, split: str) -> tuple[float, Tensor, Tensor]:
+        """Mean loss; images of each class, those predicted right and all."""
         self.model.eval()
-        total, right, count = 0.0, 0, 0
+        total, classes = 0.0, len(self.images.classes)
+        right, count = torch.zeros(2, classes, dtype=torch.int64)
         for images, labels in self._tests(split):
-            logits, labels = self.model(self.inputs(images)).double(), labels.to(self.device)
+            logits = self.model(self.inputs(images)).double().cpu()
             total += F.cross_entropy(logits, labels, reduction="sum").item()
-            right += int((logits.argmax(-1) == labels).sum())
-            count += len(labels)
+            right += labels[logits.argmax(-1) == labels].bincount(minlength=classes)
+            count += labels.bincount(minlength=classes)
         self.model.train()
-        return total / count, right / count
+        return total / int(count.sum()), right, count
 
     def _at_work(self) -> dict[str, dict]:
         """What a model of patches does with a few images, and where its class token looks."""
         if not isinstance(self.model, VisionTransformer):
             return {}
         valid = self.images.splits["valid"]
-        images = valid.take(next(_spread(valid, max(KEPT, LOOKED_AT))))
+        chosen = next(_spread(valid, max(KEPT, LOOKED_AT)))
+        images = valid.take(chosen)
         inputs = self.inputs(images)
         rows, columns = (length // self.model.config.patch for length in inputs.shape[2:])
         first = self.model.first.shape[0]
@@ -159,11 +162,13 @@ class ClassesTask(VisionTask):
         ]
         arrays = np.stack([each.half().numpy() for each in looks], axis=1)
         shown = {"pictures": images[:KEPT].transpose(0, 2, 3, 1).copy(), "looks": arrays}
+        shown["names"] = np.array([self.images.classes[i] for i in valid.labels[chosen[:KEPT]]])
         return at_work(self.model, inputs, names) | {IMAGES: shown}
 
     def save(self, directory: Path) -> None:
-        """The model."""
+        """Write the model, its classes and how it reads images."""
         self.model.save_pretrained(directory)  # type: ignore[operator]
+        self.reading.save(directory)
 
 
 class PixelsTask(VisionTask):
@@ -175,7 +180,7 @@ class PixelsTask(VisionTask):
         super().__init__(config, data_dir, device)
         assert isinstance(config.model, PixelModelConfig)
         check_images_fit(config)
-        self.model = built(config, build_vision_model, self.device)
+        self.model = built(config, build_model, self.device)
         self.start = learned_numbers(self.model)
 
     def shades(self, images: np.ndarray) -> Tensor:

@@ -1,0 +1,67 @@
+"""`resonant predict RUN FILE...`: classes of image files, by a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ...errors import UserError
+
+
+def main(arguments: list[str]) -> int:
+    """Print the likeliest classes of each file; status 2 if one cannot be read."""
+    options = make_parser().parse_args(arguments)
+    if options.top < 1:
+        raise UserError(f"--top must be at least 1; it is {options.top}")
+    import torch
+
+    from ..kit.grid import Grid, as_rich, table_console
+    from .classifier import open_classifier
+    from .files import SUFFIXES
+
+    torch.set_num_threads(1)
+    classifier = open_classifier(options.run)
+    classes = classifier.inputs.classes
+    files = [file for given in options.files for file in _files(Path(given), SUFFIXES)]
+    top = min(options.top, len(classes))
+    rows, faults = [], []
+    for file in files:
+        try:
+            (probabilities,) = classifier.predict([file])
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        order = (-probabilities).argsort(kind="stable")[:top]
+        rows.append([str(file), *(f"{classes[i]} {100 * probabilities[i]:.1f} %" for i in order)])
+    if rows:
+        heads = ("picture", "predicted", *(f"{place}." for place in range(2, top + 1)))
+        console = table_console()
+        console.print(as_rich(Grid(heads, rows, "")))
+    for fault in faults:
+        print(f"resonant: {fault}", file=sys.stderr)
+    return 2 if faults else 0
+
+
+def _files(given: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The file itself, or the images of a folder."""
+    if not given.is_dir():
+        return [given]
+    found = sorted(p for p in given.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    if not found:
+        raise UserError(
+            f"{given} holds no pictures ({', '.join(suffixes)}); give files or a folder"
+        )
+    return found
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command's options."""
+    parser = argparse.ArgumentParser(
+        prog="resonant predict",
+        description="Classes of pictures by the model of a finished run, with probabilities.",
+    )
+    parser.add_argument("run", help="folder of a run, such as runs/images/softmax-seed0")
+    parser.add_argument("files", nargs="+", help="pictures, or folders of them")
+    parser.add_argument("--top", type=int, default=3, help="classes to show, likeliest first (3)")
+    return parser
