@@ -52,14 +52,13 @@ def main(arguments: list[str]) -> int:
             directory = stack.enter_context(opened(options.against))
             against = read_against(directory, options.against, plan)
         stack.enter_context(lock(plan.out))
-        on_cpu = options.device == "cpu"
-        workers = options.workers or (default_workers() if on_cpu else 1)
+        workers = options.workers or default_workers(plan.devices)
         if rates is None:
             check_directories(plan, overwrite=options.overwrite)
             (plan.out / SWEEP).unlink(missing_ok=True)
         else:
             plan = _sweep(plan, rates, workers=workers, overwrite=options.overwrite)
-        return _run(plan, workers, against)
+        return _run(plan, workers, against, probe=options.probe)
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -78,7 +77,15 @@ def _check_numbers(options: argparse.Namespace) -> None:
 def _add_options(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument("--arms", help="names by comma; all if left out")
     parser.add_argument("--seeds", type=int, default=seeds, help="number of seeds")
-    parser.add_argument("--workers", type=int, help="processes, a thread each (all cores)")
+    parser.add_argument(
+        "--workers", type=int, help="processes, a thread each (all cores; of GPUs, one each)"
+    )
+    parser.add_argument(
+        "--no-probe",
+        dest="probe",
+        action="store_false",
+        help="do not measure time and memory of a training step after the runs",
+    )
     parser.add_argument(
         "--sweep",
         metavar="lr[=RATES]",
@@ -172,10 +179,11 @@ def _said(against: Against) -> list[str]:
     return [f"{against.name}: {', '.join(arms)} ({how})" for how, arms in by.items() if arms]
 
 
-def _run(plan: Plan, workers: int, against: Against | None) -> int:
+def _run(plan: Plan, workers: int, against: Against | None, *, probe: bool) -> int:
     """Train, measure, report."""
     from ..lab.compare.against import adopt_runs
-    from ..lab.compare.compare import measure_costs, train_all
+    from ..lab.compare.compare import train_all
+    from ..lab.compare.costs import measure_costs
     from ..lab.compare.description import prepare
     from ..lab.kit.grid import plain_console
     from ..lab.kit.results import gather, missed_ceilings
@@ -192,9 +200,8 @@ def _run(plan: Plan, workers: int, against: Against | None) -> int:
         f"{plan.data}; {len(plan.runs)} runs in {plan.out}", highlight=False, soft_wrap=True
     )
     train_all(plan, workers=workers, console=console)
-    if plan.device == "cpu":
-        console.print("measuring time and memory, arms taking turns", highlight=False)
-        measure_costs(plan)
+    if probe and plan.devices == ("cpu",):
+        measure_costs(plan, lambda line: console.print(line, highlight=False, soft_wrap=True))
     else:
         (plan.out / COSTS).unlink(missing_ok=True)  # of other runs
     results = gather(plan.out)

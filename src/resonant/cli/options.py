@@ -45,7 +45,7 @@ def training_parser(command: str, experiment: Experiment) -> jsonargparse.Argume
     )
     parser.add_argument("--data-dir", help="folder to take data files from, instead of the network")
     parser.add_argument("--out", help="folder for the runs and the report")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda (untested)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda (all GPUs) or cuda:N (untested)")
     parser.add_argument("--overwrite", action="store_true", help="train changed runs anew")
     parser.add_argument("--plugins", help="modules to import first, by comma: your mechanisms")
     _add_models(parser, experiment)

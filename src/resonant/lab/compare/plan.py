@@ -28,7 +28,7 @@ class Plan:
     data_dir: Path | None
     data: str
     ceilings: dict[str, float]
-    device: str = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
 
     def directory(self, config: RunConfig) -> Path:
         """The folder of one run."""
@@ -48,10 +48,12 @@ def make_plan(
 ) -> Plan:
     """Resolve arms and seeds into runs, to be trained on ``device``, which is no part of them.
 
+    A ``device`` "cuda" is every GPU there is.
+
     Raises ``UserError`` for an unknown arm, data that cannot be had, and options that change no
     arm, make one the same as its control, or sizes that do not fit the data.
     """
-    _check_device(device)
+    devices = _devices(device)
     named = experiment.arms if arms is None else [experiment.arm(name) for name in arms]
     chosen = tuple(arm for arm in experiment.arms if arm in named)
     runs = tuple(experiment.config(base, arm, seed, overrides) for seed in seeds for arm in chosen)
@@ -62,7 +64,8 @@ def make_plan(
     )
     for run in runs:
         domain_of(run).check(run)
-    known = {run.data: describe(run.data, data_dir) for run in runs}
+    # Once each: a text may be large.
+    known = {data: describe(data, data_dir) for data in dict.fromkeys(run.data for run in runs)}
     sources = digest_of_plugins(base.plugins)
     bases = {run.arm: digest_of_base(run) for run in runs[: len(chosen)]}
     runs = tuple(
@@ -77,19 +80,18 @@ def make_plan(
         check_names(experiment, runs, overrides)
     # What the experiment demands holds for its own configuration, not for another budget or text.
     ceilings = {} if overrides else dict(experiment.ceilings)
-    return Plan(experiment, chosen, runs, out, data_dir, described, ceilings, device)
+    return Plan(experiment, chosen, runs, out, data_dir, described, ceilings, devices)
 
 
-def _check_device(device: str) -> None:
+def _devices(device: str) -> tuple[str, ...]:
+    """The devices that workers share: the CPU, one GPU by its number, or all of them."""
     if device == "cpu":
-        return
+        return (device,)
     if not re.fullmatch(r"cuda(:\d+)?", device):
         raise UserError(f"--device is cpu, cuda or cuda:N with a number N; it is {device!r}")
     import torch  # only where a GPU is asked for: it takes seconds
 
-    index = int(device.partition(":")[2] or 0)
-    if index >= torch.cuda.device_count():
-        raise UserError(
-            f"there is no {device} here: PyTorch sees {torch.cuda.device_count()} GPUs; leave out "
-            "--device"
-        )
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise UserError(f"there is no {device} here: PyTorch sees {count} GPUs; leave out --device")
+    return (device,) if ":" in device else tuple(f"cuda:{index}" for index in range(count))

@@ -83,18 +83,17 @@ def contrasts(results: Results) -> Grid | None:
 
 
 def cost(results: Results) -> Grid:
-    """Size, work, speed and memory."""
+    """Size, work, speed and memory, those that were measured."""
+    heads = ("arm", "parameters (attention)", f"{results.token}s", "learning rate")
+    measured = (f"kFLOPs/{results.token}", f"{results.token}s/s", "peak MB")
+    rows = [_cost_row(arm) for arm in results.arms]
+    if not any(arm.cost for arm in results.arms):
+        shown = [row[: len(heads)] for row in rows]
+        said = "Time and memory of a training step were not measured."
+        return Grid(heads, shown, said + _unequal(results))
     return Grid(
-        (
-            "arm",
-            "parameters (attention)",
-            f"{results.token}s",
-            "learning rate",
-            f"kFLOPs/{results.token}",
-            f"{results.token}s/s",
-            "peak MB",
-        ),
-        [_cost_row(arm) for arm in results.arms],
+        heads + measured,
+        rows,
         "FLOPs are counted for forward and backward, as if the fused kernel skipped nothing. "
         "Speed and peak memory of a training step on one thread of the CPU, measured apart from "
         "the training, arms taking turns." + _elsewhere(results) + _unequal(results),

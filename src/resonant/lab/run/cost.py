@@ -1,8 +1,7 @@
 """Time, memory and FLOPs of an arm's training step, in a fresh process of its own.
 
 ``python -m resonant.lab.run.cost`` reads a run as JSON, then a line per command: "go" times a
-few steps, "finish" reports memory and FLOPs. The parent lets the arms take turns, so that a change
-in the machine's load falls on all alike.
+step, "finish" reports memory and FLOPs. The parent lets the arms take turns.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-WARMUP_STEPS = 3
-TIMED_STEPS = 3
+WARMUP_STEPS = 2  # the second has the optimiser's state
 
 
 def main() -> None:
@@ -34,24 +32,22 @@ def main() -> None:
     task = build_task(config, None if job["data_dir"] is None else Path(job["data_dir"]))
     optimizer = build_optimizer(task.model, config.training)
 
-    def step(number: int) -> None:
+    def step(number: int) -> float:
+        """Seconds of one step."""
+        started = time.process_time()
         task.loss(number).backward()
         optimizer.step()
         optimizer.zero_grad()
+        return time.process_time() - started
 
     task.loss(0)  # what the process needs at all is loaded before the baseline is taken
     baseline = reset_peak()
-    for number in range(WARMUP_STEPS):
-        step(number)
+    seconds = [step(number) for number in range(WARMUP_STEPS)][-1]
     peak = peak_bytes() - baseline
-    channel.write(json.dumps({"ready": True}) + "\n")
+    channel.write(json.dumps({"step_seconds": seconds}) + "\n")
     for line in sys.stdin:
         if line.strip() == "go":
-            started = time.process_time()
-            for number in range(TIMED_STEPS):
-                step(number)
-            seconds = (time.process_time() - started) / TIMED_STEPS
-            channel.write(json.dumps({"step_seconds": seconds}) + "\n")
+            channel.write(json.dumps({"step_seconds": step(WARMUP_STEPS)}) + "\n")
         else:
             tokens = task.tokens_per_step
             answer = {

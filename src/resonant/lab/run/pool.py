@@ -38,12 +38,15 @@ class RunState:
 
 @dataclass
 class Pool:
-    """Runs ``states`` on worker processes; one that dies fails its run, not the others."""
+    """Runs ``states`` on worker processes; one that dies fails its run, not the others.
+
+    Workers take ``devices`` in turn.
+    """
 
     states: Sequence[RunState]
     workers: int
     data_dir: Path | None
-    device: str = "cpu"
+    devices: Sequence[str] = ("cpu",)
     started: float = field(default_factory=time.monotonic)
 
     def run(self, show: Callable[[], None]) -> None:
@@ -51,8 +54,12 @@ class Pool:
         waiting = deque(state for state in self.states if state.status == "waiting")
         self._children: list[Child] = []
         threads = [
-            threading.Thread(target=self._work, args=(waiting,), daemon=True)
-            for _ in range(min(self.workers, len(waiting)))
+            threading.Thread(
+                target=self._work,
+                args=(waiting, self.devices[number % len(self.devices)]),
+                daemon=True,
+            )
+            for number in range(min(self.workers, len(waiting)))
         ]
         try:
             for thread in threads:
@@ -71,7 +78,7 @@ class Pool:
             for child in self._children:
                 child.close()
 
-    def _work(self, waiting: deque[RunState]) -> None:
+    def _work(self, waiting: deque[RunState], device: str) -> None:
         child: Child | None = None
         while waiting:
             try:
@@ -81,20 +88,20 @@ class Pool:
             if child is None:
                 child = Child("resonant.lab.run.worker")
                 self._children.append(child)
-            self._follow(child, state)
+            self._follow(child, state, device)
             if child.process.poll() is not None:
                 self._children.remove(child)
                 child.close()
                 child = None
 
-    def _follow(self, child: Child, state: RunState) -> None:
+    def _follow(self, child: Child, state: RunState, device: str) -> None:
         state.status = "running"
         child.send(
             {
                 "config": asdict(state.config),
                 "directory": str(state.directory),
                 "data_dir": None if self.data_dir is None else str(self.data_dir),
-                "device": self.device,
+                "device": device,
             }
         )
         while True:

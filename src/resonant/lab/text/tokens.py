@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..kit.contents import TEXT, read_held, record
 CHARACTERS = "characters.json"  # in a run's folder: what its token ids stand for
 HELD = record({"characters": TEXT, "sha256": TEXT})
 UNKNOWN = 0  # the id of characters that the training text does not have
+PIECE = 1 << 20  # characters that are encoded at once
 SHOWN = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -40,8 +42,15 @@ class Tokenizer:
             raw = text.encode() if isinstance(text, str) else text
             return np.frombuffer(raw, dtype=np.uint8)
         text = text if isinstance(text, str) else text.decode("utf-8", errors="replace")
-        index = {character: i + 1 for i, character in enumerate(self.characters)}
-        return np.array([index.get(c, UNKNOWN) for c in text], dtype=np.int32)
+        table = np.full(sys.maxunicode + 1, UNKNOWN, dtype=np.int32)
+        table[[ord(character) for character in self.characters]] = 1 + np.arange(
+            len(self.characters), dtype=np.int32
+        )
+        ids = np.empty(len(text), dtype=np.int32)
+        for start in range(0, len(text), PIECE):
+            piece = text[start : start + PIECE].encode("utf-32-le", errors="surrogatepass")
+            ids[start : start + PIECE] = table[np.frombuffer(piece, dtype="<u4")]
+        return ids
 
     def decode(self, ids: np.ndarray) -> str:
         """Token ids as text; what cannot be shown becomes the replacement character."""
