@@ -162,7 +162,7 @@ def test_files_of_a_folder_are_held_to_their_hashes(
         ({"levels": 1}, "2 to 256"),
         ({"pool": 3}, "must divide the 8 pixels"),
         ({"size": 64}, "data.size is for pictures of your own"),
-        ({"name": "images", "path": "x", "size": 0}, "data.size"),
+        ({"name": "images", "path": "x", "size": -1}, "data.size must be at least 1, or 0"),
     ],
 )
 def test_refusals_of_configurations(options: dict, says: str) -> None:

@@ -11,6 +11,7 @@ IMAGES = "pictures.npz"  # in a run's folder: what the report shows of images
 CLASSES = "images.json"  # in a run's folder: its classes, and how images become its inputs
 BY_CLASS = "by_class"  # in a run's numbers: images of each class, those predicted right and all
 OWN = "images"  # the data that are a user's folder
+FULL = 224  # pixels on a side of ImageNet's images, as models of them are published
 PLACEHOLDER = "DIR"  # of their experiments, until --data.path is given
 AUGMENTATIONS = ("none", "flips", "published")
 # Pixels on a side, colour channels and classes; those of a user's folder are read off it.
@@ -25,7 +26,7 @@ class ImagesConfig(Data):
     Args:
         name: digits, mnist, cifar10, cifar10-subset, or images (your folder; needs path)
         path: the folder of CLASS/PICTURE, or of train/CLASS/PICTURE and the like, for name images
-        size: pixels on a side that pictures are brought to, for name images (none: the usual one)
+        size: pixels on a side that pictures are brought to, for name images (0: the usual one)
         pool: pixels on a side whose mean becomes one pixel
         levels: shades of a channel, for models of pixels
         augment: in training, for classes: none, flips (and shifts), or published (and mixtures)
@@ -34,7 +35,7 @@ class ImagesConfig(Data):
     NAMES: ClassVar[tuple[str, ...]] = (*SHAPES, OWN)
     name: str = "digits"
     path: str | None = None
-    size: int | None = None
+    size: int = FULL
     pool: int = 1
     levels: int = 256
     augment: str = "none"
@@ -50,33 +51,30 @@ class ImagesConfig(Data):
                 f"data.name {OWN} and data.path, the folder of your pictures, belong together; "
                 "give both or neither"
             )
-        if self.size is not None and self.name != OWN:
+        if self.size != FULL and self.name != OWN:
             raise ValueError(
                 f"data.size is for pictures of your own (data.name {OWN}), not for {self.name}; "
                 "use data.pool for fewer pixels"
             )
         if not 2 <= self.levels <= 256:
             raise ValueError(f"data.levels is 2 to 256; it is {self.levels}")
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"data.size must be at least 1; it is {self.size}")
-        if self.pool < 1 or (self._full is not None and self._full % self.pool):
+        if self.size < 0:
+            raise ValueError(
+                f"data.size must be at least 1, or 0 for the usual one; it is {self.size}"
+            )
+        if self.pool < 1 or self._full % self.pool:
             raise ValueError(
                 f"data.pool must divide the {self._full} pixels on a side of {self.name}; it is "
                 f"{self.pool}"
             )
 
     @property
-    def _full(self) -> int | None:
+    def _full(self) -> int:
         return self.size if self.name == OWN else SHAPES[self.name][0]
 
     @property
     def side(self) -> int:
-        """Pixels on a side, pooled.
-
-        Raises ``ValueError`` for a folder whose usual size was not looked up.
-        """
-        if self._full is None:
-            raise ValueError("data.size is missing; give the pixels on a side")
+        """Pixels on a side, pooled."""
         return self._full // self.pool
 
     @property
@@ -86,4 +84,4 @@ class ImagesConfig(Data):
 
     def trained_on(self) -> ImagesConfig:
         """Without where the folder lies and how large its images are."""
-        return replace(self, path=PLACEHOLDER, size=None) if self.name == OWN else self
+        return replace(self, path=PLACEHOLDER, size=0) if self.name == OWN else self

@@ -121,7 +121,7 @@ IMAGES = _experiment(
     "it, 0.14M parameters; three minutes of one core per run",
     RunConfig(
         model=vision_small(),
-        data=ImagesConfig(name=OWN, path=PLACEHOLDER, augment="flips"),
+        data=ImagesConfig(name=OWN, path=PLACEHOLDER, size=0, augment="flips"),
         training=CIFAR10_SUBSET.base.training,
     ),
     grid_arms(radius=1, top_k=2),
@@ -153,7 +153,7 @@ IMAGENET_PUBLISHED = _experiment(
     "not run here",
     RunConfig(
         model=_plain(vision_imagenet_s()),
-        data=ImagesConfig(name=OWN, path=PLACEHOLDER, size=224, augment="published"),
+        data=ImagesConfig(name=OWN, path=PLACEHOLDER, augment="published"),
         training=TrainingConfig(
             steps=356_700,  # 300 epochs of 1,189 batches
             batch_size=1024,

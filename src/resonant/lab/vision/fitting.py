@@ -41,7 +41,7 @@ def fit(config: RunConfig, data_dir: Path | None, given: Collection[str]) -> Run
     else:
         sizes = {"image_height": found.side, "image_width": found.side, "channels": found.channels}
         sizes["classes"] = len(folder.classes)
-        if data.size is None and found.side % CELLS == 0:
+        if data.size == 0 and found.side % CELLS == 0:
             sizes["patch"] = found.side // CELLS
     free = {name: size for name, size in sizes.items() if f"model.{name}" not in given}
     return replace(config, data=found, model=replace(model, **free))
