@@ -20,3 +20,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+def check_seed(seed: int) -> None:
+    """Raise ``UserError`` for a seed that no generator of random numbers takes."""
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed is a whole number from 0 to 2^63 - 1; it is {seed}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ FAULT_POINTS = (
     "run-adopted",
     "alignment-half",
 )
+ABANDONED = 600.0  # seconds after which nobody is still writing a temporary file
 _passed: dict[str, int] = {}
 
 
@@ -55,10 +59,15 @@ def fault(point: str) -> None:
 def write_atomically(path: Path, content: bytes, label: str) -> None:
     """Replace ``path`` by ``content``, or leave it as it was.
 
-    A temporary file in the same folder, flushed to the disk, then renamed over the old one.
+    A temporary file in the same folder, flushed to the disk, then renamed over the old one. It has
+    this process in its name, so that two may write the same file; those of killed ones are removed.
     Raises ``OSError``, naming ``path``, when the disk is full or refuses.
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
     try:
         with temporary.open("wb") as file:
             half = len(content) // 2

@@ -18,6 +18,7 @@ from resonant.lab.alignment.conditions import ALIGNMENT
 from resonant.lab.kit.contents import write_arrays
 from resonant.lab.speech.config import SCALES
 from resonant.lab.text.tokens import CHARACTERS
+from resonant.lab.vision.config import CLASSES
 
 from ..lab.running import TINY, compare, write_text
 
@@ -70,10 +71,13 @@ FILES: dict[str, tuple[str, ...]] = {
     "diagnose": ("config.json", "model.safetensors", CHARACTERS, "done.json", "config.yaml"),
     "speak": (SCALES, "config.json", "model.safetensors"),
     "again": ("config.yaml", "done.json"),
+    "against": ("config.yaml", "done.json", "metrics.csv"),
+    "predict": (CLASSES,),
 }
 OF_THE_COMPARISON = {
     "report": ("comparison.json", "probe.json", "sweep.json"),
     "pack": ("comparison.json",),
+    "against": ("comparison.json", "probe.json"),
 }
 CASES = [
     (command, name, how)
@@ -93,6 +97,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_arrays(run / ALIGNMENT, {"weights": np.zeros((3, 4)), "durations": np.zeros(4)})
     scales = {"voices": ["a"], "symbols": ["b"], "mean": [0.0], "spread": [1.0], "hop": 256}
     (run / SCALES).write_text(json.dumps(scales))
+    classes = {"classes": ["a", "b"], "mean": [0.0], "deviation": [1.0], "side": 8, "pool": 1}
+    (run / CLASSES).write_text(json.dumps(classes))
     rates = {"rates": [0.004], "seed": 0, "losses": {"krause-window-topk": {"0.004": 1.0}}}
     (folder / "out" / "sweep.json").write_text(json.dumps(rates))
     return folder
@@ -108,6 +114,8 @@ def arguments(command: str, folder: Path, text: Path) -> list[str]:
         "check": ["check", str(run), "--checks=causality", "--length=13"],
         "diagnose": ["diagnose", str(run)],
         "speak": ["speak", str(run), "a"],
+        "against": [*again, "--out=new", f"--against={out}", "--data.tokens=characters", *TINY],
+        "predict": ["predict", str(run), "a.png"],
         "again": [*again, f"--out={out}", "--data.tokens=characters", *TINY],
     }[command]
 

@@ -30,7 +30,7 @@ def text(tmp_path: Path) -> Path:
         (["compare", "stdlib", "extra"], "extra"),
         (["compare", '--training={"steps": 2}'], "as in --training.batch_size VALUE"),
         (["compare", "--model.attention={}"], "as in --model.attention.dropout VALUE"),
-        (["compare", "--seeds", "0"], "--seeds must be at least 1; it is 0"),
+        (["compare", "--seeds", "0"], "--seeds must be at least 1, at most 1000; it is 0"),
         (["compare", "--data.name", "stdlibb"], "did you mean 'stdlib'"),
         (["compare", "--data.tokens", "words"], "bytes or characters"),
         (["compare", "--data.name", "file"], "needs --data.path"),
@@ -195,7 +195,7 @@ def test_help_answers_within_a_second_without_torch() -> None:
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr
         assert "shakespeare" in finished.stdout or "compare" in finished.stdout
-    command = [sys.executable, "-c", code.format(["compare", "--help"])]
+    command = [sys.executable, "-c", code.format(["compare", "stdlib", "--help"])]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "--training.steps" in finished.stdout
     assert finished.returncode == 0, finished.stderr
@@ -230,5 +230,5 @@ def test_plugins_are_found_before_there_is_a_parser(arguments: list[str], found:
 
 
 def test_without_an_experiment_it_is_the_demo_s() -> None:
-    experiment, rest = pick_experiment([])
+    experiment, rest = pick_experiment("compare", [])
     assert (experiment.name, rest) == ("stdlib", [])

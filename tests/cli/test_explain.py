@@ -35,6 +35,39 @@ def test_a_page_points_at_the_code(name: str, capsys: pytest.CaptureFixture[str]
     assert max(map(len, said.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("name", ["Krause", "KRAUSE", " krause "])
+def test_names_are_found_as_they_are_typed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", name]) == 0
+    assert capsys.readouterr().out.startswith("krause: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("krause-window", "krause: Bounded confidence"),
+        ("softmax-gate", "is an arm of stdlib: "),
+        ("next-clock", "clock: "),
+        ("krause-grid-topk", "is an arm of images: "),
+    ],
+)
+def test_arms_are_explained_with_their_mechanism(
+    name: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", name]) == 0
+    said = capsys.readouterr().out
+    assert f"{name} is an arm of " in said
+    assert says in said
+    assert main(["list", name]) == 0
+    assert f"arm {name} (resonant compare EXPERIMENT" in capsys.readouterr().out
+
+
+def test_what_cannot_be_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "stdlib"]) == 2
+    assert "'stdlib' is no mechanism; see `resonant list stdlib`" in capsys.readouterr().err
+    assert main(["explain", "krause-windw"]) == 2
+    assert "did you mean 'krause-window'" in capsys.readouterr().err
+
+
 def test_every_mechanism_has_a_page() -> None:
     ours = {n for n, m in mechanisms().items() if m.lift.__module__.startswith("resonant.")}
     assert ours - {"softmax-sink"} <= set(EXPLANATIONS)

@@ -41,6 +41,8 @@ def test_the_arms_of_an_experiment(name: str, capsys: pytest.CaptureFixture[str]
         ("stdlib", "experiment stdlib (resonant compare stdlib)"),
         ("language_model", "0.11M parameters; at 2048 tokens"),
         ("phase_language_model", "presets of resonant.phase_language_model(NAME)"),
+        ("imagenet-s", "preset imagenet-s (resonant.vision_transformer('imagenet-s'))"),
+        ("krause-window", "  stdlib                  Krause over the same window (against soft"),
     ],
 )
 def test_what_a_name_stands_for(name: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +53,7 @@ def test_what_a_name_stands_for(name: str, says: str, capsys: pytest.CaptureFixt
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "stdlibs"]) == 2
     said = capsys.readouterr().err
-    assert "no domain, experiment, data or kind of model is called 'stdlibs'" in said
+    assert "no domain, experiment, arm, data, preset or kind of model is called 'stdlibs'" in said
     assert "did you mean 'stdlib'" in said
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, in_words, nearest
+from ..errors import UserError, check_seed, in_words, nearest
 from ..files import write_atomically
 
 EPILOG = """\
@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     """Print the certificate; status 1 if a check fails."""
     options = make_parser().parse_args(arguments)
     checks = tuple(options.checks.split(","))
+    check_seed(options.seed)
     import torch
 
     from ..checks import CHECKS, Subject, certify, guess_subject

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, check_seed
 
 SHOWN = (0, 10, 30, 100, 400)
 CURVE = sorted({round(400 ** (i / 40)) for i in range(41)} | {*SHOWN})
@@ -16,6 +16,7 @@ def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out takes a folder, but {options.out} is a file")
+    check_seed(options.seed)
     if options.particles < 2:
         raise UserError(f"--particles must be at least 2; it is {options.particles}")
 

@@ -11,6 +11,8 @@ from ..errors import UserError
 from ..lab.kit.folder import COSTS, SWEEP, SWEPT
 from .options import base_config, parse, pick_experiment, training_parser
 
+MOST = {"seeds": 1000, "workers": 256}
+
 if TYPE_CHECKING:
     from ..lab.compare.against import Against
     from ..lab.compare.plan import Plan
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """Compare; status 1 if an arm missed what the experiment demands of it."""
-    experiment, rest = pick_experiment(arguments)
+    experiment, rest = pick_experiment("compare", arguments)
     parser = training_parser("compare", experiment)
     _add_options(parser, experiment.seeds)
     options, overrides = parse(parser, rest)
@@ -63,8 +65,8 @@ def main(arguments: list[str]) -> int:
 
 def _check_numbers(options: argparse.Namespace) -> None:
     for name, value in (("seeds", options.seeds), ("workers", options.workers)):
-        if value is not None and value < 1:
-            raise UserError(f"--{name} must be at least 1; it is {value}")
+        if value is not None and not 1 <= value <= MOST[name]:
+            raise UserError(f"--{name} must be at least 1, at most {MOST[name]}; it is {value}")
     if options.estimate is not None and options.against is not None:
         raise UserError(
             "--estimate counts what would be trained here, and --against adds finished runs alone; "

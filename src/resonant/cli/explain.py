@@ -25,15 +25,42 @@ def main(arguments: list[str]) -> int:
         print("\nwords of tables and reports")
         print("  " + ", ".join(TERMS))
         return 0
-    for name in arguments:
+    for given in arguments:
+        name = given.strip().lower()
         if name in TERMS:
-            print(textwrap.fill(f"{name}: {TERMS[name]}", WIDTH))
+            print(_filled(f"{name}: {TERMS[name]}"))
         elif name in EXPLANATIONS:
             print(_page(name, EXPLANATIONS[name]))
         else:
-            known = (*EXPLANATIONS, *TERMS)
-            raise UserError(f"nothing to explain is called {name!r}; {nearest(name, known)}")
+            _explain_arm(name, given)
     return 0
+
+
+def _explain_arm(name: str, given: str) -> None:
+    """Print what an arm is in each experiment that has it, and the page of its mechanism."""
+    from ..lab.domains import DOMAINS, EXPERIMENTS
+    from ..lab.kit.config import plain
+    from ..lab.kit.experiment import MECHANISM
+
+    found = [(e, arm) for e in EXPERIMENTS.values() for arm in e.arms if arm.name == name]
+    if not found:
+        others = {*EXPERIMENTS, *(domain.name for domain in DOMAINS)}
+        if name in others:
+            raise UserError(f"{name!r} is no mechanism; see `resonant list {name}`")
+        known = (*EXPLANATIONS, *TERMS, *(a.name for e in EXPERIMENTS.values() for a in e.arms))
+        raise UserError(f"nothing to explain is called {given!r}; {nearest(name, known)}")
+    for experiment, arm in found:
+        against = f", against {arm.control}" if arm.control else ""
+        said = f"{name} is an arm of {experiment.name}: {arm.says}{against}."
+        print(_filled(said))
+    mechanisms = {plain(e.config(e.base, arm, 0, {})).get(MECHANISM) for e, arm in found}
+    for mechanism, about in EXPLANATIONS.items():
+        if mechanism in mechanisms:
+            print(f"\n{_page(mechanism, about)}")
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False)
 
 
 def _page(name: str, about: Explanation) -> str:

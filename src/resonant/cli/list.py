@@ -58,12 +58,18 @@ def main(arguments: list[str]) -> int:
         known.setdefault(name, []).append((_experiment, experiment))
     for name, kind in data_classes().items():
         known.setdefault(name, []).append((lambda kind, name=name: _data(name, kind), kind))
-    for name in PRESETS_OF:
-        known.setdefault(name, []).append((_presets, name))
+    for function, presets in PRESETS_OF.items():
+        known.setdefault(function, []).append((_presets, function))
+        for name in presets:
+            known.setdefault(name, []).append(
+                (lambda function, name=name: _preset(function, name), function)
+            )
+    for name in sorted({arm.name for each in EXPERIMENTS.values() for arm in each.arms}):
+        known.setdefault(name, []).append((_arm, name))
     if options.name not in known:
         raise UserError(
-            f"no domain, experiment, data or kind of model is called {options.name!r}; "
-            f"{nearest(options.name, known)}"
+            f"no domain, experiment, arm, data, preset or kind of model is called "
+            f"{options.name!r}; {nearest(options.name, known)}"
         )
     for number, (show, what) in enumerate(known[options.name]):
         print("\n" if number else "", end="")
@@ -112,18 +118,38 @@ def _experiment(experiment: Experiment) -> None:
 
 def _data(name: str, kind: type) -> None:
     print(f"data {name} (--data.name {name})")
-    print(f"  {(kind.__doc__ or '').strip().splitlines()[0]}")
+    if field_docs(kind):  # none under -OO
+        print(f"  {(kind.__doc__ or '').strip().splitlines()[0]}")
     for field, says in field_docs(kind).items():
         print(f"    --data.{field:12} {says}")
 
 
+def _arm(name: str) -> None:
+    print(f"arm {name} (resonant compare EXPERIMENT --arms {name}; resonant explain {name})")
+    for experiment in EXPERIMENTS.values():
+        for arm in experiment.arms:
+            if arm.name == name:
+                against = f" (against {arm.control})" if arm.control else ""
+                print(f"  {experiment.name:23} {arm.says}{against}")
+
+
 def _presets(function: str) -> None:
     print(f"presets of resonant.{function}(NAME)")
-    for name, build in PRESETS_OF[function].items():
-        says = (build.__doc__ or "").strip().splitlines()[0]
-        print(f"  {name:12} {says}")
-        if function in COSTS_OF:
-            print(f"  {'':12} {COSTS_OF[function](build())}")
+    for name in PRESETS_OF[function]:
+        _show_preset(function, name)
+
+
+def _preset(function: str, name: str) -> None:
+    print(f"preset {name} (resonant.{function}({name!r}))")
+    _show_preset(function, name)
+
+
+def _show_preset(function: str, name: str) -> None:
+    build = PRESETS_OF[function][name]
+    says = next(iter((build.__doc__ or "").strip().splitlines()), "")
+    print(f"  {name:12} {says}")
+    if function in COSTS_OF:
+        print(f"  {'':12} {COSTS_OF[function](build())}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -133,7 +159,9 @@ def make_parser() -> argparse.ArgumentParser:
         description="What there is: domains, experiments and their arms, data, presets.",
     )
     parser.add_argument(
-        "name", nargs="?", help="a domain, experiment, data set or model function (all, in brief)"
+        "name",
+        nargs="?",
+        help="a domain, experiment, arm, data set, preset or model function (all, in brief)",
     )
     parser.add_argument("--plugins", help="modules to import first, by comma: your domains")
     return parser

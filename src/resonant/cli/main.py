@@ -6,6 +6,7 @@ Commands of one kind of data alone are those of its domain.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -57,6 +58,9 @@ def commands() -> dict[str, tuple[str, str]]:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 for a failure, 2 for a user's error."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is a question mark
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0

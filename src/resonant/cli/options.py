@@ -21,18 +21,32 @@ OPEN_ENDED = "model.attention.scalars"  # a mapping: any name may follow
 NAMES = ("model", "training", "data")
 
 
-def pick_experiment(arguments: list[str]) -> tuple[Experiment, list[str]]:
+def pick_experiment(command: str, arguments: list[str]) -> tuple[Experiment, list[str]]:
     """The experiment named first (the demo's if none) and the remaining arguments.
 
-    Plugins are imported before, which may bring it.
+    Plugins are imported before, which may bring it. ``--help`` without a name says what there is.
     """
     import_plugins(split_names(plugins_given(arguments)))
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(_usage(command))
+        raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
         return next(iter(EXPERIMENTS.values())), arguments
     name, *rest = arguments
     if name not in EXPERIMENTS:
         raise UserError(f"no experiment is called {name!r}; {nearest(name, EXPERIMENTS)}")
     return EXPERIMENTS[name], rest
+
+
+def _usage(command: str) -> str:
+    """What a command that trains takes, before an experiment is named."""
+    default = next(iter(EXPERIMENTS))
+    lines = [f"usage: resonant {command} [EXPERIMENT] [options]", ""]
+    lines += [f"The options of each: resonant {command} EXPERIMENT --help", "", "experiments"]
+    for name, experiment in EXPERIMENTS.items():
+        said = " (if none is named)" if name == default else ""
+        lines.append(f"  {name:25} {experiment.says}{said}")
+    return "\n".join(lines)
 
 
 def training_parser(command: str, experiment: Experiment) -> jsonargparse.ArgumentParser:

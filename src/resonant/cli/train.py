@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import check_seed
 from .options import base_config, parse, pick_experiment, training_parser
 
 
 def main(arguments: list[str]) -> int:
     """Train and print the losses."""
-    experiment, rest = pick_experiment(arguments)
+    experiment, rest = pick_experiment("train", arguments)
     parser = training_parser("train", experiment)
     parser.add_argument("--arm", default=experiment.arms[0].name, help="which arm")
     parser.add_argument("--seed", type=int, default=0)
     options, overrides = parse(parser, rest)
+    check_seed(options.seed)
     from ..lab.compare.compare import train_all
     from ..lab.compare.description import prepare
-    from ..lab.compare.folders import check_directories, lock, read_done
+    from ..lab.compare.folders import check_directories, lock, read_done, refuse_comparison
     from ..lab.compare.plan import make_plan
     from ..lab.kit.grid import plain_console
 
@@ -32,6 +34,7 @@ def main(arguments: list[str]) -> int:
     )
     console = plain_console()
     with lock(plan.out):
+        refuse_comparison(plan)
         check_directories(plan, overwrite=options.overwrite)
         prepare(plan)
         train_all(plan, workers=1, console=console)

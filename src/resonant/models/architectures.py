@@ -43,7 +43,7 @@ def load_model(directory: str | Path) -> Any:
             f"{directory} holds no {MODEL_CONFIG}; give a folder written by save_pretrained"
         )
     architecture = read_description(path).get("architecture")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ValueError(
             f"{path} describes no model of ours (architecture {architecture!r}); "
             f"{nearest(str(architecture), ARCHITECTURES)}"

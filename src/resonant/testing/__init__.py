@@ -57,8 +57,11 @@ LAWS: dict[str, Callable[[Mechanism], None]] = {
 def check_mechanism(name: str) -> None:
     """Hold the mechanism registered as ``name`` to every law.
 
-    Raises ``AssertionError`` from the first law that fails, ``ValueError`` for an unknown name.
+    Raises ``AssertionError`` from the first law that fails, ``ValueError`` for an unknown name,
+    ``RuntimeError`` under ``python -O``, which takes assertions away.
     """
+    if not __debug__:
+        raise RuntimeError("laws are assertions, which python -O takes away; leave out -O")
     of = mechanism(name)
     for law in LAWS.values():
         law(of)

@@ -333,6 +333,12 @@ def test_a_base_is_made_once_and_resumed(
     monkeypatch.setattr(bases, "keep", lambda path, **state: calls.append(state["step"]))
     assert (bases.base_folder("tiny-test") / "model.safetensors").read_bytes() == weights
     assert calls == [2, 4, 6]
+    for lost in ("model.safetensors", "tokenizer.json", "config.json"):
+        (folder / lost).unlink()
+        calls.clear()
+        for _ in range(2):  # made anew once, then kept
+            assert (bases.base_folder("tiny-test") / "model.safetensors").read_bytes() == weights
+        assert calls == [2, 4, 6]
     task: Any = build_task(run, None)
     assert task.evaluate("valid") > 0
 

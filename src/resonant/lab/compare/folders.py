@@ -16,7 +16,7 @@ from ...errors import UserError
 from ..domains import resolve
 from ..kit.config import RunConfig, config_hash, differences, run_config
 from ..kit.contents import read_config, read_held
-from ..kit.folder import CONFIG, DONE, LOCK
+from ..kit.folder import COMPARISON, CONFIG, DONE, LOCK
 from .plan import Plan
 
 
@@ -27,6 +27,17 @@ def check_directories(plan: Plan, *, overwrite: bool, rates: Sequence[float] = (
     """
     runs = [(config, plan.directory(config)) for config in plan.runs]
     check_folders(runs, overwrite=overwrite, rates=rates)
+
+
+def refuse_comparison(plan: Plan) -> None:
+    """Raise ``UserError`` if a single run would replace what a comparison says of itself."""
+    path = plan.out / COMPARISON
+    runs = read_held(path)["runs"] if path.is_file() else []
+    if len(runs) > 1:
+        raise UserError(
+            f"{plan.out} holds a comparison of {len(runs)} runs, whose description a single run "
+            "would replace; choose another --out, or use `resonant compare`"
+        )
 
 
 def check_folders(

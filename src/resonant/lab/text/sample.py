@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...errors import UserError
+from ...errors import UserError, check_seed
 from ...files import WEIGHTS
 from ...integrations.opening import is_foreign
 from ..kit.contents import described_run
 from ..kit.folder import require
 from ..kit.plugins import import_plugins_of
 
+MOST_SAMPLES = 1_000  # they are drawn side by side
 TYPED_CHARACTERS = 200_000  # of a prompt; more is a mistake, a data file for instance
 
 
@@ -53,9 +54,17 @@ def _foreign(directory: Path, options: argparse.Namespace) -> int:
     import torch
 
     from ...integrations.opening import open_causal
+    from ...models.generation import check_choice_of_token
 
+    try:
+        check_choice_of_token(options.temperature, options.top_k, options.top_p)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     model, tokenizer = open_causal(directory)
     prompt = _prompt(options)
+    if options.tokens == 0:  # their generate takes no such number
+        _show([prompt] * options.samples)
+        return 0
     inputs = tokenizer([prompt] * options.samples, return_tensors="pt", return_token_type_ids=False)
     cold = options.temperature == 0
     drawing = {"do_sample": False} if cold else {"do_sample": True, "top_p": options.top_p or 1.0}
@@ -71,6 +80,8 @@ def _foreign(directory: Path, options: argparse.Namespace) -> int:
 
 def _prompt(options: argparse.Namespace) -> str:
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    # Where the locale is not UTF-8, bytes of the terminal come as halves of characters.
+    prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if not prompt or len(prompt) > TYPED_CHARACTERS:
         raise UserError(f"the prompt has {len(prompt)} characters; give 1 to {TYPED_CHARACTERS}")
     return prompt
@@ -84,10 +95,13 @@ def _check(options: argparse.Namespace, directory: Path | None) -> None:
     if directory is not None:
         move = "give the folder of a finished run, such as runs/demo/softmax-seed0"
         require(directory, WEIGHTS, move)
+    check_seed(options.seed)
     for name, least in (("samples", 1), ("context", 2), ("tokens", 0)):
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name} must be at least {least}; it is {value}")
+    if options.samples > MOST_SAMPLES:
+        raise UserError(f"--samples is at most {MOST_SAMPLES:,}; it is {options.samples:,}")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UserError
+from ...errors import UserError, check_seed
 from ...files import WEIGHTS, write_atomically
 from ..kit.contents import described_run
 from ..kit.folder import CONFIG, require
@@ -96,6 +96,7 @@ def _check(options: argparse.Namespace) -> None:
         "give the folder of a finished run of pixels, such as runs/mnist-pixels/krause-window-seed0"
     )
     require(Path(options.run), WEIGHTS, move)
+    check_seed(options.seed)
     for name in ("count", "complete"):
         value = getattr(options, name)
         if value is not None and value < 1:

@@ -65,9 +65,10 @@ def read_cifar(content: bytes, members: tuple[str, ...], name: str) -> tuple[np.
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for member in members:
                 file = archive.extractfile(f"cifar-10-batches-bin/{member}")
-                assert file is not None
+                if file is None:
+                    raise KeyError(f"{member} is no file")
                 parts.append(_records(file.read(), f"{member} of {name}"))
-    except (tarfile.TarError, EOFError, OSError, KeyError, AssertionError) as error:
+    except (tarfile.TarError, EOFError, OSError, KeyError) as error:
         raise UserError(
             f"{name} is no archive of CIFAR-10's binary version ({error}); fetch it again"
         ) from error
