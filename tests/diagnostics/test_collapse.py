@@ -62,3 +62,19 @@ def test_the_two_numbers() -> None:
 def test_an_unknown_mechanism_is_named() -> None:
     with pytest.raises(ValueError, match=r"softmax, .*, not 'krauss'"):
         collapse("krauss")
+
+
+@pytest.mark.parametrize("angle", [0.02, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_clusters_are_connected_components(angle: float, seed: int) -> None:
+    """As scipy finds them; among the tokens a chain, copies, and directions far apart."""
+    from scipy.sparse.csgraph import connected_components
+
+    generator = torch.Generator().manual_seed(seed)
+    turn = torch.arange(90) * 0.9 * angle
+    chain = torch.stack([turn.cos(), turn.sin(), torch.zeros(90)], dim=-1)
+    x = torch.cat([chain, torch.randn(60, 3, generator=generator), chain[:5]])
+    x = x[torch.randperm(len(x), generator=generator)].double()
+    directions = torch.nn.functional.normalize(x, dim=-1)
+    near = (directions @ directions.mT >= math.cos(angle)).numpy()
+    assert clusters(x, angle) == connected_components(near, directed=False)[0]

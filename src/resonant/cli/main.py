@@ -43,6 +43,16 @@ REST = {
 }
 
 
+# Which extra brings a package, by the name it is imported by.
+EXTRA_OF = {
+    **dict.fromkeys(("filelock", "jinja2", "jsonargparse", "jsonschema", "matplotlib"), "lab"),
+    **dict.fromkeys(("platformdirs", "pooch", "requests", "rich", "scipy", "yaml"), "lab"),
+    **dict.fromkeys(("PIL", "kornia", "sklearn"), "vision"),
+    **dict.fromkeys(("espeakng_loader", "librosa", "soundfile"), "speech"),
+    **dict.fromkeys(("huggingface_hub", "peft", "tokenizers", "transformers"), "llm"),
+}
+
+
 def commands() -> dict[str, tuple[str, str]]:
     """Gather the commands there are, those of plugins that are imported by now too.
 
@@ -78,21 +88,31 @@ def main(arguments: list[str] | None = None) -> int:
         status = module.main(rest)
         sys.stdout.flush()
         return status
-    except UserError as error:
-        print(f"resonant: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # whoever read the output has stopped, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except OSError as error:
-        print(f"resonant: {disk_error(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("resonant: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except RuntimeError as error:
-        print(f"resonant: {error}", file=sys.stderr)
-        return 1
+    except (UserError, OSError, KeyboardInterrupt, RuntimeError, ModuleNotFoundError) as error:
+        said, status = _ending(error, command)
+        if not said:
+            raise
+        print(f"resonant: {said}", file=sys.stderr)
+        return status
+
+
+def _ending(error: BaseException, command: str) -> tuple[str, int]:
+    """What is said of an error, and the exit status; nothing of a fault of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; the same command goes on from here", 130
+    if isinstance(error, RuntimeError):
+        return str(error), 1
+    if isinstance(error, OSError):
+        return str(disk_error(error)), 2
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        missing = f"`resonant {command}` needs the package {package}, which is not installed"
+        move = f"pip install 'resonant[{EXTRA_OF.get(package)}]'"
+        return (f"{missing}; {move}" if package in EXTRA_OF else ""), 2
+    return str(error), 2
 
 
 def _help() -> str:

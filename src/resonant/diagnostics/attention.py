@@ -22,6 +22,7 @@ from ..nn import EnergyGate, KrauseAttention, KuramotoAttention, PhaseAdapter
 from ..nn.core import AttentionCore
 from ..nn.modes import evaluating, without_nested_tensors
 from .collapse import clusters, residual
+from .components import count_components
 
 SINK = 0.3  # a head whose queries give the first key more than this has a sink (arXiv 2410.10781)
 LEAST_WINDOW = 10  # below, uniform attention itself comes near
@@ -140,16 +141,12 @@ def key_clusters(
     ``sigma`` is in the keys' units; query heads share keys as in ``Lift``.
     Source: the bounded confidence of Krause's model (arXiv 2602.11534).
     """
-    from scipy.sparse.csgraph import connected_components
-
     heads, groups = len(sigma), len(sigma) // key.shape[1]
     counts = torch.zeros(len(key), heads, dtype=torch.int64)
     for row, head in torch.cartesian_prod(torch.arange(len(key)), torch.arange(heads)):
         kept = key[row, head // groups][real[row]].double()
         near = torch.cdist(kept, kept, compute_mode="donot_use_mm_for_euclid_dist") <= sigma[head]
-        counts[row, head] = (
-            connected_components(near.numpy(), directed=False)[0] if len(kept) else 0
-        )
+        counts[row, head] = count_components(near)
     return counts
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..functional import Band, krause_attention, kuramoto_coupling, softmax_attention
 from ..functional.manifold import Sphere
+from .components import count_components
 
 SPHERE = Sphere(3)
 ANGLE = 0.1  # radians: neighbours this near are of one cluster
@@ -122,8 +123,6 @@ def clusters(x: Float[Tensor, "token dim"], angle: float = ANGLE) -> int:
 
     A chain of near neighbours is one cluster, however long: read it beside the residual.
     """
-    from scipy.sparse.csgraph import connected_components
-
     directions = F.normalize(x, dim=-1)
     near = directions @ directions.mT >= math.cos(angle)
-    return int(connected_components(near.cpu().numpy(), directed=False)[0])
+    return count_components(near)

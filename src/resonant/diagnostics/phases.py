@@ -15,6 +15,7 @@ from ..functional.manifold import Circle, Manifold
 from ..functional.mask import real_keys
 from ..nn import KuramotoAttention, PhaseBlock
 from ..nn.modes import evaluating
+from .components import count_components
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,13 @@ class PhaseRecord:
         ``distance(t, u) = sqrt(mean_c |X_t - X_u|^2)`` over the coordinates of a head, between 0
         and 2 (on the circle about the angle in radians, where it is small). Padding is left out.
         """
-        from scipy.sparse.csgraph import connected_components
-
         inner = self.manifold.scale * torch.einsum("sbthfc,sbuhfc->sbhtu", self.points, self.points)
         distance = (2.0 - 2.0 * inner / self.points.shape[-1]).clamp(min=0.0).sqrt()
         counts = torch.zeros(distance.shape[:3], dtype=torch.int64)
         for state, row, head in torch.cartesian_prod(*(torch.arange(n) for n in counts.shape)):
             keep = self.real[row]
             near = distance[state, row, head][keep][:, keep] <= threshold
-            counts[state, row, head] = connected_components(near.numpy(), directed=False)[0]
+            counts[state, row, head] = count_components(near)
         return counts
 
     def angles(

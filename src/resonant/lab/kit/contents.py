@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from ...errors import UserError
 from ...files import damaged, read_text, strict_json, write_atomically
@@ -153,20 +152,36 @@ def read_held(path: Path, schema: Schema | None = None) -> Any:
     """
     text = read_text(path)
     try:
-        values = yaml.safe_load(text) if path.suffix == ".yaml" else strict_json(text)
+        values = _yaml(text) if path.suffix == ".yaml" else strict_json(text)
     except RecursionError as error:
         raise damaged(path, "it is nested too deep") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise damaged(path, first_line(error)) from error
     check_held(path, values, HELD[path.name] if schema is None else schema)
     return values
 
 
-def check_held(path: Path, values: Any, schema: Schema) -> None:
-    """Raise ``UserError`` unless the values of a file are what ``schema`` says."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
+def _yaml(text: str) -> Any:
+    """The values of a YAML document, of plain kinds alone; ``ValueError`` for what is none."""
+    import yaml
 
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def check_held(path: Path, values: Any, schema: Schema) -> None:
+    """Raise ``UserError`` unless the values of a file are what ``schema`` says.
+
+    Without jsonschema, which is of the extra "lab", names and kinds are checked at the top alone.
+    """
+    try:
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import best_match
+    except ModuleNotFoundError:
+        _check_top(path, values, schema)
+        return
     try:
         wrong = best_match(Draft202012Validator(schema).iter_errors(values))
     except RecursionError as error:
@@ -178,6 +193,27 @@ def check_held(path: Path, values: Any, schema: Schema) -> None:
     for name, number in _numbers(values):
         if not math.isfinite(number):
             raise damaged(path, f"{name} is {number}")
+
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "number": (int, float),
+    "integer": (int,),
+}
+
+
+def _check_top(path: Path, values: Any, schema: Schema) -> None:
+    """Raise ``UserError`` unless the names that must be there are, each of its kind."""
+    if not isinstance(values, KINDS[schema["type"]]):
+        raise damaged(path, f"it holds no {schema['type']}")
+    for name in schema.get("required", ()):
+        if name not in values:
+            raise damaged(path, f"it lacks {name!r}")
+        kinds = KINDS.get(schema["properties"][name].get("type", ""), (object,))
+        if not isinstance(values[name], kinds):
+            raise damaged(path, f"{name} is {first_line(repr(values[name]))}")
 
 
 def _numbers(values: Any, name: str = "") -> Any:
@@ -209,9 +245,19 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def described_run(directory: Path) -> dict[str, Any]:
-    """Read the run's own configuration where it lies beside the model; else nothing."""
+    """Read the run's own configuration where it lies beside the model; else nothing.
+
+    So it is without PyYAML, which is of the extra "lab": a line on stderr says so.
+    """
     path = directory / CONFIG
-    return read_config(directory) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return read_config(directory)
+    except ModuleNotFoundError:
+        said = f"resonant: {path} is not read without PyYAML (pip install 'resonant[lab]')"
+        print(f"{said}: options that it would give are at their defaults", file=sys.stderr)
+        return {}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
