@@ -8,6 +8,8 @@ import glob
 import hashlib
 import json
 import os
+import platform
+import re
 import signal
 import time
 from collections.abc import Iterable
@@ -41,6 +43,7 @@ FAULT_POINTS = (
     "alignment-half",
 )
 ABANDONED = 600.0  # seconds after which nobody is still writing a temporary file
+_HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "here"
 _passed: dict[str, int] = {}
 
 
@@ -63,10 +66,10 @@ def write_atomically(path: Path, content: bytes, label: str) -> None:
     this process in its name, so that two may write the same file; those of killed ones are removed.
     Raises ``OSError``, naming ``path``, when the disk is full or refuses.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.partial")
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > ABANDONED:
+            if _abandoned(left):
                 left.unlink()
     try:
         with temporary.open("wb") as file:
@@ -83,6 +86,20 @@ def write_atomically(path: Path, content: bytes, label: str) -> None:
         temporary.unlink(missing_ok=True)
         error.filename = str(path)
         raise
+
+
+def _abandoned(temporary: Path) -> bool:
+    """Say whether nobody writes a temporary file any more: its process is gone, or it is old."""
+    host, _, process = temporary.name.removesuffix(".partial").rpartition(".")[2].rpartition("-")
+    if host == _HOST and process.isdigit() and os.name == "posix":
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+    return time.time() - temporary.stat().st_mtime > ABANDONED
 
 
 def read_text(path: Path) -> str:

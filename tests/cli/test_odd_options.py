@@ -214,14 +214,27 @@ def test_reports_at_once_and_a_single_run_into_a_comparison(tmp_path: Path) -> N
     assert len(json.loads(before)["runs"]) == 2
 
 
-def test_two_may_write_one_file(tmp_path: Path) -> None:
+def test_two_may_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a temporary file of its own; those that were abandoned go, those at work stay."""
     path = tmp_path / "[a].json"
-    abandoned, at_work = (tmp_path / f".[a].json.{pid}.partial" for pid in (1, 2))
-    for each in (abandoned, at_work):
-        each.write_text("half")
-    os.utime(abandoned, (0, 0))
+    names = []
+    monkeypatch.setattr(os, "fsync", lambda _: names.extend(tmp_path.glob(".*.partial")))
     write_atomically(path, b"{}", "config")
-    assert path.read_bytes() == b"{}"
-    assert not abandoned.exists()
-    assert at_work.exists()
+    (own,) = names
+    monkeypatch.undo()
+    host = own.name.removesuffix(f"-{os.getpid()}.partial")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    killed, at_work = (tmp_path / f"{host}-{pid}.partial" for pid in (ended.pid, os.getppid()))
+    elsewhere, old = (tmp_path / f".[a].json.other-{pid}.partial" for pid in (1, 2))
+    for each in (killed, at_work, elsewhere, old):
+        each.write_text("half")
+    os.utime(old, (0, 0))
+    write_atomically(path, b"[]", "config")
+    assert path.read_bytes() == b"[]"
+    assert [each.exists() for each in (killed, at_work, elsewhere, old)] == [
+        False,
+        True,
+        True,
+        False,
+    ]

@@ -185,7 +185,7 @@ def _run(plan: Plan, workers: int, against: Against | None, *, probe: bool) -> i
     """Train, measure, report."""
     from ..lab.compare.against import adopt_runs
     from ..lab.compare.compare import train_all
-    from ..lab.compare.costs import measure_costs
+    from ..lab.compare.costs import are_measured, measure_costs
     from ..lab.compare.description import prepare
     from ..lab.kit.grid import plain_console
     from ..lab.kit.results import gather, missed_ceilings
@@ -204,7 +204,7 @@ def _run(plan: Plan, workers: int, against: Against | None, *, probe: bool) -> i
     train_all(plan, workers=workers, console=console)
     if probe and plan.devices == ("cpu",):
         measure_costs(plan, lambda line: console.print(line, highlight=False, soft_wrap=True))
-    else:
+    elif not are_measured(plan):
         (plan.out / COSTS).unlink(missing_ok=True)  # of other runs
     results = gather(plan.out)
     page = write_report(results, plan.out)

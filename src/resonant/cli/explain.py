@@ -47,7 +47,8 @@ def _explain_arm(name: str, given: str) -> None:
         others = {*EXPERIMENTS, *(domain.name for domain in DOMAINS)}
         if name in others:
             raise UserError(f"{name!r} is no mechanism; see `resonant list {name}`")
-        known = (*EXPLANATIONS, *TERMS, *(a.name for e in EXPERIMENTS.values() for a in e.arms))
+        arms = {arm.name for each in EXPERIMENTS.values() for arm in each.arms}
+        known = {*EXPLANATIONS, *TERMS, *arms}
         raise UserError(f"nothing to explain is called {given!r}; {nearest(name, known)}")
     for experiment, arm in found:
         against = f", against {arm.control}" if arm.control else ""

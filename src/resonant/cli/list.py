@@ -66,12 +66,13 @@ def main(arguments: list[str]) -> int:
             )
     for name in sorted({arm.name for each in EXPERIMENTS.values() for arm in each.arms}):
         known.setdefault(name, []).append((_arm, name))
-    if options.name not in known:
+    name = options.name if options.name in known else options.name.lower()
+    if name not in known:
         raise UserError(
             f"no domain, experiment, arm, data, preset or kind of model is called "
             f"{options.name!r}; {nearest(options.name, known)}"
         )
-    for number, (show, what) in enumerate(known[options.name]):
+    for number, (show, what) in enumerate(known[name]):
         print("\n" if number else "", end="")
         show(what)
     return 0

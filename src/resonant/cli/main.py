@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _ending(error: BaseException, command: str) -> tuple[str, int]:
-    """What is said of an error, and the exit status; nothing of a fault of ours."""
+    """Put an error into words, with the exit status; no words for a fault of ours."""
     if isinstance(error, KeyboardInterrupt):
         return "stopped; the same command goes on from here", 130
     if isinstance(error, RuntimeError):

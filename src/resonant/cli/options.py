@@ -39,7 +39,7 @@ def pick_experiment(command: str, arguments: list[str]) -> tuple[Experiment, lis
 
 
 def _usage(command: str) -> str:
-    """What a command that trains takes, before an experiment is named."""
+    """Describe a command that trains, before an experiment is named."""
     default = next(iter(EXPERIMENTS))
     lines = [f"usage: resonant {command} [EXPERIMENT] [options]", ""]
     lines += [f"The options of each: resonant {command} EXPERIMENT --help", "", "experiments"]

@@ -57,7 +57,7 @@ def load_pretrained(kind: type[M], config_type: type, directory: str | Path) -> 
         raise ValueError(
             f"{directory} holds a model of architecture {architecture!r}, not {wanted!r} "
             f"(as its {MODEL_CONFIG} says); "
-            "resonant.load_model opens either"
+            "give a folder of that kind (resonant.load_model opens any)"
         )
     try:
         model = kind(from_dict(config_type, described))

@@ -141,6 +141,15 @@ def test_conversations_go_by_their_template(base: str) -> None:
         tokenized([example], tokenizer, longest=64)
 
 
+def test_what_is_left_out_for_its_length_is_counted(config: RunConfig) -> None:
+    task: Any = build_task(config, None)
+    assert task.too_long == 0
+    examples = task.instructions.splits
+    examples["train"][0] = Example("What is the number? " * 90, " one")
+    assert build_task(config, None).too_long == 1  # type: ignore[attr-defined]
+    load_instructions.cache_clear()
+
+
 def test_the_loss_is_the_mean_over_tokens_of_responses(config: RunConfig) -> None:
     task: Any = build_task(config, None)
     rows = [task.example(i) for i in range(4)]

@@ -75,6 +75,7 @@ ALPACA = (
     "{{ eos_token }}{% else %}### Instruction:\n{{ m.content }}\n\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}### Response:\n{% endif %}"
 )
+WITH_DATE = "{{ strftime_now('%d %b %Y, %H:%M:%S') }}\n" + CHATML
 ROLE_AFTER = (  # the answer stands before its role, and twice the same words
     "{% for m in messages %}{{ m.content }} ({{ m.role }}; yes or no?)</s>{% endfor %}"
 )
@@ -115,6 +116,7 @@ CASES = {
         PROMPT_THAT_THINKS, "yes</s>", answer="<think>so</think>yes"
     ),
     "labels without an end": Case(LABELS_WITHOUT_END, "yes\n</s>"),
+    "the date": Case(WITH_DATE, "yes<|im_end|>\n"),
     "alpaca": Case(ALPACA, "yes</s>"),
     "the role after the answer": Case(ROLE_AFTER, "yes (assistant; yes or no?)</s>"),
 }
@@ -173,11 +175,31 @@ def test_templates_that_leave_something_out_are_refused(tokenizer: Any) -> None:
     )
     with pytest.raises(UserError, match="leaves out the system message 'be brief'; put its text"):
         tokenized([said(Case("", ""))], tokenizer, longest=400)
+    tokenizer.chat_template = (
+        "{% for m in messages if m.role != 'user' %}{{ m.content }}</s>{% endfor %}"
+    )
+    with pytest.raises(UserError, match=r"leaves out the user message 'yes or no\?'; put it"):
+        tokenized([said(Case("", ""))], tokenizer, longest=400)
+    tokenizer.chat_template = (
+        "{{ messages[0].content }}{% for m in messages if m.role != 'system' %}{{ m.content }}"
+        "</s>{% endfor %}"
+    )
+    second = {"role": "system", "content": "be kind"}
+    once = said(Case("", "")).messages
+    assert once is not None
+    with pytest.raises(UserError, match="leaves out the system message 'be kind'"):
+        tokenized([Example("", "yes", (once[0], second, *once[1:]))], tokenizer, longest=400)
     (found,) = tokenized([said(Case("", "", system=None))], tokenizer, longest=400)
     assert learned(tokenizer, found) == "yes</s>"
     tokenizer.chat_template = WITHOUT_SYSTEM
     with pytest.raises(UserError, match=r"refuses the example that ends in 'yes' \(.*no system"):
         tokenized([said(Case("", ""))], tokenizer, longest=400)
+
+
+def test_templates_that_write_the_date_write_the_same_one(tokenizer: Any) -> None:
+    tokenizer.chat_template = WITH_DATE
+    (found,) = tokenized([said(CASES["the date"])], tokenizer, longest=400)
+    assert tokenizer.decode(found.ids).startswith("01 Jan 2026, 00:00:00")
 
 
 @pytest.mark.parametrize("ending", ["nobody", "the tokenizer"])

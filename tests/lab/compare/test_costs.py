@@ -118,7 +118,10 @@ def test_without_a_probe_nothing_is_measured_and_old_costs_are_gone(tmp_path: Pa
     first = resonant(*given)
     assert "measuring time and memory" in first.stdout
     assert "peak MB" in (out / "report.html").read_text()
-    again = resonant(*given, "--no-probe")
+    kept = resonant(*given, "--no-probe")
+    assert kept.returncode == 0, kept.stderr
+    assert "peak MB" in (out / "report.html").read_text()  # of the very same runs
+    again = resonant(*given, "--no-probe", "--training.steps=8", "--overwrite")
     assert again.returncode == 0, again.stderr
     assert "measuring" not in again.stdout
     assert not (out / "probe.json").exists()

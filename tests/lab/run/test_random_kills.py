@@ -41,16 +41,17 @@ def finish(cache: Path, *arguments: str) -> float:
     return time.monotonic() - begun
 
 
-def kill(cache: Path, seconds: float, *arguments: str) -> None:
-    """Kill the command and its workers after so many seconds."""
+def kill(cache: Path, seconds: float, *arguments: str) -> bool:
+    """Kill the command and its workers after so many seconds; False if it was done before."""
     process = started(cache, *arguments)
     try:
         errors = process.communicate(timeout=seconds)[1]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    else:
-        assert process.returncode == 0, errors  # done before it was to be killed
+        return True
+    assert process.returncode == 0, errors
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,9 @@ def survives(
     taken = finish(cache, *given(whole))
     other = folder / "other-cache" if fresh_cache else cache
     draw = random.Random(kills)
-    for _ in range(kills):
-        kill(other, draw.uniform(0.5, 1.0) * min(taken, 7.0), *given(killed))
+    times = [draw.uniform(0.5, 1.0) * min(taken, 7.0) for _ in range(kills)]
+    landed = sum(kill(other, seconds, *given(killed)) for seconds in times)
+    assert landed >= kills // 2
     finish(other, *given(killed))
     assert quality(killed) == quality(whole)
     if fresh_cache:
@@ -96,7 +98,3 @@ def test_a_cache_being_filled(tmp_path: Path, text: Path) -> None:
         return ["compare", "speech", f"--data.path={text}", f"--out={out}", *speech, *more]
 
     survives(given, tmp_path, KILLS["cache"], fresh_cache=True)
-
-
-def test_there_are_twenty_five() -> None:
-    assert sum(KILLS.values()) == 25

@@ -130,6 +130,17 @@ def test_what_is_broken_is_named(text: str, says: str) -> None:
         read_tiers(text, "x")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_encodings_with_and_without_marks(encoding: str) -> None:
+    text = textgrid([(0.0, 1.0, "schön")], PHONES)
+    assert decoded(text.encode(encoding), "x") == text
+
+
+def test_words_that_begin_like_numbers_are_comments() -> None:
+    text = textgrid(WORDS, PHONES).replace("item []:", "information about nanny items []:")
+    assert [name for name, _ in read_tiers(text, "x")] == ["words", "phones"]
+
+
 def test_binary_files_are_named() -> None:
     with pytest.raises(UserError, match="x is one of Praat's binary files; save it from Praat"):
         decoded(b"ooBinaryFile\x08TextGrid\x00\x00", "x")
@@ -198,10 +209,10 @@ def test_phones_after_the_sound_ends_are_cut_to_it(tmp_path: Path) -> None:
     [
         (
             ("words", "MAU"),
-            r"a needs? one tier .phones. .* its tiers of intervals are 'words', 'MAU",
+            r"a needs? one tier .phones. of intervals, not 0; its tiers .* are 'words', 'MAU",
         ),
-        (("words", "words"), "one tier .words. of intervals, with something in it; its tiers"),
-        (("", ""), "needs one tier .words.*are '', ''. Rename it"),
+        (("words", "words"), "one tier .words. of intervals, not 2; its tiers"),
+        (("", ""), "needs one tier .words.*not 0; .*are '', ''. Rename it"),
     ],
 )
 def test_tiers_are_named_once(tmp_path: Path, names: tuple[str, str], says: str) -> None:

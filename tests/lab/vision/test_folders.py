@@ -1,6 +1,7 @@
 """A folder of one's own images: classes, splits and sizes read off it; people's files."""
 
 import json
+import os
 import shutil
 import struct
 import zlib
@@ -97,21 +98,75 @@ def test_a_folder_of_classes_is_split_by_what_is_in_the_files(flat: Path) -> Non
 def test_copies_are_in_one_split_alone(flat: Path) -> None:
     before = find_images(flat)
     for path, label in [each for part in before.splits.values() for each in part][::2]:
-        shutil.copy(path, flat / CLASSES[label] / f"copy-{path.name}")
-    shutil.copy(flat / "ant" / "00.png", flat / "bee" / "other.png")
+        shutil.copy(path, flat / CLASSES[label] / f"z-copy-{path.name}")
     (flat / "cow" / "notes.txt").write_text("no image")
+    for hidden in (".thumbnails", "__MACOSX", ".ipynb_checkpoints"):
+        (flat / "cow" / hidden).mkdir()
+        Image.new("L", (9, 9)).save(flat / "cow" / hidden / "00.png")
     (flat / "cow" / "._00.png").write_bytes(b"of macOS")
     (flat / ".git").mkdir()
+    (flat / "loose.png").write_bytes(b"")
     found = find_images(flat)
     assert sizes(found) == sizes(before)
-    assert found.words.endswith("left out: 31 copies and 1 other file (.txt)")
-    assert "left out: 31 copies" in images_module.describe(load_images(own(flat)), own(flat))
+    assert found.splits == before.splits
+    assert found.words.endswith("left out: 30 copies, 2 other files or folders (.png, .txt)")
+    assert "left out: 30 copies" in images_module.describe(load_images(own(flat)), own(flat))
+
+
+def test_images_in_two_classes_are_in_none(flat: Path) -> None:
+    """Whichever was right, a model that learns one is wrong by the other."""
+    shutil.copy(flat / "ant" / "00.png", flat / "bee" / "other.png")
+    shutil.copy(flat / "ant" / "01.JPEG", flat / "cow" / "other.jpg")
+    found = find_images(flat)
+    assert sum(sizes(found).values()) == 58
+    assert found.words.endswith("left out: 4 in two classes")
+
+
+def test_images_that_begin_alike_are_no_copies(tmp_path: Path) -> None:
+    """The lower 90 rows are black, and come first in a BMP."""
+    for label, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            made = np.zeros((256, 256, 3), dtype=np.uint8)
+            made[:60] = 10 * i + 100 * label + 1
+            Image.fromarray(made).save(tmp_path / name / f"{i}.bmp")
+    assert sum(sizes(find_images(tmp_path)).values()) == 12
+
+
+def test_what_is_tested_is_not_learned_in_a_split_of_one_s_own_either(split: Path) -> None:
+    for path in sorted(split.glob("val/*/00.png")):
+        shutil.copy(path, split / "train" / path.parent.name / "again.png")
+    found = find_images(split)
+    assert sizes(found) == {"train": 39, "valid": 3, "test": 6}
+    assert found.words.endswith("left out: 3 copies")
+    (split / "unlabelled").mkdir()
+    (split / "readme.md").write_text("x")
+    said = find_images(split).words
+    assert said.endswith("left out: 3 copies, 2 other files or folders (.md, unlabelled/)")
+
+
+def test_every_class_is_trained(tmp_path: Path) -> None:
+    fill(tmp_path / "train", 14)
+    fill(tmp_path / "val", 2, seed=1)
+    for path in sorted((tmp_path / "train" / "ant").iterdir())[1:]:
+        path.unlink()
+    found = find_images(tmp_path)
+    assert sorted({label for _, label in found.splits["train"]}) == [0, 1, 2]
+    (last,) = (tmp_path / "train" / "ant").iterdir()
+    shutil.copy(next((tmp_path / "val" / "ant").iterdir()), last)
+    with pytest.raises(UserError, match=r"class 'ant' of .* has no image of its own to train"):
+        find_images(tmp_path)
+
+
+def test_a_class_may_be_called_train(flat: Path) -> None:
+    (flat / "bee").rename(flat / "train")
+    assert find_images(flat).classes == ("ant", "cow", "train")
 
 
 def test_a_split_of_one_s_own_is_kept(split: Path) -> None:
     found = find_images(split)
     assert sizes(found) == {"train": 39, "valid": 3, "test": 6}
-    assert found.words == "val/ tests, every 20th image of train/ validates"
+    assert found.words == "val/ tests, every 20th of a class in train/ validates"
     assert all("val" in path.parts for path, _ in found.splits["test"])
     fill(split / "test", 1, seed=2)
     found = find_images(split)
@@ -119,6 +174,10 @@ def test_a_split_of_one_s_own_is_kept(split: Path) -> None:
     assert found.words == "its own split"
     shutil.rmtree(split / "val")
     assert find_images(split).words.startswith("test/ tests, every 20th")
+    (split / "testing").mkdir()
+    with pytest.raises(UserError, match="holds test and testing, which are one split"):
+        find_images(split)
+    (split / "testing").rmdir()
     shutil.rmtree(split / "test")
     (split / "train").rename(split / "Training")
     assert find_images(split).words.startswith("split here")
@@ -154,12 +213,18 @@ def test_few_are_held_and_kept_many_are_streamed(
     assert load_images(own(split, pool=2)).splits["test"].take([1]).shape == (1, 3, 12, 12)
 
 
-def test_another_image_gives_another_hash(split: Path) -> None:
+@pytest.mark.parametrize("held", [1 << 29, 0])
+def test_another_image_gives_another_hash(
+    split: Path, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same size and time, too, held or streamed."""
+    monkeypatch.setattr(images_module, "HELD_BYTES", held)
     before = load_images(own(split)).digest
-    path = split / "train" / "ant" / "00.png"
-    made = np.asarray(Image.open(path)).copy()
-    made[:] = 255 - made
-    Image.fromarray(made).save(path)
+    path = split / "train" / "ant" / "03.bmp"
+    stat, content = path.stat(), bytearray(path.read_bytes())
+    content[-5] ^= 0xFF
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     load_images.cache_clear()
     assert load_images(own(split)).digest != before
 
@@ -178,7 +243,7 @@ def test_the_usual_side_is_a_multiple_of_eight(flat: Path, tmp_path: Path) -> No
 
 def test_folders_that_are_none(split: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"there is no folder .*check --data.path. Needed is DIR/CLAS"
+        UserError, match=r"there is no folder .*check --data.path: needed is DIR/CLAS"
     ):
         find_images(split / "none")
     empty = tmp_path / "empty"
@@ -189,16 +254,13 @@ def test_folders_that_are_none(split: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds 1 folders of images, and at least two classes"):
         find_images(empty)
     shutil.copytree(empty / "ant", empty / "bee")
-    with pytest.raises(UserError, match=r"class 'ant' of .* has 1 different images, and"):
+    with pytest.raises(UserError, match=r"class 'ant' of .* has 0 different images of its own"):
         find_images(empty)
     with pytest.raises(UserError, match="holds 0 folders of images"):
         find_images(split / "val" / "ant")
     (split / "val" / "cow").rename(split / "val" / "dog")
     with pytest.raises(UserError, match=r"have other classes \(first: cow\)"):
         find_images(split)
-
-
-# ---- files ------------------------------------------------------------------------------------
 
 
 def png16(color: int, width: int = 4, height: int = 4) -> bytes:
@@ -299,9 +361,6 @@ def test_grey_and_colour(tmp_path: Path) -> None:
     assert read_image(path, 8).shape == (3, 8, 8)
 
 
-# ---- the whole way ------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 def test_compare_report_predict_and_open_again(
     flat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -316,7 +375,7 @@ def test_compare_report_predict_and_open_again(
     page = (out / "report.html").read_text()
     assert "<title>images" in page
     assert "Accuracy by class, in % of its test pictures" in page
-    assert "your folder of pictures" in page
+    assert "your folder of images" in page
     run = out / "softmax-seed0"
     done = json.loads((run / "done.json").read_text())
     assert list(done["by_class"]) == list(CLASSES)
@@ -349,6 +408,10 @@ def test_compare_report_predict_and_open_again(
     said = capsys.readouterr()
     assert "ant/00.png" in said.out  # the others are predicted all the same
     assert "x.png cannot be read as an image" in said.err
+    os.mkfifo(tmp_path / "fifo.png")
+    for name in ("fifo.png", "none.png"):
+        assert main(["predict", str(run), str(tmp_path / name)]) == 2
+        assert f"there is no file {tmp_path / name}" in capsys.readouterr().err
     assert main(["predict", str(run), str(files[0]), "--top=0"]) == 2
     assert "--top must be at least 1" in capsys.readouterr().err
     assert main(["predict", str(tmp_path), str(files[0])]) == 2
@@ -356,9 +419,12 @@ def test_compare_report_predict_and_open_again(
         capsys.readouterr().err
     )
     for changed, says in (
-        ({"classes": ["a", "b"]}, r"does not fit the model beside it \(classes = 2\)"),
+        ({"classes": ["a", "b"]}, r"does not fit the model beside it \(classes = 2\); delete the"),
+        ({"classes": ["a", "a", "b"]}, "is damaged .*; delete the folder .* run the same comparis"),
+        ({"mean": [1e300, 0.1, 0.1]}, "is damaged"),
+        ({"side": 81, "pool": 2}, r"\(image_height = 40.5\)"),
         ({"mean": [0.5]}, r"\(channels = 0\)"),
-        ({"deviation": [0.5, 0.0, 0.5]}, "deviation"),
+        ({"deviation": [0.5, 0.0, 0.5]}, "is damaged"),
         ({"side": 48}, r"\(image_height = 48\)"),
     ):
         kept = json.loads((run / "images.json").read_text())
@@ -389,8 +455,16 @@ def test_what_cannot_be_trained_is_said_before_it_is(flat: Path, tmp_path: Path)
         refused = resonant("compare", "images", f"--data.path={flat}", out, given)
         assert refused.returncode == 2, given
         assert says in " ".join(refused.stderr.split()), given
+        assert "Traceback" not in refused.stderr
+        assert not list((tmp_path / "out").glob("*/config.yaml"))
     pixels = resonant(
-        *("compare", "mnist-pixels", "--data.name=images", f"--data.path={flat}", "--data.size=8"),
-        *("--estimate=1", "--seeds=1"),
+        *("compare", "mnist-pixels", "--data.name=images", f"--data.path={flat}"),
+        *("--estimate=1", "--seeds=1", "--arms=softmax"),
     )
     assert pixels.returncode == 0, pixels.stderr
+    for size in (7, 10, 30, 224):
+        sized = resonant(
+            *("compare", "images", f"--data.path={flat}", f"--data.size={size}"),
+            *("--estimate=1", "--seeds=1", "--arms=softmax"),
+        )
+        assert sized.returncode == 0, sized.stderr

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from ..kit.config import Data
 
+TOO_LONG = "too_long"  # in a run's numbers: examples whose response begins beyond the context
+
 
 @dataclass(frozen=True)
 class InstructionsConfig(Data):

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..kit.grid import Grid
 from ..kit.results import ArmResult, Results
+from .config import TOO_LONG
 
 OF = ("pretrained", "branch")
 
@@ -32,8 +33,15 @@ def _learning(arms: list[ArmResult]) -> Grid:
         rows,
         "Numbers that learn, and their share of all. gamma, 0 at the start, is how far a layer "
         "leans towards its branch, sigma the width of Krause attention (from 5.5): least and "
-        "largest of all layers, heads and seeds.",
+        "largest of all layers, heads and seeds." + _too_long(arms),
     )
+
+
+def _too_long(arms: list[ArmResult]) -> str:
+    """Count the examples that no arm learned from, as a sentence."""
+    most = max(arm.runs[0].get(TOO_LONG, 0) for arm in arms)
+    said = "Left out because their response begins beyond training.context"
+    return f" {said}: {most:,} examples." if most else ""
 
 
 def _learned(arm: ArmResult, name: str) -> str:

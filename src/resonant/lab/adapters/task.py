@@ -23,7 +23,7 @@ from ..kit.at_work import with_texts
 from ..kit.config import RunConfig, check_corpus
 from ..kit.task import Outcome
 from .bases import base_folder, check_base
-from .config import InstructionsConfig
+from .config import TOO_LONG, InstructionsConfig
 from .instructions import load_instructions
 from .model_config import BASES, AdaptersModelConfig
 from .tokenized import Tokenized, padded, tokenized
@@ -47,10 +47,14 @@ class AdaptersTask:
         self.model: Any = adapted(pretrained, config).to(self.device)
         self.start = _learned(self.model)
         self.pad = _pad(self.tokenizer)
+        longest = config.training.context
+        given = self.instructions.splits
         self.splits = {
-            split: tokenized(examples, self.tokenizer, longest=config.training.context)
-            for split, examples in self.instructions.splits.items()
+            split: tokenized(examples, self.tokenizer, longest=longest)
+            for split, examples in given.items()
         }
+        # Those whose response begins beyond the context.
+        self.too_long = sum(len(given[split]) - len(kept) for split, kept in self.splits.items())
 
     def example(self, index: int) -> Tokenized:
         """The ``index``-th example of training: whole rounds in orders drawn by the seed."""
@@ -118,6 +122,7 @@ class AdaptersTask:
             "trainable": describe_trainable(self.model).splitlines(),
             "learned_numbers": {"start": self.start, "end": _learned(self.model)},
             "sinks": self._sinks(),
+            TOO_LONG: self.too_long,
             "prompt": prompt,
             "sample": text,
         }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
@@ -15,6 +18,7 @@ from .instructions import Example
 
 IGNORED = -100  # the label that cross-entropy leaves out
 ANSWERS = ("yes", "no")  # they differ in their first and their last character
+DATE = datetime(2026, 1, 1)  # of templates that write the date: runs do not depend on the day
 SYSTEM = ("system", "developer")  # roles
 
 
@@ -35,7 +39,7 @@ def tokenized(examples: Iterable[Example], tokenizer: Any, *, longest: int) -> l
     conversation ends as its chat template has it, and with the end token where that has nothing.
 
     Raises ``UserError`` for conversations without a chat template, for templates that leave out the
-    response or a system message, and if nothing is left.
+    response or a message of the prompt, and if nothing is left.
     """
     found = [_tokenized(example, tokenizer, longest) for example in examples]
     kept = [each for each in found if each is not None]
@@ -104,15 +108,17 @@ def _conversation(messages: Sequence[dict[str, Any]], tokenizer: Any) -> _Render
     border = _shared([whole, *others])
     after = _shared([each[::-1] for each in others])
     ends = bool(others[0][len(others[0]) - after :].strip())
-    if all(_shows_system(tokenizer, before, [last])):
+    if not any(_left_out(tokenizer, before, [last])):
         return _Rendered(whole, border, ends)
-    if all(_shows_system(tokenizer, before, [], add_generation_prompt=True)):
-        prompt = _render(tokenizer, before, add_generation_prompt=True)
-        return _Rendered(prompt + whole[border:], len(prompt), ends)
-    raise UserError(
-        f"the chat template leaves out the system message {_system(before)[0][1]!r}; put its text "
-        "into the user's message"
-    )
+    left_out = next(_left_out(tokenizer, before, [], add_generation_prompt=True), None)
+    if left_out is not None:
+        move = "its text into the user's message" if left_out["role"] in SYSTEM else "it elsewhere"
+        raise UserError(
+            f"the chat template leaves out the {left_out['role']} message "
+            f"{left_out['content'][:40]!r}; put {move}, or use another template"
+        )
+    prompt = _render(tokenizer, before, add_generation_prompt=True)
+    return _Rendered(prompt + whole[border:], len(prompt), ends)
 
 
 def _shared(texts: Sequence[str]) -> int:
@@ -120,21 +126,17 @@ def _shared(texts: Sequence[str]) -> int:
     return sum(1 for _ in takewhile(lambda each: len(set(each)) == 1, zip(*texts, strict=False)))
 
 
-def _shows_system(
+def _left_out(
     tokenizer: Any, before: list[dict[str, Any]], after: list[dict[str, Any]], **options: bool
-) -> Iterator[bool]:
-    """Whether each system message, changed, changes what is rendered."""
-    for index, text in _system(before):
-        other = [*before]
-        other[index] = _with_text(other[index], f"{text} {ANSWERS[0]}")
-        shown = [_render(tokenizer, [*each, *after], **options) for each in (before, other)]
-        yield shown[0] != shown[1]
-
-
-def _system(messages: list[dict[str, Any]]) -> list[tuple[int, str]]:
-    """Places and beginnings of the system messages that say something."""
-    said = ((i, m["content"][:40]) for i, m in enumerate(messages) if m["role"] in SYSTEM)
-    return [(i, text) for i, text in said if text.strip()]
+) -> Iterator[dict[str, Any]]:
+    """Find the prompt's messages that say something and, changed, change nothing rendered."""
+    whole = _render(tokenizer, [*before, *after], **options)
+    for index, message in enumerate(before):
+        if message["role"] in (*SYSTEM, "user") and message["content"].strip():
+            other = [*before, *after]
+            other[index] = _with_text(message, f"{message['content']} {ANSWERS[0]}")
+            if _render(tokenizer, other, **options) == whole:
+                yield message
 
 
 def _with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
@@ -147,12 +149,27 @@ def _with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
 
 def _render(tokenizer: Any, messages: list[dict[str, Any]], **options: bool) -> str:
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        template = dated(tokenizer.get_chat_template())
+        return tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, **options
+        )
     except Exception as error:  # a template may raise anything
         shown = messages[-1]["content"][:40]
         raise UserError(
             f"the chat template refuses the example that ends in {shown!r} ({in_words(error)})"
         ) from error
+
+
+def dated(template: str) -> str:
+    """Let a template write ``DATE`` where it would write today's, in the formats that it names."""
+    formats = dict.fromkeys(re.findall(r"""strftime_now\(\s*['"]([^'"]*)['"]""", template))
+    if not formats:
+        return template
+    written = "".join(
+        f"{{%- if format == {json.dumps(each)} -%}}{DATE.strftime(each)}{{%- endif -%}}"
+        for each in formats
+    )
+    return f"{{%- macro strftime_now(format) -%}}{written}{{%- endmacro -%}}{template}"
 
 
 def padded(rows: list[Tokenized], pad: int) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...files import write_atomically
-from ..kit.config import config_hash
+from ..kit.config import RunConfig, config_hash
 from ..kit.contents import read_held
 from ..kit.folder import COSTS
 from ..run.process import Child
@@ -29,11 +29,10 @@ def measure_costs(plan: Plan, show: Callable[[str], None]) -> None:
     more than ``TOGETHER`` are held at once; the first arm is in every group, and times of a group
     are put in proportion by it. ``show`` is given a line for each group.
     """
-    target = plan.out / COSTS
-    first_runs = {config.arm: config for config in reversed(plan.runs)}
-    wanted = {arm.name: config_hash(first_runs[arm.name]) for arm in plan.arms}
-    if target.is_file() and read_held(target).get("hashes") == wanted:
+    if are_measured(plan):
         return
+    first_runs = _first_runs(plan)
+    wanted = _hashes(plan)
     data_dir = None if plan.data_dir is None else str(plan.data_dir)
     costs: Costs = {}
     for group in groups([arm.name for arm in plan.arms]):
@@ -46,7 +45,22 @@ def measure_costs(plan: Plan, show: Callable[[str], None]) -> None:
     for cost in costs.values():
         cost["tokens_per_second"] = cost.pop("tokens_per_step") / cost.pop("step_seconds")
     content = json.dumps({"hashes": wanted, "costs": costs}, indent=2).encode()
-    write_atomically(target, content, "probe")
+    write_atomically(plan.out / COSTS, content, "probe")
+
+
+def are_measured(plan: Plan) -> bool:
+    """Say whether the costs in the folder are those of the very same runs."""
+    target = plan.out / COSTS
+    return target.is_file() and read_held(target).get("hashes") == _hashes(plan)
+
+
+def _first_runs(plan: Plan) -> dict[str, RunConfig]:
+    return {config.arm: config for config in reversed(plan.runs)}
+
+
+def _hashes(plan: Plan) -> dict[str, str]:
+    first_runs = _first_runs(plan)
+    return {arm.name: config_hash(first_runs[arm.name]) for arm in plan.arms}
 
 
 def groups(names: Sequence[str]) -> Iterator[list[str]]:
@@ -66,7 +80,7 @@ def joined(before: Costs, more: Costs, *, anchor: str) -> Costs:
 
 
 def _measured(jobs: dict[str, dict[str, Any]]) -> Costs:
-    """Costs of the arms of a group, each in a process of its own."""
+    """Measure the arms of a group, each in a process of its own."""
     children: dict[str, Child] = {}
     try:
         for name, job in jobs.items():

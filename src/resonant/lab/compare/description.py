@@ -37,7 +37,10 @@ def prepare(plan: Plan, against: Against | None = None) -> None:
 
 def _says(plan: Plan) -> str:
     """The experiment's own words, which are about its own data."""
-    if plan.runs[0].data.trained_on() == plan.experiment.base.data or plan.experiment.scores:
+    if (
+        plan.runs[0].data.trained_on() == plan.experiment.base.data.trained_on()
+        or plan.experiment.scores
+    ):
         return plan.experiment.says
     return f"the arms of {plan.experiment.name} on other data"
 

@@ -84,7 +84,7 @@ def make_plan(
 
 
 def _devices(device: str) -> tuple[str, ...]:
-    """The devices that workers share: the CPU, one GPU by its number, or all of them."""
+    """List the devices that workers share: the CPU, one GPU by its number, or all of them."""
     if device == "cpu":
         return (device,)
     if not re.fullmatch(r"cuda(:\d+)?", device):

@@ -226,12 +226,14 @@ def read_textgrid(text: str, name: str) -> tuple[list[Interval], list[Interval]]
     found = []
     for wanted, names in TIERS.items():
         fitting = [(tier, each) for tier, each in tiers if tier.lower() in names]
-        if len(fitting) != 1 or not fitting[0][1]:
+        if len(fitting) != 1:
             there = ", ".join(repr(tier[:40]) for tier, _ in tiers) or "none"
             raise UserError(
-                f'{name} needs one tier "{wanted}" of intervals, with something in it; its tiers '
+                f'{name} needs one tier "{wanted}" of intervals, not {len(fitting)}; its tiers '
                 f"of intervals are {there}. Rename it, or align the clip again"
             )
+        if not fitting[0][1]:
+            raise UserError(f'the tier "{wanted}" of {name} is empty; align the clip again')
         found.append(fitting[0][1])
     return found[0], found[1]
 

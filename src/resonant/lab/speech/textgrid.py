@@ -27,7 +27,7 @@ _TOKEN = re.compile(
       | (?P<word>=|[^\s="]+)""",
     re.VERBOSE,
 )
-_LIKE_A_NUMBER = re.compile(r"[-+.]*\d|[-+]?(nan|inf)|--undefined--", re.IGNORECASE)
+_LIKE_A_NUMBER = re.compile(r"[-+.]*\d|[-+]?(nan|inf|infinity)$|--undefined--$", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _KINDS = {"IntervalTier": True, "TextTier": False}
 SAVE_AGAIN = "save it from Praat anew, as a text file"
@@ -49,11 +49,15 @@ class _Number:
 
 def decoded(content: bytes, name: str) -> str:
     """Decode a TextGrid; Praat writes UTF-16 where it needs more than ASCII."""
-    if content.startswith((b"ooBinaryFile", b"\x00")):
+    if content.startswith(b"ooBinaryFile"):
         raise UserError(f"{name} is one of Praat's binary files; {SAVE_AGAIN}")
-    wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-8-sig"
+    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    elif 0 in content[:2]:  # no mark, but the file begins with a letter
+        encoding = "utf-16-be" if content[0] == 0 else "utf-16-le"
     try:
-        return content.decode("utf-16" if wide else "utf-8-sig")
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is neither UTF-8 nor UTF-16 ({error}); save it anew") from error
 

@@ -22,9 +22,9 @@ from .files import pooled, read_image
 
 HELD = record(
     {
-        "classes": list_of(TEXT, least=2),
-        "mean": list_of(NUMBER, least=1),
-        "deviation": list_of({**NUMBER, "exclusiveMinimum": 0}, least=1),
+        "classes": {**list_of(TEXT, least=2), "uniqueItems": True},
+        "mean": list_of({**NUMBER, "minimum": 0, "maximum": 1}, least=1),
+        "deviation": list_of({**NUMBER, "minimum": 1e-4, "maximum": 1}, least=1),
         "side": {**INTEGER, "minimum": 1},
         "pool": {**INTEGER, "minimum": 1},
     }
@@ -32,6 +32,7 @@ HELD = record(
 MOVE = (
     "give the folder of a finished run that tells classes apart, such as runs/images/softmax-seed0"
 )
+AGAIN = "delete the folder {} and run the same comparison again: what else is finished is kept"
 BATCH = 64
 
 
@@ -98,7 +99,10 @@ def open_classifier(directory: str | Path) -> Classifier:
     """
     directory = Path(directory)
     require(directory, CLASSES, MOVE)
-    said: dict[str, Any] = read_held(directory / CLASSES, HELD)
+    try:
+        said: dict[str, Any] = read_held(directory / CLASSES, HELD)
+    except UserError as error:  # of a finished run, which the same command keeps
+        raise UserError(f"{str(error).partition('; ')[0]}; {AGAIN.format(directory)}") from error
     of_channels = (tuple(said[name]) for name in ("mean", "deviation"))
     inputs = Inputs(tuple(said["classes"]), *of_channels, side=said["side"], pool=said["pool"])
     try:
@@ -108,12 +112,12 @@ def open_classifier(directory: str | Path) -> Classifier:
     sizes = {
         "classes": len(inputs.classes),
         "channels": len(inputs.mean) if len(inputs.mean) == len(inputs.deviation) else 0,
-        "image_height": inputs.side // inputs.pool,
+        "image_height": inputs.side / inputs.pool,
     }
     for name, size in sizes.items():
         if getattr(model.config, name, None) != size:
             raise UserError(
-                f"{directory / CLASSES} does not fit the model beside it ({name} = {size}); "
-                "train the run again"
+                f"{directory / CLASSES} does not fit the model beside it ({name} = {size:g}); "
+                + AGAIN.format(directory)
             )
     return Classifier(model, inputs)

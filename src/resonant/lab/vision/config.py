@@ -25,7 +25,7 @@ class ImagesConfig(Data):
 
     Args:
         name: digits, mnist, cifar10, cifar10-subset, or images (your folder; needs path)
-        path: the folder of CLASS/PICTURE, or of train/CLASS/PICTURE and the like, for name images
+        path: the folder of CLASS/IMAGE, or of train/CLASS/IMAGE and the like, for name images
         size: pixels on a side that pictures are brought to, for name images (0: the usual one)
         pool: pixels on a side whose mean becomes one pixel
         levels: shades of a channel, for models of pixels
@@ -83,5 +83,5 @@ class ImagesConfig(Data):
         return 3 if self.name == OWN else SHAPES[self.name][1]
 
     def trained_on(self) -> ImagesConfig:
-        """Without where the folder lies and how large its images are."""
+        """Leave out where a folder lies and how large its images are."""
         return replace(self, path=PLACEHOLDER, size=0) if self.name == OWN else self

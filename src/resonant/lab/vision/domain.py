@@ -35,7 +35,7 @@ DOMAIN = Domain(
         "training.sample_tokens": "; nothing is written",
     },
     commands={
-        "predict": ("resonant.lab.vision.predict", "classes of picture files, by a trained model"),
+        "predict": ("resonant.lab.vision.predict", "classes of image files, by a trained model"),
         "draw": ("resonant.lab.vision.draw", "pictures from a trained model of pixels"),
     },
 )

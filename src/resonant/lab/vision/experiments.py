@@ -117,7 +117,7 @@ CIFAR10_SUBSET = _experiment(
 
 IMAGES = _experiment(
     "images",
-    "your folder of pictures (--data.path DIR with CLASS/PICTURE in it), classes and size read off "
+    "your folder of images (--data.path DIR with CLASS/IMAGE in it), classes and size read off "
     "it, 0.14M parameters; three minutes of one core per run",
     RunConfig(
         model=vision_small(),

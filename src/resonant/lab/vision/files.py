@@ -8,6 +8,7 @@ import tarfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,24 @@ def image_size(path: Path) -> tuple[int, int]:
         return (opened.height, opened.width) if turned else opened.size
 
 
+@cache
+def _pillow() -> Any:
+    """Import Pillow, which shall not warn: odd metadata and great size are no damage."""
+    from PIL import Image
+
+    # For good, and once: filters of a block are those of all threads.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    return Image
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """An image of a known format, its header read; whatever is wrong with it is named."""
-    from PIL import Image
-
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; check the path")
+    Image = _pillow()
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as opened:
-            warnings.simplefilter("ignore")  # odd metadata and great size are no damage
+        with Image.open(path, formats=FORMATS) as opened:
             deep = opened.mode if opened.mode.startswith(("I", "F")) else ""
             if opened.format == "PNG" and _depth_of_png(path) > 8:
                 deep = f"16-bit {opened.mode}"
@@ -141,13 +152,13 @@ def read_image(path: Path, side: int, channels: int = 3) -> np.ndarray:
 
     Raises ``UserError`` as ``image_size`` does, and for a file that cannot be read to its end.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     with _opened(path) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB" if channels == 3 else "L")
     scale = side / min(image.size)
     width, height = (max(side, round(length * scale)) for length in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    image = image.resize((width, height), _pillow().Resampling.BILINEAR)
     left, top = (width - side) // 2, (height - side) // 2
     cut = image.crop((left, top, left + side, top + side))
     return np.asarray(cut, dtype=np.uint8).reshape(side, side, channels).transpose(2, 0, 1)

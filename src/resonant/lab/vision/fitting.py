@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import UserError
 from ...models.pixel_configs import PixelModelConfig
@@ -12,39 +13,58 @@ from ...models.vision_configs import SwinTransformerConfig, VisionTransformerCon
 from ..kit.config import RunConfig
 from .config import OWN, ImagesConfig
 
+if TYPE_CHECKING:
+    from .folders import Folder
+
+ImageModel = VisionTransformerConfig | SwinTransformerConfig | PixelModelConfig
 TEN = 10  # classes of every data set of images but a user's folder
-CELLS = 8  # patches on a side of a model whose images' size is read off their folder
+CELLS = 8  # patches on a side that a folder's images are cut into, or some more
+MOST_CELLS = 16  # patches on a side that a model made for another size may make of them
 
 
 def fit(config: RunConfig, data_dir: Path | None, given: Collection[str]) -> RunConfig:
     """Fill in what a folder of images decides: their size, and the model's sizes and classes.
 
-    Fields that the user has ``given`` stay. Where the size is read off the folder, so is the patch:
-    8 x 8 of them.
+    Fields that the user has ``given`` stay. Images are cut into 8 x 8 patches, or some more, where
+    they are small, or the model's patch makes many or does not divide them.
 
     Raises ``UserError`` for a folder that cannot be used.
     """
     del data_dir  # the folder is named by its own field
     data, model = config.data, config.model
     assert isinstance(data, ImagesConfig)
+    assert isinstance(model, ImageModel)
     if data.name != OWN:
         return config
     from .folders import find_images, usual_side  # packages of an extra
 
     folder = find_images(Path(data.path or ""))
+    # Images in the place of an experiment's own data have no size of theirs either.
+    unsized = data.size == 0 or ("data.name" in given and "data.size" not in given)
     try:
-        found = replace(data, size=data.size or usual_side(folder))
-    except ValueError as error:  # of its pool
-        raise UserError(str(error)) from error
+        found = replace(data, size=usual_side(folder) if unsized else data.size)
+        fitted = replace(config, data=found, model=_sized(model, found, folder, given))
+    except ValueError as error:
+        raise UserError(f"{error} (the images are {data.path})") from error
+    check_images_fit(fitted, len(folder.classes))
+    return fitted
+
+
+def _sized(
+    model: ImageModel, data: ImagesConfig, folder: Folder, given: Collection[str]
+) -> ImageModel:
+    """Give a model the sizes of its images, but for the fields that the user has ``given``."""
+    side = data.side
     if isinstance(model, PixelModelConfig):
-        sizes = {"rows": found.side, "columns": found.side, "channels": found.channels}
+        sizes = {"rows": side, "columns": side, "channels": data.channels}
     else:
-        sizes = {"image_height": found.side, "image_width": found.side, "channels": found.channels}
+        sizes = {"image_height": side, "image_width": side, "channels": data.channels}
         sizes["classes"] = len(folder.classes)
-        if data.size == 0 and found.side % CELLS == 0:
-            sizes["patch"] = found.side // CELLS
-    free = {name: size for name, size in sizes.items() if f"model.{name}" not in given}
-    return replace(config, data=found, model=replace(model, **free))
+        few = side > CELLS**2 and side % model.patch == 0 and side <= MOST_CELLS * model.patch
+        if isinstance(model, VisionTransformerConfig) and not few:
+            most = -(-side // CELLS)
+            sizes["patch"] = max(n for n in range(1, most + 1) if side % n == 0)
+    return replace(model, **{n: s for n, s in sizes.items() if f"model.{n}" not in given})
 
 
 def check_images_fit(config: RunConfig, classes: int | None = None) -> None:

@@ -6,16 +6,15 @@ DIR/valid and DIR/test (or one of them), whose split is kept.
 
 from __future__ import annotations
 
-import hashlib
 import statistics
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import UserError
 from .files import SUFFIXES, image_size
+from .kept import fingerprints
 
 NAMES = {
     "train": ("train", "training"),
@@ -23,9 +22,8 @@ NAMES = {
     "test": ("test", "testing"),
 }
 HELD_OUT = 10  # of so many images of a class one validates, and one tests
-EVERY = 20  # of so many images of train/ one validates, where no folder does
+EVERY = 20  # of so many images of a class in train/ one validates, where no folder does
 LEAST = 3  # images of a class, to be in every split
-READ = 1 << 16  # bytes of a file by which copies are found
 MEASURED = 200  # images whose size is looked at
 CELLS = 8  # the usual side is a multiple of so many pixels, and at most CELLS ** 2
 NEEDED = "needed is DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE with valid/ and test/ beside"
@@ -35,64 +33,86 @@ Labeled = tuple[Path, int]
 
 @dataclass(frozen=True)
 class Folder:
-    """Names of classes, each split's images with their classes, and how the split was made."""
+    """Names of classes, each split's images with their classes, and how the split was made.
+
+    ``marks`` are the hashes of the images' files.
+    """
 
     classes: tuple[str, ...]
     splits: dict[str, list[Labeled]]
     words: str
+    marks: dict[Path, str]
+
+
+@dataclass
+class _Found:
+    """Names of classes, images with their class, and what else lies there, by kind."""
+
+    names: tuple[str, ...] = ()
+    images: list[Labeled] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
 
 
 def find_images(path: Path) -> Folder:
     """Find a folder's images, their classes and their splits.
 
-    Of DIR/CLASS a tenth of each class validates and a tenth tests, by a hash of the files; copies
-    are left out. Where train/ stands beside one other split, that one tests, and every twentieth of
-    train/ validates.
+    Of DIR/CLASS a tenth of each class validates and a tenth tests, by a hash of the files. Where
+    train/ stands beside one other split, that one tests, and every twentieth image of each class in
+    train/ validates. Copies are left out, of train first; so are images that lie in two classes.
 
     Raises ``UserError`` for a folder without two classes, a class without images, and splits of
     different classes.
     """
     if not path.is_dir():
-        raise UserError(
-            f"there is no folder {path}; check --data.path. {NEEDED[0].upper()}{NEEDED[1:]}"
-        )
-    named = {child.name.lower(): child for child in _folders(path)}
-    of = {
-        split: next((named[n] for n in names if n in named), None) for split, names in NAMES.items()
-    }
-    if of["train"] is None:
-        return _drawn(path, path)
-    if of["valid"] is None and of["test"] is None:
-        return _drawn(of["train"], path)
-    parts = {split: _classes(folder) for split, folder in of.items() if folder is not None}
+        raise UserError(f"there is no folder {path}; check --data.path: {NEEDED}")
+    of = _split_folders(path)
+    parts = {split: _classes(folder) for split, folder in of.items()}
+    names = parts[next(iter(parts))].names
     for split, part in parts.items():
-        if part.names != parts["train"].names:
-            other = sorted({*part.names} ^ {*parts["train"].names})
+        if part.names != names:
+            other = sorted({*part.names} ^ {*names})
             raise UserError(
                 f"{of['train']} and {of[split]} have other classes (first: {other[0]}); give both "
                 "the same folders"
             )
+    marks = fingerprints(path, [image for part in parts.values() for image, _ in part.images])
+    others = sum((part.others for part in parts.values()), _beside(path, of))
     splits = {split: part.images for split, part in parts.items()}
-    words = "its own split"
-    if len(splits) == 2:
+    splits, left_out = _without_copies(splits, marks)
+    if len(splits) == 1:
+        words = f"split here: of each class one in {HELD_OUT} validates and one tests"
+        splits = _drawn(next(iter(splits.values())), names, marks, path)
+    elif len(splits) == 2:
         (held,) = splits.keys() - {"train"}
-        train, test = splits["train"], splits[held]
-        kept = [each for i, each in enumerate(train) if i % EVERY]
-        splits = {"train": kept, "valid": train[::EVERY], "test": test}
-        words = f"{of[held].name}/ tests, every {EVERY}th image of {of['train'].name}/ validates"  # type: ignore[union-attr]
-    if not splits["train"]:
-        raise UserError(f"{of['train']} holds one image; at least two are needed")
-    words += _left_out(sum((part.others for part in parts.values()), Counter()), 0)
-    return Folder(parts["train"].names, splits, words)
+        words = (
+            f"{of[held].name}/ tests, every {EVERY}th of a class in {of['train'].name}/ validates"
+        )
+        valid = [
+            each for own in _by_class(splits["train"]) if len(own) > 1 for each in own[::EVERY]
+        ]
+        train = [each for each in splits["train"] if each not in {*valid}]
+        splits = {"train": train, "valid": sorted(valid), "test": splits[held]}
+    else:
+        words = "its own split"
+    _check_train(splits["train"], names, path)
+    ordered = {split: splits[split] for split in NAMES}
+    return Folder(names, ordered, words + _said(left_out, others), marks)
 
 
-@dataclass(frozen=True)
-class _Classes:
-    """Names of classes, images with their class, and files that are no images, by suffix."""
-
-    names: tuple[str, ...]
-    images: list[Labeled]
-    others: Counter[str]
+def _split_folders(path: Path) -> dict[str, Path]:
+    """Find train/ and the other splits' folders; the folder itself where train/ is none."""
+    named: dict[str, list[Path]] = defaultdict(list)
+    for child in _folders(path):
+        for split, names in NAMES.items():
+            if child.name.lower() in names:
+                named[split].append(child)
+    several = next((each for each in named.values() if len(each) > 1), None)
+    if not named["train"] or not any(_folders(child) for child in named["train"]):
+        return {"train": path}  # a class may be called train
+    if several is not None:
+        both = " and ".join(child.name for child in several)
+        raise UserError(f"{path} holds {both}, which are one split; keep one of them")
+    return {split: named[split][0] for split in NAMES if named[split]}
 
 
 def _folders(path: Path) -> list[Path]:
@@ -100,75 +120,121 @@ def _folders(path: Path) -> list[Path]:
     return sorted(child for child in found if not child.name.startswith((".", "__")))
 
 
-def _classes(path: Path) -> _Classes:
+def _classes(path: Path) -> _Found:
+    """Find the images of every class, in folders inside it too; hidden ones are passed over."""
     folders = _folders(path)
-    images: list[Labeled] = []
-    others: Counter[str] = Counter()
+    found = _Found(tuple(folder.name for folder in folders))
     for label, folder in enumerate(folders):
-        files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
-        found = [file for file in files if file.suffix.lower() in SUFFIXES]
-        others.update(file.suffix.lower() or file.name for file in files if file not in {*found})
-        if not found:
+        before = len(found.images)
+        for file in images_of(folder, found.others):
+            found.images.append((file, label))
+        if len(found.images) == before:
             raise UserError(
-                f"{folder} holds no images ({', '.join(SUFFIXES)}); fill it, or remove the folder. "
-                f"{NEEDED[0].upper()}{NEEDED[1:]}"
+                f"{folder} holds no images ({', '.join(SUFFIXES)}); fill it, or remove the folder: "
+                f"{NEEDED}"
             )
-        images += [(file, label) for file in found]
     if len(folders) < 2:
         raise UserError(
             f"{path} holds {len(folders)} folders of images, and at least two classes are needed; "
             f"{NEEDED}"
         )
-    return _Classes(tuple(folder.name for folder in folders), images, others)
+    return found
 
 
-def _drawn(classes: Path, path: Path) -> Folder:
-    """Split the images of each class by a hash of their files, so that copies cannot be in two."""
-    found = _classes(classes)
-    prints = fingerprints([image for image, _ in found.images])
-    first: dict[str, Labeled] = {}
-    for mark, each in zip(prints, found.images, strict=True):
-        first.setdefault(mark, each)
+def images_of(folder: Path, others: Counter[str] | None = None) -> list[Path]:
+    """List the images in a folder and those inside it, but for hidden ones; count other files."""
+    found = []
+    for file in sorted(folder.rglob("*")):
+        inside = file.relative_to(folder).parts
+        if any(part.startswith((".", "__")) for part in inside) or not file.is_file():
+            continue
+        if file.suffix.lower() in SUFFIXES:
+            found.append(file)
+        elif others is not None:
+            others[file.suffix.lower() or file.name] += 1
+    return found
+
+
+def _beside(path: Path, of: dict[str, Path]) -> Counter[str]:
+    """Count what lies beside the folders of classes or splits: files, and folders of no split."""
+    used = {*of.values(), *(() if path not in of.values() else _folders(path))}
+    shown = [child for child in path.iterdir() if not child.name.startswith((".", "__"))]
+    kinds = (child.suffix.lower() or child.name for child in shown if child.is_file())
+    folders = (f"{child.name}/" for child in shown if child.is_dir() and child not in used)
+    return Counter([*kinds, *folders])
+
+
+def _without_copies(
+    splits: dict[str, list[Labeled]], marks: dict[Path, str]
+) -> tuple[dict[str, list[Labeled]], Counter[str]]:
+    """Leave out images that lie in two classes, and of copies all but one; train gives way."""
+    labels: dict[str, set[int]] = defaultdict(set)
+    for each in splits.values():
+        for image, label in each:
+            labels[marks[image]].add(label)
+    left_out: Counter[str] = Counter()
+    seen: set[str] = set()
+    kept: dict[str, list[Labeled]] = {}
+    for split in ("test", "valid", "train"):
+        for image, label in splits.get(split, ()):
+            mark = marks[image]
+            if len(labels[mark]) > 1:
+                left_out["in two classes"] += 1
+            elif mark in seen:
+                left_out["copies"] += 1
+            else:
+                kept.setdefault(split, []).append((image, label))
+                seen.add(mark)
+    return {split: kept.get(split, []) for split in splits}, left_out
+
+
+def _by_class(images: list[Labeled]) -> list[list[Labeled]]:
+    own: dict[int, list[Labeled]] = defaultdict(list)
+    for each in images:
+        own[each[1]].append(each)
+    return list(own.values())
+
+
+def _drawn(
+    images: list[Labeled], names: tuple[str, ...], marks: dict[Path, str], path: Path
+) -> dict[str, list[Labeled]]:
+    """Split the images of each class by the hashes of their files."""
     splits: dict[str, list[Labeled]] = {split: [] for split in NAMES}
-    for label, name in enumerate(found.names):
-        own = [each for _, each in sorted(first.items()) if each[1] == label]
+    for label, name in enumerate(names):
+        own = sorted((each for each in images if each[1] == label), key=lambda x: marks[x[0]])
         if len(own) < LEAST:
             raise UserError(
-                f"class {name!r} of {path} has {len(own)} different images, and at least {LEAST} "
-                "are needed to train, validate and test; add some, or remove the folder"
+                f"class {name!r} of {path} has {len(own)} different images of its own, and at "
+                f"least {LEAST} are needed to train, validate and test; add some, or remove the "
+                "folder"
             )
         count = max(1, round(len(own) / HELD_OUT))
         splits["test"] += own[:count]
         splits["valid"] += own[count : 2 * count]
         splits["train"] += own[2 * count :]
-    splits = {split: sorted(each) for split, each in splits.items()}
-    words = f"split here: of each class one in {HELD_OUT} validates and one tests"
-    copies = len(found.images) - len(first)
-    return Folder(found.names, splits, words + _left_out(found.others, copies))
+    return {split: sorted(each) for split, each in splits.items()}
 
 
-def _left_out(others: Counter[str], copies: int) -> str:
-    """What is not used of a folder, as the end of a sentence."""
-    said = [f"{copies:,} cop{'y' if copies == 1 else 'ies'}"] if copies else []
+def _check_train(train: list[Labeled], names: tuple[str, ...], path: Path) -> None:
+    """Raise ``UserError`` for a class that nothing is left of to train on."""
+    for label in sorted({*range(len(names))} - {label for _, label in train}):
+        raise UserError(
+            f"class {names[label]!r} of {path} has no image of its own to train on (copies of "
+            "tested ones are left out); add some, or remove the folder"
+        )
+
+
+def _said(left_out: Counter[str], others: Counter[str]) -> str:
+    """Say what is not used of a folder, as the end of a sentence."""
+    said = [f"{left_out[kind]:,} {kind}" for kind in ("copies", "in two classes") if left_out[kind]]
     if others:
         kinds, count = ", ".join(kind for kind, _ in others.most_common(5)), sum(others.values())
-        said.append(f"{count:,} other file{'' if count == 1 else 's'} ({kinds})")
-    return f"; left out: {' and '.join(said)}" if said else ""
-
-
-def fingerprints(paths: Sequence[Path]) -> list[str]:
-    """Hash each file's size and first 64 KiB."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(_fingerprint, paths))
-
-
-def _fingerprint(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.sha256(f"{path.stat().st_size} ".encode() + file.read(READ)).hexdigest()
+        said.append(f"{count:,} other file{'' if count == 1 else 's'} or folders ({kinds})")
+    return f"; left out: {', '.join(said)}" if said else ""
 
 
 def usual_side(folder: Folder) -> int:
-    """The median of the images' shorter sides: a multiple of 8 pixels, from 8 to 64."""
+    """Find the median of the images' shorter sides: a multiple of 8 pixels, from 8 to 64."""
     images = [path for each in folder.splits.values() for path, _ in each]
     some = images[:: max(1, len(images) // MEASURED)]
     with ThreadPoolExecutor() as pool:

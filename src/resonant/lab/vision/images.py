@@ -18,7 +18,7 @@ from ..kit.download import Remote, fetch
 from .config import OWN, ImagesConfig
 from .files import pooled, read_cifar, read_idx, read_image
 from .folders import find_images
-from .kept import read_folder
+from .kept import read_images
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST = {
@@ -206,35 +206,31 @@ def _held_out(
 
 
 def _folder(config: ImagesConfig) -> Images:
-    """Images of a user's folder: few are read at once and kept, many as they are needed.
+    """Find the images of a user's folder: few are read at once and kept, many as they are needed.
 
-    The hash is that of the pixels of few, of the names and sizes of many.
+    The hash is of classes, splits and the content of files.
     """
     root = Path(config.path or "")
     folder = find_images(root)
+    marked = {
+        split: [[label, folder.marks[path]] for path, label in each]
+        for split, each in folder.splits.items()
+    }
+    digest = hashlib.sha256(json.dumps([folder.classes, marked]).encode()).hexdigest()
     labels = {
         split: np.array([label for _, label in each], dtype=np.int64)
         for split, each in folder.splits.items()
     }
     paths = {split: tuple(path for path, _ in each) for split, each in folder.splits.items()}
-    count = sum(map(len, paths.values()))
-    digest = hashlib.sha256(
-        json.dumps([folder.classes, *map(list, labels.values())], default=int).encode()
-    )
     splits: dict[str, ImageSplit]
-    if count * 3 * config.side**2 <= HELD_BYTES:
-        pixels = read_folder(root, [*chain(*paths.values())], config)
-        digest.update(pixels.tobytes())
+    if sum(map(len, paths.values())) * 3 * config.side**2 <= HELD_BYTES:
+        pixels = read_images([*chain(*paths.values())], folder.marks, config)
         borders = np.cumsum([len(each) for each in paths.values()])[:-1]
         parts = zip(paths, np.split(pixels, borders), strict=True)
         splits = {split: Held(each, labels[split]) for split, each in parts}
     else:
-        for path in chain(*paths.values()):
-            relative = path.relative_to(root).as_posix()
-            digest.update(f"{relative}\0{path.stat().st_size}\0".encode())
         splits = {
             split: Streamed(each, labels[split], config.side * config.pool, config.pool)
             for split, each in paths.items()
         }
-    name = root.resolve().name
-    return Images(name, splits, folder.classes, digest.hexdigest(), folder.words)
+    return Images(root.resolve().name, splits, folder.classes, digest, folder.words)

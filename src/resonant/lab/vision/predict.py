@@ -18,12 +18,11 @@ def main(arguments: list[str]) -> int:
 
     from ..kit.grid import Grid, as_rich, table_console
     from .classifier import open_classifier
-    from .files import SUFFIXES
 
     torch.set_num_threads(1)
     classifier = open_classifier(options.run)
     classes = classifier.inputs.classes
-    files = [file for given in options.files for file in _files(Path(given), SUFFIXES)]
+    files = [file for given in options.files for file in _list_files(Path(given))]
     top = min(options.top, len(classes))
     rows, faults = [], []
     for file in files:
@@ -35,7 +34,7 @@ def main(arguments: list[str]) -> int:
         order = (-probabilities).argsort(kind="stable")[:top]
         rows.append([str(file), *(f"{classes[i]} {100 * probabilities[i]:.1f} %" for i in order)])
     if rows:
-        heads = ("picture", "predicted", *(f"{place}." for place in range(2, top + 1)))
+        heads = ("image", "predicted", *(f"{place}." for place in range(2, top + 1)))
         console = table_console()
         console.print(as_rich(Grid(heads, rows, "")))
     for fault in faults:
@@ -43,15 +42,16 @@ def main(arguments: list[str]) -> int:
     return 2 if faults else 0
 
 
-def _files(given: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The file itself, or the images of a folder."""
+def _list_files(given: Path) -> list[Path]:
+    """List the images of a folder, or the file itself."""
+    from .files import SUFFIXES
+    from .folders import images_of
+
     if not given.is_dir():
         return [given]
-    found = sorted(p for p in given.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    found = images_of(given)
     if not found:
-        raise UserError(
-            f"{given} holds no pictures ({', '.join(suffixes)}); give files or a folder"
-        )
+        raise UserError(f"{given} holds no images ({', '.join(SUFFIXES)}); give files or a folder")
     return found
 
 
@@ -59,9 +59,9 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser of this command's options."""
     parser = argparse.ArgumentParser(
         prog="resonant predict",
-        description="Classes of pictures by the model of a finished run, with probabilities.",
+        description="Classes of images by the model of a finished run, with probabilities.",
     )
     parser.add_argument("run", help="folder of a run, such as runs/images/softmax-seed0")
-    parser.add_argument("files", nargs="+", help="pictures, or folders of them")
+    parser.add_argument("files", nargs="+", help="images, or folders of them")
     parser.add_argument("--top", type=int, default=3, help="classes to show, likeliest first (3)")
     return parser

@@ -63,7 +63,7 @@ def _against(arm: ArmResult, control: ArmResult | None) -> tuple[str, ...]:
 
 
 def _by_class(arms: list[ArmResult], results: Results) -> Grid:
-    """A row a class, the hardest first where there are many; means over seeds."""
+    """Tabulate classes by arms, the hardest first where there are many; means over seeds."""
     counts = {name: of for name, (_, of) in arms[0].runs[0][BY_CLASS].items() if of}
     means = {name: [_share_right(arm, name) for arm in arms] for name in counts}
     order = list(counts)

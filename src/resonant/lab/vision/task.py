@@ -119,7 +119,7 @@ class ClassesTask(VisionTask):
         return self._scores(split)[0]
 
     def finish(self) -> Outcome:
-        """Losses, accuracy, also by class, and what the model looks at."""
+        """Measure losses, accuracy, also by class, and what the model looks at."""
         loss, right, count = self._scores("test")
         metrics = {
             "valid_loss": self.evaluate("valid"),
@@ -132,7 +132,7 @@ class ClassesTask(VisionTask):
 
     @torch.no_grad()
     def _scores(self, split: str) -> tuple[float, Tensor, Tensor]:
-        """Mean loss; images of each class, those predicted right and all."""
+        """Measure the mean loss, and count images of each class: those predicted right, and all."""
         self.model.eval()
         total, classes = 0.0, len(self.images.classes)
         right, count = torch.zeros(2, classes, dtype=torch.int64)
