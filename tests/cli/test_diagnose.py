@@ -47,6 +47,17 @@ def test_one_s_own_text_and_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("here", [".", "./", "../run", "../run/."])
+def test_a_run_by_any_name_of_its_folder(
+    here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = saved(resonant.language_model("0.11M"), tmp_path / "run")
+    monkeypatch.chdir(run)
+    assert main(["diagnose", here]) == 0
+    assert "layer" in capsys.readouterr().out
+    assert "<title>run" in (run / "diagnosis.html").read_text()
+
+
 def test_a_run_without_phases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = saved(resonant.language_model("0.11M"), tmp_path / "run")
     assert main(["diagnose", str(run)]) == 0
