@@ -156,6 +156,14 @@ def unsealed(path: Path) -> bytes:
     return content
 
 
+def kept_content(path: Path) -> bytes | None:
+    """Read a sealed file of a cache; None where there is none, or a damaged one: make it anew."""
+    try:
+        return unsealed(path) if path.is_file() else None
+    except UserError:
+        return None
+
+
 SUMS = "sums.json"  # in a folder that others wrote: the checksum of each file
 
 

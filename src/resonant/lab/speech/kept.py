@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError
-from ...files import sealed, unsealed, write_atomically
+from ...files import kept_content, sealed, write_atomically
 
 LAYOUT = 4  # of the file: raise it when it looks otherwise
 LeftOut = dict[str, dict[str, int]]  # by recordings, then by reason
@@ -59,11 +58,8 @@ def keep(made: Kept, path: Path) -> None:
 
 def kept(path: Path) -> Kept | None:
     """Read speech that was made before; None where there is none, or a damaged one."""
-    if not path.is_file():
-        return None
-    try:
-        content = unsealed(path)
-    except UserError:
+    content = kept_content(path)
+    if content is None:
         return None
     with np.load(io.BytesIO(content)) as arrays:
         said, left_out = (json.loads(str(arrays[name])) for name in ("said", "left_out"))

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UserError
-from ...files import sealed, unsealed, write_atomically
+from ...files import kept_content, sealed, write_atomically
 from ..kit.progress import progress
 from .config import ImagesConfig
 from .files import pooled, read_image
@@ -42,7 +41,7 @@ def fingerprints(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
 
     kept = _cache(f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]}.json")
     with filelock.FileLock(kept.with_suffix(".lock")):
-        known: dict[str, list[Any]] = json.loads(_unsealed(kept) or b"{}")
+        known: dict[str, list[Any]] = json.loads(kept_content(kept) or b"{}")
         stats = {path: _stat(path) for path in paths}
         names = {path: path.relative_to(root).as_posix() for path in paths}
         new = [path for path in paths if known.get(names[path], [None])[0] != stats[path]]
@@ -78,7 +77,7 @@ def read_images(paths: Sequence[Path], marks: dict[Path, str], config: ImagesCon
     made = [LAYOUT, config.side, config.pool, config.channels, [marks[path] for path in paths]]
     kept = _cache(f"{hashlib.sha256(json.dumps(made).encode()).hexdigest()[:24]}.npy")
     with filelock.FileLock(kept.with_suffix(".lock")):
-        content = _unsealed(kept)
+        content = kept_content(kept)
         if content is not None:
             return np.load(io.BytesIO(content))
         found = _read(paths, config)  # not read yet, or damaged since
@@ -103,11 +102,3 @@ def _read(paths: Sequence[Path], config: ImagesConfig) -> np.ndarray:
         for done, _ in enumerate(pool.map(take, range(len(paths))), start=1):
             report(done)
     return found
-
-
-def _unsealed(path: Path) -> bytes | None:
-    """Read a kept file; None where there is none, or a damaged one."""
-    try:
-        return unsealed(path) if path.is_file() else None
-    except UserError:
-        return None
