@@ -145,7 +145,7 @@ WANTED = 'give {"prompt": TEXT, "response": TEXT}, or {"messages": [{"role", "co
 
 
 def _values(line: str, where: str) -> Any:
-    """What a line of JSON holds."""
+    """Read a line of JSON."""
     try:
         values = json.loads(line)
         line.encode()
@@ -180,7 +180,7 @@ def _example(values: Any, where: str) -> Example:
 
 
 def _uses_tools(values: Any) -> bool:
-    """Whether a conversation offers, calls or answers for tools: templates need more for those."""
+    """Say whether a conversation offers, calls or answers for tools: templates need more then."""
     if not isinstance(values, dict):
         return False
     messages = values.get("messages")

@@ -108,29 +108,32 @@ def _conversation(messages: Sequence[dict[str, Any]], tokenizer: Any) -> _Render
     border = _shared([whole, *others])
     after = _shared([each[::-1] for each in others])
     ends = bool(others[0][len(others[0]) - after :].strip())
-    if not any(_left_out(tokenizer, before, [last])):
+    if not any(_left_out(tokenizer, before, [last], whole)):
         return _Rendered(whole, border, ends)
-    left_out = next(_left_out(tokenizer, before, [], add_generation_prompt=True), None)
+    prompt = _render(tokenizer, before, add_generation_prompt=True)
+    left_out = next(_left_out(tokenizer, before, [], prompt, add_generation_prompt=True), None)
     if left_out is not None:
         move = "its text into the user's message" if left_out["role"] in SYSTEM else "it elsewhere"
         raise UserError(
             f"the chat template leaves out the {left_out['role']} message "
             f"{left_out['content'][:40]!r}; put {move}, or use another template"
         )
-    prompt = _render(tokenizer, before, add_generation_prompt=True)
     return _Rendered(prompt + whole[border:], len(prompt), ends)
 
 
 def _shared(texts: Sequence[str]) -> int:
-    """How many characters all begin with."""
+    """Count the characters that all texts begin with."""
     return sum(1 for _ in takewhile(lambda each: len(set(each)) == 1, zip(*texts, strict=False)))
 
 
 def _left_out(
-    tokenizer: Any, before: list[dict[str, Any]], after: list[dict[str, Any]], **options: bool
+    tokenizer: Any,
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+    whole: str,
+    **options: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Find the prompt's messages that say something and, changed, change nothing rendered."""
-    whole = _render(tokenizer, [*before, *after], **options)
+    """Find the prompt's messages that say something and, changed, leave ``whole`` as it is."""
     for index, message in enumerate(before):
         if message["role"] in (*SYSTEM, "user") and message["content"].strip():
             other = [*before, *after]
@@ -140,7 +143,7 @@ def _left_out(
 
 
 def _with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
-    """The message with another text everywhere, in its reasoning too."""
+    """Put another text into a message, in its reasoning too."""
     return {
         key: text if isinstance(value, str) and key not in ("role", "name") else value
         for key, value in message.items()

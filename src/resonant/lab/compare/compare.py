@@ -46,7 +46,7 @@ def raise_failure(states: Sequence[RunState]) -> None:
 
 
 def default_workers(devices: Sequence[str]) -> int:
-    """As many as this process may use cores; of GPUs, one each."""
+    """Count the cores that this process may use; of GPUs, one each."""
     if devices != ("cpu",):
         return len(devices)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -162,7 +162,7 @@ def read_held(path: Path, schema: Schema | None = None) -> Any:
 
 
 def _yaml(text: str) -> Any:
-    """The values of a YAML document, of plain kinds alone; ``ValueError`` for what is none."""
+    """Read a YAML document, of plain kinds alone; ``ValueError`` for what is none."""
     import yaml
 
     try:

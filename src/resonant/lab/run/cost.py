@@ -33,7 +33,7 @@ def main() -> None:
     optimizer = build_optimizer(task.model, config.training)
 
     def step(number: int) -> float:
-        """Seconds of one step."""
+        """Take one step; returns its seconds."""
         started = time.process_time()
         task.loss(number).backward()
         optimizer.step()

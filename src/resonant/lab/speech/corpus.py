@@ -160,7 +160,7 @@ def describe(corpus: SpeechCorpus) -> str:
 
 
 def _not_used(left_out: LeftOut) -> str:
-    """A sentence for each recordings of which something is left out."""
+    """Say what is left out of which recordings, as the end of a sentence."""
     counts = {name: {why: n for why, n in each.items() if n} for name, each in left_out.items()}
     return "".join(
         f"; left out of {name}: " + ", ".join(f"{n:,} {why}" for why, n in sorted(each.items()))

@@ -287,7 +287,7 @@ def _spoken(
 
 
 def _covers(phones: list[Interval], word: Interval) -> bool:
-    """Whether phones fill a word, up to ``SLACK`` at each border."""
+    """Say whether phones fill a word, up to ``SLACK`` at each border."""
     ends = [word.start, *(phone.end for phone in phones)]
     starts = [*(phone.start for phone in phones), word.end]
     return bool(phones) and all(abs(b - a) <= SLACK for a, b in zip(ends, starts, strict=True))

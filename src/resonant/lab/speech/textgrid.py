@@ -129,7 +129,7 @@ class _Tokens:
         self._left = self._read(text)
 
     def _read(self, text: str) -> Iterator[_Number | str]:
-        """Numbers as ``_Number``, texts without their quotes, flags with their brackets."""
+        """Read numbers as ``_Number``, texts behind one quote, flags with their brackets."""
         for match in _TOKEN.finditer(text):
             kind, found = match.lastgroup, match.group()
             line = text.count("\n", 0, match.start()) + 1 if kind == "open" else 0

@@ -90,7 +90,7 @@ def _records(content: bytes, name: str) -> np.ndarray:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image, upright, by its header.
+    """Read the width and height of an image, upright, from its header.
 
     Raises ``UserError`` for a file that is no image, has more than 8 bits a channel, or is more
     than ``RATIO`` times as long as wide.
@@ -112,7 +112,7 @@ def _pillow() -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """An image of a known format, its header read; whatever is wrong with it is named."""
+    """Open an image of a known format; whatever is wrong with it is named."""
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the path")
     Image = _pillow()
@@ -140,7 +140,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _depth_of_png(path: Path) -> int:
-    """Bits a channel, which stand at byte 24: Pillow reads 16 as 8 without a word."""
+    """Read the bits a channel, at byte 24: Pillow reads 16 as 8 without a word."""
     with path.open("rb") as file:
         return file.read(25)[24]
 
