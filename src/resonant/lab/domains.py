@@ -184,6 +184,13 @@ def fit_to_data(config: RunConfig, data_dir: Path | None, given: Collection[str]
     return config if domain.fit is None else resolve_name(domain.fit)(config, data_dir, given)
 
 
+def receive(config: RunConfig, carried: str | None) -> None:
+    """Take up what the plan of a run carries along to its workers."""
+    domain = domain_of(config)
+    if carried and domain.receive is not None:
+        resolve_name(domain.receive)(carried)
+
+
 def prepare_runs(runs: Iterable[RunConfig], data_dir: Path | None) -> None:
     """Make what runs need beside their data, where the cache has none."""
     by_domain: dict[str, list[RunConfig]] = {}

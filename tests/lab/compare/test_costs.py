@@ -16,7 +16,6 @@ from resonant.lab.compare import costs
 from resonant.lab.compare.costs import TOGETHER, groups, joined, measure_costs
 from resonant.lab.compare.plan import Plan, make_plan
 from resonant.lab.domains import EXPERIMENTS
-from resonant.lab.kit.config import RunConfig
 from resonant.lab.run import pool as pools
 from resonant.lab.run.pool import Pool, RunState
 from resonant.lab.run.process import Child
@@ -184,9 +183,8 @@ def test_workers_take_gpus_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         planned(tmp_path, device="cuda:3")
     Worker.devices = []
     monkeypatch.setattr(pools, "Child", Worker)
-    runs: list[RunConfig] = [*every.runs[:9]]
-    states = [RunState(run, tmp_path) for run in runs]
-    Pool(states, 3, None, every.devices).run(lambda: None)
+    states = [RunState(tmp_path, every.job(run), run.training.steps) for run in every.runs[:9]]
+    Pool(states, 3, devices=every.devices).run(lambda: None)
     assert {state.status for state in states} == {"done"}
     assert set(Worker.devices) == {"cuda:0", "cuda:1", "cuda:2"}
 

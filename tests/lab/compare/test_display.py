@@ -1,6 +1,5 @@
 """Progress: a live table in a terminal, plain lines elsewhere, a time left that is about right."""
 
-import dataclasses
 import io
 import time
 from pathlib import Path
@@ -9,19 +8,15 @@ import pytest
 from rich.console import Console
 
 from resonant.lab.compare.display import Display, clock
-from resonant.lab.domains import EXPERIMENTS
-from resonant.lab.kit.config import TrainingConfig
 from resonant.lab.run.pool import Pool, RunState
 
 
-def pool(*statuses: str) -> Pool:
-    states, base = [], EXPERIMENTS["stdlib"].base
-    base = dataclasses.replace(base, training=TrainingConfig(steps=100))
-    for seed, status in enumerate(statuses):
-        config = dataclasses.replace(base, seed=seed)
-        state = RunState(config, Path(f"runs/{config.name}"), status=status)  # type: ignore[arg-type]
-        states.append(state)
-    return Pool(states, 2, None)
+def pool(*statuses: str, steps: int | None = 100) -> Pool:
+    states = [
+        RunState(Path(f"runs/softmax-seed{seed}"), {}, steps, status=status)  # type: ignore[arg-type]
+        for seed, status in enumerate(statuses)
+    ]
+    return Pool(states, 2)
 
 
 def test_plain_lines_tell_each_change_once() -> None:
@@ -60,6 +55,22 @@ def test_time_left_is_work_left_over_pace() -> None:
     for state in shown.states[:2]:
         state.first_step, state.step = 0, 25
     assert shown.seconds_left() == pytest.approx(10 * 250 / 50, rel=0.05)
+
+
+def test_runs_of_unknown_length_show_the_step_they_say_and_count_as_one_each() -> None:
+    stream = io.StringIO()
+    shown = pool("running", "running", "waiting", steps=None)
+    shown.states[0].follow({"event": "progress", "step": 7, "loss": 0.5})
+    with Display(shown, Console(file=stream, width=60)) as display:
+        display.show()
+    assert "softmax-seed0: running step 7, loss 0.500" in stream.getvalue()
+    with Display(shown, Console(file=io.StringIO(), force_terminal=True)) as display:
+        display.show()
+    shown.started = time.monotonic() - 10
+    assert shown.seconds_left() is None
+    assert shown.states[0].follow({"event": "done"})
+    assert shown.states[0].step == 7
+    assert shown.seconds_left() == pytest.approx(20, rel=0.05)
 
 
 def test_clock() -> None:

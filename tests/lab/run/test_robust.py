@@ -139,4 +139,4 @@ def test_a_worker_that_dies_fails_its_run_and_not_the_others(
 
 def test_an_empty_pool_ends_at_once() -> None:
     states: list[RunState] = []
-    Pool(states, 2, None).run(lambda: None)
+    Pool(states, 2).run(lambda: None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from ...errors import UserError
 from ..domains import prepare_runs
+from ..kit.config import RunConfig
 from ..run.pool import Pool, RunState
 from .display import Display
 from .folders import is_done
@@ -17,20 +19,26 @@ from .plan import Plan
 
 def train_all(plan: Plan, *, workers: int, console: Console) -> None:
     """Train what is not done yet; raises ``UserError`` or ``RuntimeError`` if a run failed."""
-    states = [RunState(config, plan.directory(config)) for config in plan.runs]
-    train_states(states, plan, workers=workers, console=console)
-    raise_failure(states)
+    runs = [(config, plan.directory(config)) for config in plan.runs]
+    raise_failure(train_runs(runs, plan, workers=workers, console=console))
 
 
-def train_states(states: Sequence[RunState], plan: Plan, *, workers: int, console: Console) -> None:
-    """Train those that are not done yet where ``plan`` says; then each says how it ended."""
-    for state in states:
-        if is_done(state.directory, state.config):
-            state.status, state.step = "kept", state.steps
-    prepare_runs([s.config for s in states if s.status != "kept"], plan.data_dir)
-    pool = Pool(states, workers, plan.data_dir, plan.devices)
+def train_runs(
+    runs: Sequence[tuple[RunConfig, Path]], plan: Plan, *, workers: int, console: Console
+) -> list[RunState]:
+    """Train those that are not done yet, each in its folder; returns how each ended."""
+    states = []
+    for config, directory in runs:
+        state = RunState(directory, plan.job(config), config.training.steps)
+        if is_done(directory, config):
+            state.status, state.step = "kept", config.training.steps
+        states.append(state)
+    waiting = [run for (run, _), each in zip(runs, states, strict=True) if each.status != "kept"]
+    prepare_runs(waiting, plan.data_dir)
+    pool = Pool(states, workers, devices=plan.devices)
     with Display(pool, console) as display:
         pool.run(display.show)
+    return states
 
 
 def raise_failure(states: Sequence[RunState]) -> None:

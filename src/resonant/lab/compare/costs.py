@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -33,14 +32,10 @@ def measure_costs(plan: Plan, show: Callable[[str], None]) -> None:
         return
     first_runs = _first_runs(plan)
     wanted = _hashes(plan)
-    data_dir = None if plan.data_dir is None else str(plan.data_dir)
     costs: Costs = {}
     for group in groups([arm.name for arm in plan.arms]):
         show(f"measuring time and memory, arms taking turns: {', '.join(group)}")
-        jobs = {
-            name: {"config": dataclasses.asdict(first_runs[name]), "data_dir": data_dir}
-            for name in group
-        }
+        jobs = {name: plan.job(first_runs[name]) for name in group}
         costs = joined(costs, _measured(jobs), anchor=group[0])
     for cost in costs.values():
         cost["tokens_per_second"] = cost.pop("tokens_per_step") / cost.pop("step_seconds")

@@ -64,7 +64,7 @@ class Display:
 
     def _say(self, state: RunState) -> None:
         loss = "" if state.loss is None else f", loss {state.loss:.3f}"
-        where = f"step {state.step}/{state.steps}{loss}" if state.status == "running" else ""
+        where = f"step {_steps(state)}{loss}" if state.status == "running" else ""
         self.console.print(
             f"{self._summary()}  {state.directory.name}: {state.status} {where}".rstrip(),
             soft_wrap=True,
@@ -84,9 +84,22 @@ class Display:
         for state in self.pool.states:
             table.add_row(
                 state.directory.name,
-                ProgressBar(total=state.steps, completed=state.step, width=24),
-                f"{state.step}/{state.steps}",
+                _bar(state),
+                _steps(state),
                 "" if state.loss is None else f"{state.loss:.3f}",
                 state.status,
             )
         return table
+
+
+def _steps(state: RunState) -> str:
+    """Say how far a run is; of one of unknown length, how many steps it has said."""
+    return str(state.step) if state.steps is None else f"{state.step}/{state.steps}"
+
+
+def _bar(state: RunState) -> ProgressBar:
+    if state.steps is not None:
+        return ProgressBar(total=state.steps, completed=state.step, width=24)
+    if state.status == "running":
+        return ProgressBar(total=None, pulse=True, width=24)
+    return ProgressBar(total=1, completed=int(state.status in ("done", "kept")), width=24)

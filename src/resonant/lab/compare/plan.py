@@ -19,7 +19,10 @@ from .options import check_names, check_options
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison will do: every run with its folder, ordered so that seeds complete."""
+    """What a comparison will do: every run with its folder, ordered so that seeds complete.
+
+    ``carried`` is sent along to workers, for the domain's ``receive``.
+    """
 
     experiment: Experiment
     arms: tuple[Arm, ...]
@@ -29,10 +32,17 @@ class Plan:
     data: str
     ceilings: dict[str, float]
     devices: tuple[str, ...] = ("cpu",)
+    carried: str = ""
 
     def directory(self, config: RunConfig) -> Path:
         """The folder of one run."""
         return self.out / config.name
+
+    def job(self, config: RunConfig) -> dict[str, Any]:
+        """What a process that builds the run's task is sent, as JSON."""
+        data_dir = None if self.data_dir is None else str(self.data_dir)
+        said = {"config": dataclasses.asdict(config), "data_dir": data_dir}
+        return said | ({"carried": self.carried} if self.carried else {})
 
 
 def make_plan(

@@ -18,8 +18,7 @@ from ...files import fault, write_atomically
 from ..kit.config import RunConfig
 from ..kit.folder import SWEEP, SWEPT
 from ..kit.results import Sweep
-from ..run.pool import RunState
-from .compare import raise_failure, train_states
+from .compare import raise_failure, train_runs
 from .folders import check_folders, is_done, read_done
 from .plan import Plan
 
@@ -57,9 +56,9 @@ def run_sweep(
     first = {run.arm: run for run in plan.runs if run.seed == seed}
     runs = {(a, rate): _swept(plan, config, rate) for rate in rates for a, config in first.items()}
     check_folders(list(runs.values()), overwrite=overwrite)
-    states = {key: RunState(*run) for key, run in runs.items()}
-    train_states(list(states.values()), plan, workers=workers, console=console)
-    raise_failure([state for state in states.values() if not state.diverged])
+    trained = train_runs(list(runs.values()), plan, workers=workers, console=console)
+    raise_failure([state for state in trained if not state.diverged])
+    states = dict(zip(runs, trained, strict=True))
     losses: dict[str, dict[float, float]] = {arm: {} for arm in first}
     for (arm, rate), state in states.items():
         done = None if state.diverged else read_done(state.directory)

@@ -50,6 +50,7 @@ class Domain:
         reader: (directory) -> (model, tokenizer) of a trained model that reads text
         fit: (config, data_dir, names of fields the user gave) -> the configuration of a run with
             what its data decide filled in, such as sizes
+        receive: (text) -> None, takes up in a worker what the plan of its runs carries along
         check: raises ``UserError`` for sizes that must agree and do not; imports no torch
         unread: fields of training that the task does not read, and what to use instead, as the end
             of a sentence that says so
@@ -68,6 +69,7 @@ class Domain:
     base: str | None = None
     reader: str | None = None
     fit: str | None = None
+    receive: str | None = None
     check: Callable[[RunConfig], None] = accept
     unread: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, tuple[str, str]] = field(default_factory=dict)

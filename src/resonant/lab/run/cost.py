@@ -23,12 +23,13 @@ def main() -> None:
     import torch
 
     from ...memory import peak_bytes, reset_peak
-    from ..domains import build_task, read_run
+    from ..domains import build_task, read_run, receive
     from ..kit.optimizer import build_optimizer
 
     torch.set_num_threads(1)
     job = json.loads(sys.stdin.readline())
     config = read_run(job["config"])
+    receive(config, job.get("carried"))
     task = build_task(config, None if job["data_dir"] is None else Path(job["data_dir"]))
     optimizer = build_optimizer(task.model, config.training)
 

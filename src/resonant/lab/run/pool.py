@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from ..kit.config import RunConfig
 from .process import Child
 
 Status = Literal["waiting", "running", "done", "kept", "failed"]
@@ -18,10 +17,14 @@ Status = Literal["waiting", "running", "done", "kept", "failed"]
 
 @dataclass
 class RunState:
-    """Where one run stands."""
+    """Where one run stands.
 
-    config: RunConfig
+    ``job`` is what its worker is sent, as JSON; ``steps`` how many it will take in all, or None.
+    """
+
     directory: Path
+    job: Mapping[str, Any]
+    steps: int | None
     status: Status = "waiting"
     first_step: int | None = None
     step: int = 0
@@ -30,22 +33,43 @@ class RunState:
     internal: bool = False
     diverged: bool = False
 
-    @property
-    def steps(self) -> int:
-        """Steps the run will take in all."""
-        return self.config.training.steps
+    def follow(self, message: Mapping[str, Any]) -> bool:
+        """Take up what its worker says; returns whether it has ended."""
+        if message["event"] == "progress":
+            self.step, self.loss = message["step"], message["loss"]
+            if self.first_step is None:
+                self.first_step = self.step
+        elif message["event"] == "failed":
+            self.status, self.message = "failed", message["message"]
+            self.internal = bool(message.get("fault"))
+            self.diverged = bool(message.get("diverged"))
+        elif message["event"] == "done":
+            self.status, self.step = "done", self.steps or self.step
+        return self.status in ("done", "failed")
+
+    def worked(self) -> int:
+        """Count the steps taken here; a run of unknown length is one step, taken at its end."""
+        if self.steps is None:
+            return int(self.status == "done")
+        return 0 if self.first_step is None else self.step - self.first_step
+
+    def left(self) -> int:
+        """Count the steps still to be taken."""
+        if self.status not in ("waiting", "running"):
+            return 0
+        return 1 if self.steps is None else self.steps - self.step
 
 
 @dataclass
 class Pool:
     """Runs ``states`` on worker processes; one that dies fails its run, not the others.
 
-    Workers take ``devices`` in turn.
+    A worker is ``python -m MODULE``; they take ``devices`` in turn.
     """
 
     states: Sequence[RunState]
     workers: int
-    data_dir: Path | None
+    module: str = "resonant.lab.run.worker"
     devices: Sequence[str] = ("cpu",)
     started: float = field(default_factory=time.monotonic)
 
@@ -86,7 +110,7 @@ class Pool:
             except IndexError:
                 break
             if child is None:
-                child = Child("resonant.lab.run.worker")
+                child = Child(self.module)
                 self._children.append(child)
             self._follow(child, state, device)
             if child.process.poll() is not None:
@@ -96,36 +120,19 @@ class Pool:
 
     def _follow(self, child: Child, state: RunState, device: str) -> None:
         state.status = "running"
-        child.send(
-            {
-                "config": asdict(state.config),
-                "directory": str(state.directory),
-                "data_dir": None if self.data_dir is None else str(self.data_dir),
-                "device": device,
-            }
-        )
+        child.send({**state.job, "directory": str(state.directory), "device": device})
         while True:
             message = child.receive()
             if message is None:
                 state.status, state.internal = "failed", True
                 state.message = f"its worker ended ({child.last_words()})"
                 return
-            if message["event"] == "progress":
-                state.step, state.loss = message["step"], message["loss"]
-                if state.first_step is None:
-                    state.first_step = state.step
-            elif message["event"] == "failed":
-                state.status, state.message = "failed", message["message"]
-                state.internal = bool(message.get("fault"))
-                state.diverged = bool(message.get("diverged"))
-                return
-            elif message["event"] == "done":
-                state.status, state.step = "done", state.steps
+            if state.follow(message):
                 return
 
     def seconds_left(self) -> float | None:
         """At the pace so far; None before there is one."""
-        worked = sum(s.step - (s.first_step or 0) for s in self.states if s.first_step is not None)
+        worked = sum(state.worked() for state in self.states)
         elapsed = time.monotonic() - self.started
-        left = sum(s.steps - s.step for s in self.states if s.status in ("waiting", "running"))
+        left = sum(state.left() for state in self.states)
         return left * elapsed / worked if worked > 0 and elapsed > 3 else None

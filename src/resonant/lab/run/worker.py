@@ -9,14 +9,23 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 REPORT_EVERY_SECONDS = 0.5
 
+Report = Callable[[int, float], None]
+Handle = Callable[[Mapping[str, Any], Report], None]
+
 
 def main() -> None:
-    """Serve runs until the input closes."""
+    """Serve trainings until the input closes."""
+    serve(_train)
+
+
+def serve(handle: Handle) -> None:
+    """Handle jobs until the input closes; say how each goes and how it ends."""
     # The real standard output is the channel; whatever a library prints goes to standard error.
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -24,26 +33,33 @@ def main() -> None:
 
     torch.set_num_threads(1)
     for line in sys.stdin:
-        job = json.loads(line)
         try:
-            _serve(job, channel)
+            _serve(json.loads(line), channel, handle)
         except BrokenPipeError:
             return
 
 
-def _serve(job: dict, channel: TextIO) -> None:
-    import time
-
+def _train(job: Mapping[str, Any], report: Report) -> None:
     import torch
 
-    from ...errors import UserError
-    from ...files import disk_error
-    from ..domains import read_run
-    from ..kit.optimizer import Diverged
+    from ..domains import read_run, receive
     from .loop import train
 
     # Elsewhere than on the CPU some sums have no deterministic form: a warning, no error.
     torch.use_deterministic_algorithms(True, warn_only=job["device"] != "cpu")
+    data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
+    config, directory = read_run(job["config"]), Path(job["directory"])
+    receive(config, job.get("carried"))
+    train(config, directory, data_dir, report, device=job["device"])
+
+
+def _serve(job: Mapping[str, Any], channel: TextIO, handle: Handle) -> None:
+    import time
+
+    from ...errors import UserError
+    from ...files import disk_error
+    from ..kit.optimizer import Diverged
+
     last = 0.0
 
     def say(**message: object) -> None:
@@ -57,9 +73,7 @@ def _serve(job: dict, channel: TextIO) -> None:
 
     say(event="started")
     try:
-        data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
-        config, directory = read_run(job["config"]), Path(job["directory"])
-        train(config, directory, data_dir, report, device=job["device"])
+        handle(job, report)
     except TimeoutError:
         busy = f"{job['directory']} is in use by another process; wait for it or choose --out"
         say(event="failed", message=busy)
