@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from resonant.cli.loading import load_named
 from resonant.cli.main import commands as known_commands
-from resonant.cli.options import parse, training_parser
+from resonant.cli.options import parse, parsed, training_parser
+from resonant.cli.own import make_parser
 from resonant.lab.domains import EXPERIMENTS
 from resonant.mechanism import _MECHANISMS
 from resonant.testing import LAWS  # its import binds every lift before a page adds its own
@@ -31,13 +33,18 @@ WITH_CODE = [page for page in PAGES if blocks(page)]
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_code_runs(
-    page: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+    page: Path,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Blocks of a page run in order, in one namespace."""
     assert LAWS
     if page.name == "export.md":  # sizes are symbols there, which are no integers
         request.getfixturevalue("unchecked")
     before, names = dict(_MECHANISMS), {"__name__": page.stem}
+    monkeypatch.chdir(tmp_path)  # what a block writes
     try:
         for block in blocks(page):
             exec(compile(block, str(page), "exec"), names)
@@ -52,6 +59,7 @@ def test_there_is_code_on_every_page_that_should_have_some() -> None:
     names = {page.name for page in WITH_CODE}
     mechanisms = {page.name for page in (ROOT / "docs" / "mechanisms").iterdir()} - {"index.md"}
     own = {"README.md", "start.md", "composing.md", "own-mechanism.md", "checking.md", "seeing.md"}
+    own |= {"compare-your-own.md"}
     assert names >= own | mechanisms
 
 
@@ -93,6 +101,11 @@ def test_commands_are_commands(page: str, words: list[str]) -> None:
             module.make_parser().parse_args(rest)
         return
     name = rest.pop(0) if rest and not rest[0].startswith("-") else "stdlib"
+    if ":" in name:  # a comparison of one's own
+        comparison = load_named(str(ROOT / name))
+        if "--help" not in rest:
+            parsed(make_parser(name, comparison), rest)
+        return
     assert name in EXPERIMENTS, f"{page}: {name}"
     experiment, given = EXPERIMENTS[name], []
     for option, value in options_of(rest):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         softmax_attention,
     )
     from .integrations.swap import swap, unswap
+    from .lab.own.compare import compare
     from .models.architectures import load_model
     from .models.generation import generate
     from .models.language import LanguageModel, language_model
@@ -65,6 +66,7 @@ _HOME = {
     "attention_weights": "functional",
     "clock": "functional",
     "clock_attention": "functional",
+    "compare": "lab.own.compare",
     "diagnostics": "",
     "energy_gate": "functional",
     "energy_log_gate": "functional",
@@ -109,6 +111,7 @@ __all__ = [
     "attention_weights",
     "clock",
     "clock_attention",
+    "compare",
     "diagnostics",
     "energy_gate",
     "energy_log_gate",

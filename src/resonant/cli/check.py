@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
-import importlib.util
-import inspect
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, check_seed, in_words, nearest
+from ..errors import UserError, check_seed, nearest
 from ..files import write_atomically
+from .loading import load_subject
 
 EPILOG = """\
 MODEL is one of
   package.module:name   a torch module, or a function without arguments that makes one; it may
   path/to/file.py:name  also return (model, inputs), the tensor to call it with
-  FOLDER                a language model of ours (a run, or written by save_pretrained), or one
-                        of transformers, with or without adapters
+  FOLDER                a language model of ours (a run, or written by save_pretrained), a run of a
+                        Problem of yours (with --plugins), or a model of transformers, with or
+                        without adapters
 
 It must map a sequence to a sequence: token ids (batch, sequence) or features (batch, sequence,
 width). Which of the two, and how wide, is guessed unless you say.
@@ -44,7 +42,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(options.model)
     import_plugins_of(folder if folder.is_dir() else None, options.plugins)
     torch.manual_seed(options.seed)
-    model, inputs = _load(options.model)
+    model, inputs = load_subject(options.model)
     known: dict[str, Any] = {"mask_argument": options.mask_argument}
     known["mask_means"] = options.mask_means
     if options.layout is not None or inputs is not None:
@@ -102,85 +100,3 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", help="also write the certificate here, as JSON")
     return parser
-
-
-def _load(name: str) -> tuple[Any, Any]:
-    """The model that ``name`` stands for, and inputs if it brings any."""
-    if Path(name).is_dir():
-        from ..integrations.opening import is_foreign, open_causal
-        from ..models.architectures import load_model
-        from ..models.base import CausalModel
-
-        if is_foreign(Path(name)):
-            model = open_causal(name)[0]
-            # PEFT's shell names no arguments; what it wraps has the adapters in it.
-            return (model.get_base_model() if hasattr(model, "peft_config") else model), None
-        try:
-            model = load_model(name)
-        except (ValueError, FileNotFoundError) as error:
-            raise UserError(str(error)) from error
-        if not isinstance(model, CausalModel):
-            raise UserError(
-                f"{name} holds a model of architecture {model.config.architecture!r}, which is not "
-                "causal by design; checks are for models of tokens and of pixels"
-            )
-        return model, None
-    where, _, attribute = name.rpartition(":")
-    if not where:
-        raise UserError(
-            f"{name!r} names no model; give package.module:name, file.py:name or a folder"
-        )
-    module = _module(where)
-    if not hasattr(module, attribute):
-        public = [n for n in vars(module) if not n.startswith("_")]
-        raise UserError(f"{where} has no {attribute!r}; {nearest(attribute, public)}")
-    return _build(getattr(module, attribute), name)
-
-
-def _module(where: str) -> Any:
-    try:
-        if not where.endswith(".py"):
-            return importlib.import_module(where)
-        if not Path(where).is_file():
-            raise UserError(f"there is no file {where}")
-        spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(spec.name, module)
-        sys.path.insert(0, str(Path(where).resolve().parent))
-        spec.loader.exec_module(module)
-        return module
-    except ImportError as error:
-        raise UserError(
-            f"cannot import {where!r} ({error}); run from the folder that holds it, or install it"
-        ) from error
-    except UserError:
-        raise
-    except Exception as error:  # a stranger's module may raise anything
-        raise UserError(f"importing {where!r} raises {in_words(error)}") from error
-
-
-def _build(made: Any, name: str) -> tuple[Any, Any]:
-    from torch import Tensor, nn
-
-    if not isinstance(made, nn.Module):
-        if not callable(made):
-            raise UserError(f"{name} is a {type(made).__name__}, neither a model nor a function")
-        try:
-            inspect.signature(made).bind()
-        except TypeError as error:
-            raise UserError(
-                f"{name} cannot be called without arguments ({error}); write a function that "
-                "returns the model"
-            ) from error
-        try:
-            made = made()
-        except Exception as error:  # a stranger's factory may raise anything
-            raise UserError(f"building {name} raises {in_words(error)}") from error
-    model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if not callable(model) or not (inputs is None or isinstance(inputs, Tensor)):
-        raise UserError(
-            f"{name} gives {type(made).__name__}; return a model, or (model, inputs) with a tensor"
-        )
-    return model, inputs

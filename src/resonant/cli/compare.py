@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..lab.kit.folder import COSTS, SWEEP, SWEPT
+from ..lab.kit.folder import COSTS, SWEEP
 from .options import base_config, parse, pick_experiment, training_parser
 
 MOST = {"seeds": 1000, "workers": 256}
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """Compare; status 1 if an arm missed what the experiment demands of it."""
+    """Compare; status 1 if an arm missed what the experiment demands of it, or a run failed."""
+    if arguments and ":" in arguments[0] and not arguments[0].startswith("-"):
+        from . import own
+
+        return own.main(arguments)
+    return _experiment(arguments)
+
+
+def _experiment(arguments: list[str]) -> int:
+    """Compare the arms of an experiment of ours, or of a plugin."""
     experiment, rest = pick_experiment("compare", arguments)
     parser = training_parser("compare", experiment)
     _add_options(parser, experiment.seeds)
@@ -30,7 +39,7 @@ def main(arguments: list[str]) -> int:
     from ..lab.compare.compare import default_workers
     from ..lab.compare.folders import check_directories, lock
     from ..lab.compare.plan import make_plan
-    from ..lab.compare.sweep import parse_rates
+    from ..lab.compare.sweep import parse_rates, swept_plan
     from ..lab.kit.archive import opened
 
     plan = make_plan(
@@ -59,7 +68,7 @@ def main(arguments: list[str]) -> int:
             check_directories(plan, overwrite=options.overwrite)
             (plan.out / SWEEP).unlink(missing_ok=True)
         else:
-            plan = _sweep(plan, rates, workers=workers, overwrite=options.overwrite)
+            plan = swept_plan(plan, rates, workers=workers, overwrite=options.overwrite)
         return _run(plan, workers, against, probe=options.probe)
 
 
@@ -141,34 +150,6 @@ def _duration(hours: float) -> str:
     if hours >= 1:
         return f"{hours:.3g} h"
     return f"{60 * hours:.2g} min" if hours * 60 >= 1 else f"{3600 * hours:.2g} s"
-
-
-def _sweep(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: bool) -> Plan:
-    """The plan with every arm at the best of ``rates``."""
-    from ..lab.compare.folders import check_directories
-    from ..lab.compare.sweep import adopt, at_best, run_sweep, write_sweep
-    from ..lab.kit.grid import plain_console
-
-    console = plain_console()
-    tried = ", ".join(f"{rate:g}" for rate in rates)
-    console.print(
-        f"{plan.data}; learning rates {tried} for {len(plan.arms)} arms under seed "
-        f"{plan.runs[0].seed}, in {plan.out}/{SWEPT}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    # What would be refused in the end is refused before hours of training.
-    check_directories(plan, overwrite=overwrite, rates=rates)
-    sweep = run_sweep(plan, rates, workers=workers, overwrite=overwrite, console=console)
-    for arm in plan.arms:
-        edge = " (at the edge of those tried: a better one may lie beyond)"
-        said = edge if sweep.at_edge(arm.name) else ""
-        console.print(f"{arm.name}: {sweep.best(arm.name):g}{said}", highlight=False)
-    plan = at_best(plan, sweep)
-    check_directories(plan, overwrite=overwrite)
-    write_sweep(sweep, plan.out)
-    adopt(plan)
-    return plan
 
 
 def _said(against: Against) -> list[str]:

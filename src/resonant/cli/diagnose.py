@@ -1,4 +1,4 @@
-"""`resonant diagnose RUN`: where a trained model looks, and what becomes of the tokens."""
+"""`resonant diagnose MODEL`: where a model looks, and what becomes of the tokens."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from typing import Any
 from ..errors import UserError
 from ..files import WEIGHTS
 from ..integrations.opening import is_foreign
+from ..lab.domains import open_own
 from ..lab.kit.contents import read_held
 from ..lab.kit.folder import DIAGNOSIS_PAGE, DONE, require
 from ..lab.kit.plugins import import_plugins_of
+from .loading import load_subject
 
 MOST_TOKENS = 2000  # every weight is held
+FOLDER = "diagnosis"  # for a model that has no folder
 
 
 def main(arguments: list[str]) -> int:
-    """Print numbers by layer and write RUN/diagnosis.html."""
+    """Print numbers by layer and write diagnosis.html."""
     options = make_parser().parse_args(arguments)
     directory = Path(options.run)
+    if not directory.is_dir() and ":" in options.run:
+        return _named(options, arguments)
+    import_plugins_of(directory if directory.is_dir() else None, options.plugins)
+    if directory.is_dir() and open_own(directory) is not None:
+        return _named(options, arguments)
     if directory.is_dir() and is_foreign(directory):
         return _foreign(directory, options, arguments)
     _check_finished(directory)
@@ -31,7 +39,6 @@ def main(arguments: list[str]) -> int:
     from ..lab.domains import open_reader
     from ..lab.report.phases import phase_sections
 
-    import_plugins_of(directory, options.plugins)
     try:
         model, tokenizer = open_reader(directory)
         text = _text(directory) if options.text is None else options.text
@@ -44,6 +51,34 @@ def main(arguments: list[str]) -> int:
     found["tokens"] = np.array(tokens[: found["weights"].shape[-1]])
     phases = None if record is None else phase_sections(record, tokens)
     return _show(found, tokens, options, arguments, phases=phases)
+
+
+def _named(options: argparse.Namespace, arguments: list[str]) -> int:
+    """A model by the name of its module, or of a run of one's own, on inputs that come with it."""
+    import numpy as np
+    import torch
+
+    from ..checks import guess_subject
+    from ..diagnostics import summarize
+
+    for option in ("text", "length") if Path(options.run).is_dir() else ("text",):
+        if getattr(options, option) is not None:
+            raise UserError(f"--{option} is not for {options.run}, which brings its own inputs")
+    torch.manual_seed(0)
+    model, inputs = load_subject(options.run)
+    try:
+        if inputs is None:
+            inputs = guess_subject(model, length=options.length, seed=0).inputs
+        found = summarize(model, inputs)
+    except ValueError as error:
+        raise UserError(
+            f"{options.run}: {error}; a function that returns (model, inputs) says what it reads"
+        ) from error
+    row = inputs[0]
+    texts = [f" {i}" for i in (row.tolist() if row.dim() == 1 else range(len(row)))]
+    shown = found["weights"].shape[-1]
+    found["tokens"] = np.array(texts[:shown])
+    return _show(found, texts, options, arguments)
 
 
 def _foreign(directory: Path, options: argparse.Namespace, arguments: list[str]) -> int:
@@ -82,11 +117,12 @@ def _show(
     from ..lab.report.page import write_diagnosis
 
     directory = Path(options.run)
-    out = directory if options.out is None else Path(options.out)
+    here = directory if directory.is_dir() else Path(FOLDER)
+    out = here if options.out is None else Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     again = shlex.join(["resonant", "diagnose", *arguments])
     page = write_diagnosis(
-        found, tokens, out, title=directory.resolve().name, command=again, phases=phases
+        found, tokens, out, title=_title(options.run), command=again, phases=phases
     )
     console = table_console()
     for grid in [depth_table(found)] + ([] if phases is None else [phases["table"]]):
@@ -94,6 +130,10 @@ def _show(
         console.print(grid.legend, highlight=False)
     console.print(f"pictures: {page}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _title(name: str) -> str:
+    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def _check_finished(run: Path) -> None:
@@ -129,14 +169,20 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser of this command\'s options."""
     parser = argparse.ArgumentParser(
         prog="resonant diagnose",
-        description="Where a trained language model looks, what becomes of its tokens with depth "
+        description="Where a model looks, what becomes of its tokens with depth "
         "(collapse, rank, entropy, sinks), its gates and phases, on a text.",
     )
     parser.add_argument(
         "run",
-        help="folder of a run, such as runs/demo/kuramoto-seed0, or of a model of transformers",
+        metavar="MODEL",
+        help="folder of a run, such as runs/demo/kuramoto-seed0, or of a model of transformers; or "
+        "package.module:name or file.py:name, a torch module or a function that makes one, or "
+        "(model, inputs): any with attention of torch or of ours",
     )
     parser.add_argument("--text", help="what the model reads (the prompt of its sample)")
+    parser.add_argument(
+        "--length", type=int, help="tokens of inputs made up for a module (131, or fewer)"
+    )
     parser.add_argument(
         "--of",
         default="pretrained",
@@ -146,5 +192,5 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plugins", help="modules to import first, by comma (a run's too: they are code)"
     )
-    parser.add_argument("--out", help=f"folder for {DIAGNOSIS_PAGE} (the run's)")
+    parser.add_argument("--out", help=f"folder for {DIAGNOSIS_PAGE} (the run's, or {FOLDER})")
     return parser

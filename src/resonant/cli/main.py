@@ -45,8 +45,10 @@ REST = {
 
 # Which extra brings a package, by the name it is imported by.
 EXTRA_OF = {
-    **dict.fromkeys(("filelock", "jinja2", "jsonargparse", "jsonschema", "matplotlib"), "lab"),
-    **dict.fromkeys(("platformdirs", "pooch", "requests", "rich", "scipy", "yaml"), "lab"),
+    **dict.fromkeys(("cloudpickle", "filelock", "jinja2", "jsonargparse", "jsonschema"), "lab"),
+    **dict.fromkeys(
+        ("matplotlib", "platformdirs", "pooch", "requests", "rich", "scipy", "yaml"), "lab"
+    ),
     **dict.fromkeys(("PIL", "kornia", "sklearn"), "vision"),
     **dict.fromkeys(("espeakng_loader", "librosa", "soundfile"), "speech"),
     **dict.fromkeys(("huggingface_hub", "peft", "tokenizers", "transformers"), "llm"),

@@ -41,8 +41,10 @@ def pick_experiment(command: str, arguments: list[str]) -> tuple[Experiment, lis
 def _usage(command: str) -> str:
     """Describe a command that trains, before an experiment is named."""
     default = next(iter(EXPERIMENTS))
-    lines = [f"usage: resonant {command} [EXPERIMENT] [options]", ""]
-    lines += [f"The options of each: resonant {command} EXPERIMENT --help", "", "experiments"]
+    lines = [f"usage: resonant {command} [EXPERIMENT] [options]"]
+    if command == "compare":
+        lines += ["       resonant compare MODULE:NAME or FILE.py:NAME, a Comparison of your own"]
+    lines += ["", f"The options of each: resonant {command} EXPERIMENT --help", "", "experiments"]
     for name, experiment in EXPERIMENTS.items():
         said = " (if none is named)" if name == default else ""
         lines.append(f"  {name:25} {experiment.says}{said}")
@@ -101,10 +103,10 @@ def _other_defaults(
     return f" ({', '.join(said)})" if said else ""
 
 
-def parse(
+def parsed(
     parser: jsonargparse.ArgumentParser, arguments: list[str]
-) -> tuple[jsonargparse.Namespace, dict[str, Any]]:
-    """Parsed options, and the configuration fields the user gave, by dotted name.
+) -> tuple[jsonargparse.Namespace, list[str]]:
+    """Parsed options, and the names of those that were given, with their dashes.
 
     Raises ``UserError`` for an unknown option (naming the nearest) or a value of another kind.
     """
@@ -122,6 +124,17 @@ def parse(
         built = parser.instantiate(parser.parse_args(arguments))
     except (argparse.ArgumentError, jsonargparse.ArgumentError, ValueError) as error:
         raise UserError(_one_sentence(str(error))) from error
+    return built, given
+
+
+def parse(
+    parser: jsonargparse.ArgumentParser, arguments: list[str]
+) -> tuple[jsonargparse.Namespace, dict[str, Any]]:
+    """Parsed options, and the configuration fields the user gave, by dotted name.
+
+    Raises ``UserError`` as ``parsed`` does.
+    """
+    built, given = parsed(parser, arguments)
     values = {name: _values(getattr(built, name)) for name in NAMES}
     flat = flatten(values)
     overrides = {}

@@ -6,6 +6,9 @@ import argparse
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
+from ..errors import UserError
+from ..lab.kit.folder import REPORT
+
 
 def main(arguments: list[str]) -> int:
     """Pack, and say what is in the archive and what is not."""
@@ -21,7 +24,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace an archive")
     options = parser.parse_args(arguments)
     from ..lab.kit.archive import pack
+    from ..lab.own.folder import is_own
 
+    if is_own(options.runs):
+        raise UserError(
+            f"{options.runs} holds a comparison of one's own function, whose runs keep what it "
+            f"chose; send the whole folder, or its {REPORT}"
+        )
     count, left = pack(options.runs, options.file, overwrite=options.overwrite)
     print(f"{options.file}: {count} runs, {options.file.stat().st_size / 1e3:,.0f} kB")
     if left:

@@ -15,6 +15,7 @@ def main(arguments: list[str]) -> int:
     from ..lab.kit.grid import as_markdown, plain_console
     from ..lab.kit.plugins import import_plugins, split_names
     from ..lab.kit.results import gather
+    from ..lab.own.folder import is_own
     from ..lab.report.page import write_figures, write_report
     from ..lab.report.sections import all_tables, print_tables
 
@@ -22,6 +23,8 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--figures takes a folder, but {options.figures} is a file")
     if options.only is not None and options.figures is None:
         raise UserError("--only chooses among the files of --figures FOLDER; give both")
+    if is_own(options.runs):
+        return _own(options)
     import_plugins(split_names(options.plugins), never_from=options.runs)
     console = plain_console(stderr=options.markdown)  # a document gets tables alone
     with opened(options.runs) as directory:
@@ -41,6 +44,24 @@ def main(arguments: list[str]) -> int:
         if options.figures is not None:
             for path in write_figures(results, directory, options.figures, only=options.only):
                 console.print(f"figure: {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _own(options: argparse.Namespace) -> int:
+    """The tables and the page of a comparison of one's own function."""
+    from ..lab.kit.grid import as_markdown, plain_console
+    from ..lab.own.page import write_figures
+    from ..lab.own.reading import read_compared
+
+    found = read_compared(options.runs)
+    console = plain_console(stderr=options.markdown)
+    tables = {"": found.table, **found.extra}
+    for heading, grid in tables.items():
+        print(as_markdown(grid, heading or None) if options.markdown else grid)
+    console.print(f"report: {found.report()}", highlight=False, soft_wrap=True)
+    if options.figures is not None:
+        for path in write_figures(found, options.figures, only=options.only):
+            console.print(f"figure: {path}", highlight=False, soft_wrap=True)
     return 0
 
 

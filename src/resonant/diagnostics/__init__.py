@@ -4,6 +4,7 @@ from .alignment import AlignmentScores, along_path, measure_alignment, record_cl
 from .attention import (
     AttentionRecord,
     LayerRecord,
+    attention_layers,
     effective_rank,
     key_clusters,
     record_attention,
@@ -20,6 +21,7 @@ __all__ = [
     "LayerRecord",
     "PhaseRecord",
     "along_path",
+    "attention_layers",
     "clusters",
     "collapse",
     "effective_rank",

@@ -168,7 +168,7 @@ def record_attention(model: nn.Module, *inputs: Any, **options: Any) -> Attentio
     Raises ``ValueError`` for a model without attention, or one that calls a layer more than once or
     without a batch.
     """
-    layers = dict(_layers(model))
+    layers = dict(attention_layers(model))
     if not layers:
         raise ValueError(
             "the model has no attention that could be recorded: neither modules of resonant.nn nor "
@@ -180,8 +180,8 @@ def record_attention(model: nn.Module, *inputs: Any, **options: Any) -> Attentio
     return AttentionRecord(tuple(found.values()))
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Attention modules by name, not those inside another one."""
+def attention_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield attention modules with their names, not those inside another one."""
     inner: set[nn.Module] = set()
     for name, module in model.named_modules():
         if isinstance(module, KINDS) and module not in inner:

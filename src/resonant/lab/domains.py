@@ -17,6 +17,7 @@ from .kit.contents import described_run
 from .kit.domain import Described, Domain
 from .kit.experiment import Experiment
 from .kit.plugins import import_plugins
+from .problem.domain import DOMAIN as PROBLEM
 from .speech.domain import DOMAIN as SPEECH
 from .text.domain import DOMAIN as TEXT
 from .vision.domain import DOMAIN as VISION
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .kit.task import Task
 
 # In the order in which reports show them.
-DOMAINS = [TEXT, ABILITIES, ALIGNMENT, SPEECH, VISION, ADAPTERS]
+DOMAINS = [TEXT, ABILITIES, ALIGNMENT, SPEECH, VISION, ADAPTERS, PROBLEM]
 EXPERIMENTS: dict[str, Experiment] = {e.name: e for domain in DOMAINS for e in domain.experiments}
 
 
@@ -211,3 +212,15 @@ def open_reader(directory: Path) -> tuple[Any, Any]:
     domains = DOMAINS if own is None else [own, *DOMAINS]
     reader = next(domain.reader for domain in domains if domain.reader is not None)
     return resolve_name(reader)(directory)
+
+
+def open_own(directory: Path) -> tuple[Any, Any] | None:
+    """A trained model whose code is the user's, and what it reads; None for any other folder.
+
+    Raises ``UserError`` for a run whose code was not imported, or changed.
+    """
+    values = described_run(directory)
+    domain = _holder((values.get("data") or {}).get("name"))
+    if domain is None or domain.opener is None:
+        return None
+    return resolve_name(domain.opener)(directory, run_config(values, resolve))

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from ...models.base import CausalModel, learned_numbers
 from ..alignment.conditions import LONG
-from ..kit.at_work import LOOKED_AT, at_work
 from ..kit.building import build_for_tokens
 from ..kit.config import RunConfig
-from ..kit.summary import model_summary
+from ..kit.summary import LOOKED_AT, at_work, model_summary
 from ..kit.task import Outcome
 from .config import AbilityConfig
 from .sequences import VOCABULARY, Sequences, sequences

@@ -19,8 +19,8 @@ from ...integrations.libraries import need
 from ...integrations.opening import open_causal
 from ...integrations.sinks import attention_sinks, record_transformer
 from ...models.base import learned_numbers
-from ..kit.at_work import with_texts
 from ..kit.config import RunConfig, check_corpus
+from ..kit.summary import with_texts
 from ..kit.task import Outcome
 from .bases import base_folder, check_base
 from .config import TOO_LONG, InstructionsConfig

@@ -17,9 +17,10 @@ from ...errors import UserError
 from ...files import fault, write_atomically
 from ..kit.config import RunConfig
 from ..kit.folder import SWEEP, SWEPT
+from ..kit.grid import plain_console
 from ..kit.results import Sweep
 from .compare import raise_failure, train_runs
-from .folders import check_folders, is_done, read_done
+from .folders import check_directories, check_folders, is_done, read_done
 from .plan import Plan
 
 # Of the experiment's own rate, the same for every arm.
@@ -43,6 +44,30 @@ def parse_rates(text: str | None, own: float) -> tuple[float, ...] | None:
             f"--sweep takes lr, or lr with rates above 0 as in lr=0.002,0.004,0.008; not {text!r}"
         )
     return tuple(sorted(set(rates))) or tuple(own * factor for factor in FACTORS)
+
+
+def swept_plan(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: bool) -> Plan:
+    """Sweep, and return the plan with every arm at the best of ``rates``."""
+    console = plain_console()
+    tried = ", ".join(f"{rate:g}" for rate in rates)
+    console.print(
+        f"{plan.data}; learning rates {tried} for {len(plan.arms)} arms under seed "
+        f"{plan.runs[0].seed}, in {plan.out}/{SWEPT}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    # What would be refused in the end is refused before hours of training.
+    check_directories(plan, overwrite=overwrite, rates=rates)
+    sweep = run_sweep(plan, rates, workers=workers, overwrite=overwrite, console=console)
+    for arm in plan.arms:
+        edge = " (at the edge of those tried: a better one may lie beyond)"
+        said = edge if sweep.at_edge(arm.name) else ""
+        console.print(f"{arm.name}: {sweep.best(arm.name):g}{said}", highlight=False)
+    plan = at_best(plan, sweep)
+    check_directories(plan, overwrite=overwrite)
+    write_sweep(sweep, plan.out)
+    adopt(plan)
+    return plan
 
 
 def run_sweep(

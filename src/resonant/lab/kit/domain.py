@@ -50,6 +50,8 @@ class Domain:
         reader: (directory) -> (model, tokenizer) of a trained model that reads text
         fit: (config, data_dir, names of fields the user gave) -> the configuration of a run with
             what its data decide filled in, such as sizes
+        opener: (directory, configuration) -> (model, inputs) of a trained model that is no
+            architecture of ours, with a tensor that it reads
         receive: (text) -> None, takes up in a worker what the plan of its runs carries along
         check: raises ``UserError`` for sizes that must agree and do not; imports no torch
         unread: fields of training that the task does not read, and what to use instead, as the end
@@ -69,6 +71,7 @@ class Domain:
     base: str | None = None
     reader: str | None = None
     fit: str | None = None
+    opener: str | None = None
     receive: str | None = None
     check: Callable[[RunConfig], None] = accept
     unread: Mapping[str, str] = field(default_factory=dict)

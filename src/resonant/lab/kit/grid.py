@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from rich.console import Console
@@ -10,12 +12,13 @@ from rich.table import Table
 
 from .statistics import Difference
 
-LEFT = frozenset({"arm", "control", "verdict", "note", "phases", "contrast", "row"})
+LEFT = frozenset({"arm", "control", "verdict", "note", "phases", "contrast", "row", "metric"})
+WIDTH = 140  # of tables outside a terminal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Grid:
-    """A table: its columns, a row an arm, and how to read it."""
+    """A table: its columns, a row an arm, and how to read it. It prints as one."""
 
     columns: tuple[str, ...]
     rows: list[list[str]]
@@ -25,6 +28,25 @@ class Grid:
     def left(self) -> frozenset[str]:
         """The columns that hold words."""
         return LEFT & set(self.columns)
+
+    def __str__(self) -> str:
+        console = plain_console(width=WIDTH, file=io.StringIO(), record=True)
+        console.print(as_rich(self))
+        console.print(self.legend)
+        return console.export_text().rstrip()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        lines = [self.columns, *self.rows]
+        kinds = ["th", *["td"] * len(self.rows)]
+        rows = [
+            "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in line)
+            for kind, line in zip(kinds, lines, strict=True)
+        ]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table>{body}</table><p><small>{escape(self.legend)}</small></p>"
 
 
 def alone(grid: Grid | None) -> dict[str, Grid]:
@@ -66,7 +88,7 @@ def plain_console(**options: Any) -> Console:
 def table_console(**options: Any) -> Console:
     """Make a console; outside a terminal as wide as tables need."""
     console = plain_console(**options)
-    return console if console.is_terminal else plain_console(width=140, **options)
+    return console if console.is_terminal else plain_console(width=WIDTH, **options)
 
 
 def as_rich(grid: Grid, heading: str | None = None) -> Table:

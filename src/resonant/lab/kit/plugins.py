@@ -13,6 +13,7 @@ from pathlib import Path
 from ...errors import UserError, in_words
 from .contents import described_run
 
+INSTALLED = {"site-packages", "dist-packages"}
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -138,6 +139,8 @@ def _gather(name: str, top: Path | None, files: dict[str, Path]) -> None:
     """Add the source of ``name`` and, in turn, of what it imports from under ``top``."""
     path = _file(name)
     if path is None or top is None or name in files or not path.is_relative_to(top):
+        return
+    if INSTALLED & {*path.parts}:  # an environment inside the project's folder
         return
     files[name] = path
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,9 @@ class Results:
     against: tuple[str, tuple[str, ...]] | None = None
 
     @property
-    def mixed(self) -> dict[str, dict[str, int]]:
-        """What runs were made with that differs among them: counts of runs by version."""
-        made = [run.get("made_with", ({},)) for arm in self.arms for run in arm.runs]
-        parts = dict.fromkeys(part for each in made for machine in each for part in machine)
-        counts = {part: Counter(_in_turn(part, each) for each in made) for part in parts}
-        return {part: dict(found) for part, found in counts.items() if len(found) > 1}
+    def mixed(self) -> list[str]:
+        """A sentence for each version, or processor, that differs among runs."""
+        return mixed([run.get("made_with", ({},)) for arm in self.arms for run in arm.runs])
 
     @property
     def seeds(self) -> int:
@@ -274,7 +271,18 @@ def _data_name(directory: Path) -> tuple[str, tuple[str, ...]]:
     return values["data"]["name"], tuple(values.get("plugins") or ())
 
 
-def _in_turn(part: str, machines: list[dict[str, str]]) -> str:
+def mixed(made: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
+    """A sentence for each version, or processor, that differs among what runs were made with."""
+    said = []
+    for part in dict.fromkeys(part for each in made for machine in each for part in machine):
+        counts = Counter(_in_turn(part, each) for each in made)
+        if len(counts) > 1:
+            each = ", ".join(f"{value} ({count} runs)" for value, count in counts.items())
+            said.append(f"Runs were not all made with one {part}: {each}.")
+    return said
+
+
+def _in_turn(part: str, machines: Sequence[Mapping[str, str]]) -> str:
     """What one run was made with, in turn where it went on elsewhere."""
     return ", then ".join(dict.fromkeys(each.get(part, "unknown") for each in machines))
 

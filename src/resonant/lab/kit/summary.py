@@ -1,13 +1,19 @@
-"""What every run says of its model."""
+"""What every run says of its model, and keeps of it at work, for the report."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ...diagnostics import summarize
 from ...models.base import learned_numbers
+from .folder import DIAGNOSIS
+
+LOOKED_AT = 8  # windows
 
 
 def model_summary(
@@ -21,3 +27,16 @@ def model_summary(
         "attention_parameters": attention,
         "learned_numbers": {"start": start, "end": learned_numbers(model)},
     }
+
+
+def at_work(model: nn.Module, inputs: Tensor, texts: Sequence[str]) -> dict[str, dict]:
+    """Arrays of ``Outcome``: ``diagnostics.summarize`` of ``inputs``, whose first row reads
+    ``texts``, token by token.
+    """
+    return with_texts(summarize(model, inputs), texts)
+
+
+def with_texts(found: dict[str, np.ndarray], texts: Sequence[str]) -> dict[str, dict]:
+    """Arrays of ``Outcome``: a summary whose first row reads ``texts``."""
+    shown = found["weights"].shape[-1]
+    return {DIAGNOSIS: {"tokens": np.array(texts[:shown]), **found}}

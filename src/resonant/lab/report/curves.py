@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from ..kit.results import Results
+from ..kit.statistics import Difference
 from ..kit.svg import INK, PALETTE, STYLE, as_svg, legend, line_style
 
 
@@ -32,29 +35,45 @@ def learning_curves(results: Results) -> str:
         return as_svg(figure)
 
 
+@dataclass(frozen=True)
+class Row:
+    """An arm and its control: their names, the arm's place, differences by seed, and in all."""
+
+    arm: str
+    control: str
+    place: int
+    seeds: Sequence[float]
+    difference: Difference
+
+
 def differences(results: Results) -> str:
     """Paired differences to each control: seeds, mean and interval. Empty without a control."""
-    compared = [arm for arm in results.arms if arm.difference is not None]
-    if not compared:
-        return ""
     by_name = {arm.name: arm for arm in results.arms}
+    rows = []
+    for place, arm in enumerate(results.arms):
+        if arm.control is not None and arm.difference is not None:
+            theirs = by_name[arm.control].losses("test_loss")
+            seeds = [a - b for a, b in zip(arm.losses("test_loss"), theirs, strict=True)]
+            rows.append(Row(arm.name, arm.control, place, seeds, arm.difference))
+    return difference_rows(rows, f"difference of test loss: left is better\n({results.unit})")
+
+
+def difference_rows(rows: Sequence[Row], label: str) -> str:
+    """Draw differences below one another; nothing of none."""
+    if not rows:
+        return ""
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.5, 0.9 + 0.55 * len(compared)))
-        for height, arm in enumerate(reversed(compared)):
-            control = by_name[arm.control or ""]
-            colour = PALETTE[results.arms.index(arm) % len(PALETTE)]
-            pairs = zip(arm.losses("test_loss"), control.losses("test_loss"), strict=True)
-            seeds = [ours - theirs for ours, theirs in pairs]
-            axes.scatter(seeds, [height] * len(seeds), color=colour, alpha=0.35, s=18)
-            assert arm.difference is not None
-            half = arm.difference.half_width
-            mean = arm.difference.mean
+        figure, axes = plt.subplots(figsize=(7.5, 0.9 + 0.55 * len(rows)))
+        for height, row in enumerate(reversed(rows)):
+            colour = PALETTE[row.place % len(PALETTE)]
+            axes.scatter(row.seeds, [height] * len(row.seeds), color=colour, alpha=0.35, s=18)
+            half, mean = row.difference.half_width, row.difference.mean
             axes.errorbar(mean, height, xerr=half, color=colour, fmt="o", capsize=4, linewidth=1.8)
-        names = [f"{arm.name}\nto {arm.control}" for arm in reversed(compared)]
-        axes.set_yticks(range(len(compared)), names)
-        axes.set_ylim(-0.6, len(compared) - 0.4)
+        names = [f"{row.arm}\nto {row.control}" for row in reversed(rows)]
+        axes.set_yticks(range(len(rows)), names)
+        axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_xlabel(f"difference of test loss: left is better\n({results.unit})")
+        axes.set_xlabel(label)
         return as_svg(figure)
 
 

@@ -70,7 +70,14 @@ def write_figures(
 
     Raises ``UserError`` for a figure that there is not.
     """
-    figures = figures_of(results, directory)
+    return write_svgs(figures_of(results, directory), target, only=only)
+
+
+def write_svgs(figures: Mapping[str, str], target: Path, *, only: str | None = None) -> list[Path]:
+    """Write SVG elements by name into files, dark on white; returns their paths.
+
+    Raises ``UserError`` for a figure that there is not.
+    """
     if only is not None and only not in figures:
         raise UserError(f"no figure here is called {only!r}; {nearest(only, figures)}")
     target.mkdir(parents=True, exist_ok=True)

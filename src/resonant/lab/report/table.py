@@ -7,6 +7,8 @@ import math
 from ..kit.grid import Grid, difference_cells
 from ..kit.results import ArmResult, Results
 
+FEW = 1e5  # tokens, which are given to the last one
+
 
 def quality(results: Results) -> Grid:
     """Losses, and what may be said about their differences."""
@@ -33,7 +35,7 @@ def quality(results: Results) -> Grid:
         "split, with their 95 % interval: negative is better. Smallest detectable: the true "
         "difference that these seeds would have shown in 80 % of repetitions."
         + _whose(results)
-        + _mixed(results),
+        + "".join(f" {each}" for each in results.mixed),
     )
 
 
@@ -100,15 +102,6 @@ def cost(results: Results) -> Grid:
     )
 
 
-def _mixed(results: Results) -> str:
-    """A sentence for each version, or processor, that differs among runs."""
-    said = ""
-    for part, counts in results.mixed.items():
-        each = ", ".join(f"{value} ({count} runs)" for value, count in counts.items())
-        said += f" Runs were not all made with one {part}: {each}."
-    return said
-
-
 def _elsewhere(results: Results) -> str:
     """A sentence about arms whose speed and memory another machine may have measured."""
     names = [arm.name for arm in results.arms if arm.cost and not arm.measured]
@@ -157,7 +150,7 @@ def _cost_row(arm: ArmResult) -> list[str]:
     return [
         arm.name,
         f"{first['parameters']:,} ({first['attention_parameters']:,})",
-        f"{first['tokens'] / 1e6:.2f}M",
+        f"{first['tokens'] / 1e6:.2f}M" if first["tokens"] >= FEW else f"{first['tokens']:,.0f}",
         f"{first['learning_rate']:g}",
         "" if cost is None else f"{cost['flops_per_token'] / 1e3:,.0f}",
         "" if measured is None else f"{measured['tokens_per_second']:,.0f}",

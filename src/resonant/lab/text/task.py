@@ -12,10 +12,9 @@ from torch import Tensor
 
 from ...models.base import CausalModel, learned_numbers
 from ...models.generation import generate
-from ..kit.at_work import LOOKED_AT, at_work
 from ..kit.building import build_for_tokens
 from ..kit.config import RunConfig, check_corpus
-from ..kit.summary import model_summary
+from ..kit.summary import LOOKED_AT, at_work, model_summary
 from ..kit.task import Outcome
 from .batches import evaluation_windows, training_batch
 from .config import TextConfig

@@ -19,10 +19,9 @@ from ...models.pixel_configs import PixelModelConfig
 from ...models.pixels import PixelModel
 from ...models.vision import VisionTransformer
 from ...models.vision_configs import SwinTransformerConfig, VisionTransformerConfig
-from ..kit.at_work import LOOKED_AT, at_work
 from ..kit.building import built
 from ..kit.config import RunConfig, check_corpus
-from ..kit.summary import model_summary
+from ..kit.summary import LOOKED_AT, at_work, model_summary
 from ..kit.task import Outcome
 from .augmentation import augmented
 from .classifier import Inputs

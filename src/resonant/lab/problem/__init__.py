@@ -1,0 +1,1 @@
+"""Problems of one's own: a model, batches and a loss, trained by the lab's loop."""

@@ -1,0 +1,5 @@
+"""Experiments of the house on problems of one's own: none, as those are the user's."""
+
+from ..kit.experiment import Experiment
+
+EXPERIMENTS: tuple[Experiment, ...] = ()

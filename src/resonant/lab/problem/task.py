@@ -1,0 +1,111 @@
+"""A problem of one's own as a task."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_model
+from torch import Tensor
+
+from ...diagnostics import attention_layers
+from ...errors import UserError
+from ...files import MODEL_CONFIG, WEIGHTS
+from ...models.base import learned_numbers
+from ..kit.config import RunConfig
+from ..kit.summary import LOOKED_AT, at_work, model_summary
+from ..kit.task import Outcome
+from .making import build, calling, made_for
+
+LEAST = 2  # axes of what attention reads: rows and tokens
+
+
+class ProblemTask:
+    """The loss and the scores of a problem of one's own."""
+
+    def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
+        del data_dir  # the problem says where its data are
+        self.config, self.device = config, torch.device(device)
+        self.problem, arm = made_for(config)
+        random.seed(config.seed)
+        np.random.seed(config.seed % 2**32)
+        self.model = build(self.problem, arm, config)
+        self.start = learned_numbers(self.model)
+
+    def loss(self, step: int) -> Tensor:
+        """The loss of the batch of ``step``."""
+        with calling(self.config.name):
+            batch = self.problem.batch("train", self.config.seed, step)
+            found = self.problem.loss(self.model, batch)
+        if not isinstance(found, Tensor) or found.dim() != 0 or not found.requires_grad:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise UserError(
+                f"{type(self.problem).__name__}.loss returns {shape}; return a tensor without "
+                "axes that depends on the model's parameters"
+            )
+        return found
+
+    def evaluate(self, split: str) -> float:
+        """The mean loss over the batches of ``split``."""
+        return self._means(split, scores=False)["loss"]
+
+    @torch.no_grad()
+    def _means(self, split: str, *, scores: bool) -> dict[str, float]:
+        """Mean over batches of the loss, and of the problem's own scores."""
+        count = self.problem.valid_batches if split == "valid" else self.problem.test_batches
+        self.model.eval()
+        found: dict[str, list[float]] = {}
+        for step in range(count):
+            with calling(self.config.name):
+                batch = self.problem.batch(split, 0, step)
+                each = {"loss": float(self.problem.loss(self.model, batch))}
+                if scores:
+                    each |= self._scores(self.problem.metrics(self.model, batch))
+            for name, value in each.items():
+                found.setdefault(name, []).append(value)
+        self.model.train()
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+    def _scores(self, measured: Mapping[str, Any]) -> dict[str, float]:
+        if "loss" in measured:
+            raise UserError("metrics(model, batch) returns a 'loss', which is measured anyway")
+        return {str(name): float(value) for name, value in measured.items()}
+
+    @property
+    def tokens_per_step(self) -> int:
+        """What the first batch holds."""
+        with calling(self.config.name):
+            return self.problem.count(self.problem.batch("train", self.config.seed, 0))
+
+    def finish(self) -> Outcome:
+        """Losses and scores of both splits, sizes, and the attention of a validation batch."""
+        found = {
+            f"{split}_{name}": value
+            for split in ("valid", "test")
+            for name, value in self._means(split, scores=True).items()
+        }
+        facts = model_summary(self.model, self.start, self.device)
+        layers = [module for _, module in attention_layers(self.model)]
+        inside = {id(p): p.numel() for module in layers for p in module.parameters()}
+        facts["attention_parameters"] = sum(inside.values())
+        return Outcome(found, facts, self._at_work())
+
+    def _at_work(self) -> dict[str, dict[str, np.ndarray]]:
+        """What attention does with a validation batch; nothing of a model without any."""
+        with calling(self.config.name):
+            inputs = self.problem.inputs(self.problem.batch("valid", 0, 0))[:LOOKED_AT]
+        if inputs.dim() < LEAST:
+            return {}
+        try:
+            return at_work(self.model, inputs, [str(i) for i in range(inputs.shape[1])])
+        except Exception:  # a model that cannot be called so, or has no attention, shows none
+            return {}
+
+    def save(self, directory: Path) -> None:
+        """The model's weights; its code is the problem's."""
+        save_model(self.model, str(directory / WEIGHTS))
+        (directory / MODEL_CONFIG).write_text('{"architecture": "problem"}\n')

@@ -1,0 +1,191 @@
+"""Problems of one's own under our loop: compared, resumed to the bit, checked, diagnosed."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import resonant
+from resonant.cli.main import main
+from resonant.errors import UserError
+from resonant.lab import Comparison, Problem, TrainingConfig, run_comparison
+from resonant.lab.own.results import Compared
+from resonant.lab.problem.problem import first_tensor
+from tests.lab.running import quality
+
+from . import problems
+
+RUNS = ("causal-seed0", "causal-seed1", "full-seed0", "full-seed1")
+PLUGIN = "--plugins=tests.lab.problem.problems"
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    """Two arms under two seeds, in this process."""
+    record = dataclasses.replace(problems.experiment, seeds=2)
+    out = tmp_path_factory.mktemp("problem") / "out"
+    return run_comparison(record, out, workers=0, probe=False, show=False)
+
+
+def test_losses_and_scores_are_compared(compared: Compared) -> None:
+    assert compared.metrics == [
+        "test_loss",
+        "test_accuracy",
+        "valid_loss",
+        "valid_accuracy",
+    ]
+    done = json.loads((compared.out / "full-seed1" / "done.json").read_text())
+    assert compared.values("full", "test_loss")[1] == done["metrics"]["test_loss"]
+    assert done["attention_parameters"] == 4 * 8 * 8 + 4 * 8
+    assert done["tokens"] == 6 * 4
+    rows = (compared.out / "full-seed0" / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["3", "6"]
+
+
+def test_the_page_shows_what_the_lab_shows(compared: Compared) -> None:
+    text = compared.report().read_text()
+    for part in ("Other scores", "accuracy", "Learning curves", "Where attention looks", "nats"):
+        assert part in text
+
+
+def test_a_trained_model_is_opened_here(compared: Compared) -> None:
+    model = compared.model("full", 1)
+    batch = problems.Copying(training=problems.TRAINING).batch("test", 0, 0)
+    with torch.no_grad():
+        first = torch.nn.functional.cross_entropy(
+            model(batch["tokens"]).flatten(0, 1), batch["targets"].flatten()
+        )
+    assert abs(first.item() - compared.values("full", "test_loss")[1]) < 0.5
+    assert not model.training
+
+
+def test_check_and_diagnose_open_its_runs(
+    compared: Compared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(compared.out / "causal-seed0"), PLUGIN]) == 0
+    assert "causality  holds" in capsys.readouterr().out
+    assert main(["check", str(compared.out / "full-seed0"), PLUGIN]) == 1
+    assert main(["diagnose", str(compared.out / "full-seed0"), PLUGIN]) == 0
+    assert "diagnosis.html" in capsys.readouterr().out
+    for option in ("--text=x", "--length=9"):
+        assert main(["diagnose", str(compared.out / "full-seed0"), PLUGIN, option]) == 2
+        assert "brings its own inputs" in capsys.readouterr().err
+
+
+def test_changed_code_is_refused_by_name(
+    compared: Compared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = compared.out / "causal-seed0"
+    config = (run / "config.yaml").read_text()
+    code = next(line.split()[1] for line in config.splitlines() if " code:" in line)
+    (run / "config.yaml").write_text(config.replace(code, "a" * 64))
+    try:
+        assert main(["check", str(run), PLUGIN]) == 2
+        assert "Copying changed since causal-seed0 was trained" in capsys.readouterr().err
+        assert main(["report", str(compared.out), "--markdown"]) == 0  # needs no code
+    finally:
+        (run / "config.yaml").write_text(config)
+
+
+def test_another_field_is_another_configuration(compared: Compared) -> None:
+    assert isinstance(compared.out, Path)
+    wider = problems.Copying(width=4, training=problems.TRAINING)
+    changed = dataclasses.replace(problems.experiment, train_and_score=wider, seeds=2)
+    with pytest.raises(UserError, match="holds a run of another configuration"):
+        run_comparison(changed, compared.out, workers=0, show=False)
+
+
+@pytest.mark.parametrize(
+    ("arm", "says"),
+    [
+        ("no module", r"Wrong.model\(arm\) returns a int; return the torch module"),
+        ("raises", r"bad-seed0 raises RuntimeError: no memory at .*problems.py, line \d+"),
+        ("no batch", "bad-seed0 raises KeyError"),
+        ("no mean", r"Wrong.loss returns \(4, 1\); return a tensor without axes"),
+        ("a float", "Wrong.loss returns float; return a tensor"),
+        ("nan", "the loss of step 0 became nan in bad-seed0"),
+        ("loss", "returns a 'loss', which is measured anyway"),
+    ],
+)
+def test_what_goes_wrong_in_a_problem_is_said(tmp_path: Path, arm: str, says: str) -> None:
+    training = TrainingConfig(steps=1)
+    with pytest.raises(UserError, match=says):
+        resonant.compare(
+            {"bad": arm},
+            problems.Wrong(training=training),
+            seeds=1,
+            out=tmp_path,
+            workers=0,
+            probe=False,
+            show=False,
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"config": problems.TRAINING}, "configuration is its own fields; leave out config"),
+        ({"sweep": {"lr": [0.1]}}, "a Problem sweeps its learning rate"),
+        ({"sweep": {"learning_rate": [0.0]}}, "a Problem sweeps its learning rate"),
+        ({"sweep": {"learning_rate": [0.1]}, "choose_by": "test_loss"}, "chosen by valid_loss"),
+    ],
+)
+def test_what_a_problem_does_not_take(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Comparison({"a": 1}, problems.Copying(), **options)
+
+
+def test_training_fields_that_are_not_read_are_refused(tmp_path: Path) -> None:
+    training = TrainingConfig(evaluation_windows=3)
+    with pytest.raises(UserError, match="windows is not read by a Problem; a Problem's"):
+        resonant.compare({"a": 1}, problems.Copying(training=training), out=tmp_path, show=False)
+
+
+def test_methods_that_are_missing_say_so() -> None:
+    bare = Problem()
+    for call in (
+        lambda: bare.model(1),
+        lambda: bare.batch("train", 0, 0),
+        lambda: bare.loss(torch.nn.Linear(1, 1), None),
+    ):
+        with pytest.raises(NotImplementedError, match="Problem has no method"):
+            call()
+    assert bare.metrics(torch.nn.Linear(1, 1), None) == {}
+
+
+def test_the_first_tensor_of_a_batch_is_its_input() -> None:
+    batch = {"name": "x", "pair": (None, [torch.ones(3), torch.zeros(2)])}
+    assert first_tensor(batch).sum() == 3
+    assert Problem().count(batch) == 3
+    with pytest.raises(ValueError, match="holds no tensor"):
+        first_tensor({"a": 1})
+
+
+@pytest.mark.slow
+def test_workers_and_kills_change_no_bit(compared: Compared, tmp_path: Path) -> None:
+    """On workers, killed on the way, the runs are those of this process, and cost is measured."""
+    from tests.lab.running import resonant as command
+
+    options = ("--seeds=2", f"--out={tmp_path}", "--workers=2")
+    name = "tests.lab.problem.problems:experiment"
+    killed = command("compare", name, *options, fault="checkpoint-written:1")
+    assert killed.returncode == 1
+    done = command("compare", name, *options)
+    assert done.returncode == 0, done.stderr
+    assert "kFLOPs/row" in done.stdout
+    assert quality(tmp_path) == quality(compared.out)
+    assert json.loads((tmp_path / "probe.json").read_text())["costs"].keys() == {"causal", "full"}
+
+
+@pytest.mark.slow
+def test_rates_are_swept_by_validation_loss(tmp_path: Path) -> None:
+    record = dataclasses.replace(
+        problems.experiment, seeds=1, sweep={"learning_rate": [1e-5, 1e-2]}
+    )
+    found = run_comparison(record, tmp_path, workers=2, probe=False, show=False)
+    rates = json.loads((tmp_path / "full-seed0" / "done.json").read_text())["learning_rate"]
+    assert rates == 1e-2
+    assert "Learning rates" in found.report().read_text()
