@@ -7,7 +7,7 @@ import math
 from ..kit.grid import Grid, difference_cells
 from ..kit.results import ArmResult, Results
 
-FEW = 1e5  # tokens, which are given to the last one
+FEW = 1e4  # tokens, which are given to the last one
 
 
 def quality(results: Results) -> Grid:
