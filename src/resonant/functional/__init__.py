@@ -10,6 +10,7 @@ from .alignment import (
 from .attend import attend, attention_weights, record_paths
 from .clock import Clock, clock, clock_attention, clock_lift
 from .energy import PrefixSums, energy_gate, energy_log_gate, standardize_prefix
+from .filter import ClockState, FilteredClock, clock_filter, filter_lift
 from .krause import krause_attention, krause_lift
 from .kuramoto import coupling_lift, kuramoto_coupling, kuramoto_lift
 from .lift import Documents, Lift
@@ -32,7 +33,9 @@ __all__ = [
     "Causal",
     "Circle",
     "Clock",
+    "ClockState",
     "Documents",
+    "FilteredClock",
     "Full",
     "Gaussian",
     "Grid",
@@ -52,11 +55,13 @@ __all__ = [
     "attention_weights",
     "clock",
     "clock_attention",
+    "clock_filter",
     "clock_lift",
     "coupling_lift",
     "durations",
     "energy_gate",
     "energy_log_gate",
+    "filter_lift",
     "gaussian_locality",
     "guided_attention_loss",
     "krause_attention",

@@ -1,0 +1,298 @@
+"""A target clock that corrects itself by what its frames resemble: a filter over frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .clock import FLOOR, NARROWEST, WIDEST, Clock
+from .lift import Lift
+from .pair import Gaussian
+
+VARIANCE = 0.05  # of a clock's place at the start, in clock time squared
+WIDEST_TEMPO = 1.5  # of the log tempo, either way
+FEWEST = 1e-12  # of a variance that divides
+Number = float | Float[Tensor, "#head"]
+
+
+@dataclass(frozen=True)
+class ClockState:
+    """Where target clocks stand after the frames so far, in float64.
+
+    ``position`` and its ``variance`` (batch, head) in clock time and its square, ``tempo`` (batch,
+    head) the log of how much faster the clock runs than its rates say, ``frames`` (batch) how many
+    real frames there were.
+    """
+
+    position: Float[Tensor, "batch head"]
+    variance: Float[Tensor, "batch head"]
+    tempo: Float[Tensor, "batch head"]
+    frames: Int[Tensor, "batch"]
+
+
+@dataclass(frozen=True)
+class FilteredClock:
+    """Where frames stand: ``center`` and ``variance`` (batch, head, frame), and the state after."""
+
+    center: Float[Tensor, "batch head frame"]
+    variance: Float[Tensor, "batch head frame"]
+    state: ClockState
+
+
+def clock_filter(
+    rate: Float[Tensor, "batch head frame"],
+    logits: Float[Tensor, "batch head frame key"],
+    source: Clock,
+    *,
+    gain: Number = 0.5,
+    tempo_gain: Number = 0.0,
+    diffusion: Number = 0.05,
+    search: Number = 1.0,
+    spread: Number = 0.25,
+    renewal: Number = 0.05,
+    start_variance: float = VARIANCE,
+    mask: Bool[Tensor, "batch frame"] | None = None,
+    state: ClockState | None = None,
+    path: Literal["scan", "direct"] = "scan",
+) -> FilteredClock:
+    """Filter a running clock: its rates are a drift, what frames resemble are observations.
+
+    Per row and head, with source positions ``Lambda_s`` (``source.center``) and the state ``(c, P,
+    u)``, a frame that is not its row's first first corrects it
+
+        w_s ~ exp(logits_s - (Lambda_s - c)^2 / (2 (P + search))),  o = sum_s w_s Lambda_s,
+        m = sum_s w_s (Lambda_s - o)^2,  e = o - c  (at least 0 once c is past the last real token)
+        K = gain (P + renewal) / (P + renewal + m + spread)
+        u <- clip(u + tempo_gain K e, +-1.5);  c <- c + K e;  P <- (1 - K) P
+
+    and every frame then takes its time ``r = rate exp(u)``: it stands at ``c + r / 2`` with
+    variance ``P + diffusion r / 2``, and ``c <- c + r``, ``P <- P + diffusion r``.
+
+    ``logits`` are what a frame and a token have in common, from frames before it: the filter is
+    causal where they are. ``gain`` and ``tempo_gain`` lie in [0, 1]; ``diffusion`` is in clock
+    time, ``search``, ``spread`` and ``renewal`` in its square; numbers or (head,). Without gain the
+    clock is the running one. ``mask`` is True on real frames: others change nothing and stand where
+    the clock was left. Padding of ``source`` takes no part; a row without real tokens is not
+    corrected. All is float64.
+
+    ``scan`` keeps states alone in the forward pass and differentiates all frames at once: one
+    batch for the Jacobians, a recurrence of 3 x 3 for the states. ``direct`` is the plain loop, the
+    specification.
+
+    Raises ``ValueError`` for a normalized source and for sizes that do not fit.
+
+    Source: ours; a Kalman filter (Kalman, 1960) over the clocks of arXiv 2509.14678. Differs from
+    Kalman's: w holds the prior already, so o leans towards c and m says so; with a gain below 1 the
+    variance kept is the larger ``(1 - K) P``.
+    """
+    _check(rate, logits, source, mask)
+    heads = rate.shape[1]
+    place = source.center.repeat_interleave(heads // source.center.shape[1], dim=1)
+    real = torch.ones_like(place[:, :1], dtype=torch.bool)
+    if source.mask is not None:
+        real = source.mask.unsqueeze(1)
+    frames = torch.ones_like(rate[:, 0], dtype=torch.bool) if mask is None else mask
+    if state is None:
+        still = place.new_zeros(place.shape[:2])
+        count = torch.zeros(len(place), dtype=torch.int64, device=place.device)
+        state = ClockState(still, torch.full_like(still, start_variance), still, count)
+    before = state.frames.unsqueeze(1) + frames.cumsum(1) - frames.long()
+    listens = (frames & (before > 0)).unsqueeze(1) & real.any(-1, keepdim=True)
+    alone = ~real.any(-1, keepdim=True)
+    scores = logits.double().masked_fill(~(real | alone).unsqueeze(2), -torch.inf)
+    scores = scores.masked_fill(alone.unsqueeze(2), 0.0)
+    last = place.masked_fill(~real, -torch.inf).amax(-1)
+    numbers = (gain, tempo_gain, diffusion, search, spread, renewal)
+    given = _Given(
+        taken=rate.double() * frames.unsqueeze(1),
+        scores=scores,
+        place=place,
+        last=last,
+        listens=listens,
+        numbers=tuple(_by_head(x, heads, place) for x in numbers),
+    )
+    begin = (state.position, state.variance, state.tempo)
+    center, variance, *after = _scanned(begin, given) if path == "scan" else _looped(begin, given)
+    return FilteredClock(center, variance, ClockState(*after, state.frames + frames.sum(1)))
+
+
+def filter_lift(
+    target: FilteredClock,
+    source: Clock,
+    value: Float[Tensor, "batch key_head key value_dim"],
+    *,
+    floor: Number = FLOOR,
+    direct: bool = False,
+) -> Lift:
+    """Scores of a filtered clock: ``-(Lambda_s - c_t)^2 / (2 (V_t + floor^2))``.
+
+    The ``frozen`` score of ``clock_lift`` with the filter's own variance in place of both clocks'.
+    ``floor`` is in clock time, a number or (head,); ``direct`` as there. Padding of the source
+    takes no part. The mean source position may fall as frames go on: corrections go back.
+
+    Source: ours, see ``clock_filter``.
+    """
+    heads = target.center.shape[1]
+    narrow = _by_head(floor, heads, target.center).unsqueeze(-1).clamp(NARROWEST, WIDEST)
+    precision = 1.0 / (target.variance + narrow.square())
+    bias = None
+    if source.mask is not None:
+        hidden = torch.zeros_like(source.mask, dtype=torch.float32)
+        bias = hidden.masked_fill(~source.mask, -math.inf).unsqueeze(1)
+    query = value.new_zeros(*target.center.shape, 0)
+    key = value.new_zeros(*value.shape[:3], 0)
+    pair = Gaussian(target.center, source.center, precision, direct)
+    return Lift(query, key, value, bias, pair=pair)
+
+
+def _by_head(number: Number, heads: int, like: Tensor) -> Tensor:
+    """A number as (1, head) in float64."""
+    found = torch.as_tensor(number, dtype=torch.float64, device=like.device)
+    return found.reshape(1, -1).expand(1, heads)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What frames are filtered by; fields with a frame axis have it last but for the keys'."""
+
+    taken: Tensor  # (batch, head, frame)
+    scores: Tensor  # (batch, head, frame, key)
+    place: Tensor  # (batch, head, key)
+    last: Tensor  # (batch, head)
+    listens: Tensor  # (batch, head or 1, frame)
+    numbers: tuple[Tensor, ...]  # each (1, head)
+
+    def frame(self, t: int) -> _Given:
+        """One frame alone."""
+        return _Given(
+            self.taken[..., t],
+            self.scores[..., t, :],
+            self.place,
+            self.last,
+            self.listens[..., t],
+            self.numbers,
+        )
+
+    def abreast(self) -> _Given:
+        """All frames side by side: what has no frame axis gets one."""
+        return _Given(
+            self.taken,
+            self.scores,
+            self.place.unsqueeze(2),
+            self.last.unsqueeze(-1),
+            self.listens,
+            tuple(each.unsqueeze(-1) for each in self.numbers),
+        )
+
+
+def _frame(state: Sequence[Tensor], given: _Given) -> tuple[Tensor, ...]:
+    """Filter frames that do not depend on one another.
+
+    Returns their centers and variances, then position, variance and tempo after them.
+    """
+    position, variance, tempo = state
+    gain, tempo_gain, diffusion, search, spread, renewal = given.numbers
+    away = given.place - position.unsqueeze(-1)
+    width = 2.0 * (variance + search).clamp(min=FEWEST).unsqueeze(-1)
+    weights = (given.scores - away.square() / width).softmax(-1)
+    error = (weights * away).sum(-1)
+    scatter = (weights * (away - error.unsqueeze(-1)).square()).sum(-1)
+    error = torch.where(position > given.last, error.clamp(min=0.0), error)
+    own = variance + renewal
+    trust = gain * own / (own + scatter + spread).clamp(min=FEWEST)
+    trust = torch.where(given.listens, trust, 0.0)
+    step = trust * error
+    tempo = (tempo + tempo_gain * step).clamp(-WIDEST_TEMPO, WIDEST_TEMPO)
+    position, variance = position + step, (1.0 - trust) * variance
+    taken = given.taken * tempo.exp()
+    half = 0.5 * taken
+    before = position + half, variance + diffusion * half
+    return *before, position + taken, variance + diffusion * taken, tempo
+
+
+def _looped(state: Sequence[Tensor], given: _Given) -> tuple[Tensor, ...]:
+    """Frame after frame, as the equations are written."""
+    if given.taken.shape[-1] == 0:
+        return given.taken, given.taken, *state
+    found = []
+    for t in range(given.taken.shape[-1]):
+        center, variance, *state = _frame(state, given.frame(t))
+        found.append(torch.stack((center, variance)))
+    center, variance = torch.stack(found, -1)
+    return center, variance, *state
+
+
+def _scanned(state: Sequence[Tensor], given: _Given) -> tuple[Tensor, ...]:
+    """``_looped`` whose backward pass differentiates all frames in one batch."""
+    if given.taken.shape[-1] == 0:
+        return given.taken, given.taken, *state
+    parts = (given.taken, given.scores, given.place, *given.numbers)
+    return _Scan.apply(*state, given.last, given.listens, *parts)
+
+
+class _Scan(torch.autograd.Function):
+    """States frame by frame without a graph; gradients from one graph of all frames abreast."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        state: Sequence[Tensor] = tensors[:3]
+        last, listens, taken, scores, place, *numbers = tensors[3:]
+        given = _Given(taken, scores, place, last, listens, tuple(numbers))
+        before, found = [], []
+        for t in range(taken.shape[-1]):
+            before.append(torch.stack(tuple(state)))
+            center, variance, *state = _frame(state, given.frame(t))
+            found.append(torch.stack((center, variance)))
+        ctx.save_for_backward(torch.stack(before, -1), *tensors[3:])
+        center, variance = torch.stack(found, -1)
+        return center, variance, *state
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+        on_center, on_variance, *on_state = given
+        states, last, listens, *rest = ctx.saved_tensors
+        with torch.enable_grad():
+            before = [each.detach().requires_grad_() for each in states]
+            leaves = [each.detach().requires_grad_() for each in rest]
+            taken, scores, place, *numbers = leaves
+            inside = _Given(taken, scores, place, last, listens, tuple(numbers))
+            center, variance, *after = _frame(before, inside.abreast())
+        shown = (center, variance), (on_center, on_variance)
+        own = torch.stack(torch.autograd.grad(shown[0], before, shown[1], retain_graph=True))
+        rows = [
+            torch.stack(torch.autograd.grad(x, before, torch.ones_like(x), retain_graph=True))
+            for x in after
+        ]
+        jacobian, through, on_after = torch.stack(rows), torch.stack(on_state), []
+        for t in reversed(range(taken.shape[-1])):
+            on_after.append(through)
+            through = own[..., t] + (jacobian[..., t] * through.unsqueeze(1)).sum(0)
+        each = torch.stack(on_after[::-1], -1)
+        found = torch.autograd.grad((*shown[0], *after), leaves, (*shown[1], *each))
+        return *through, None, None, *found
+
+
+def _check(rate: Tensor, logits: Tensor, source: Clock, mask: Tensor | None) -> None:
+    if source.normalized:
+        raise ValueError(
+            "a filter follows a running clock; make the source's with normalized=False"
+        )
+    heads, tokens = source.rate.shape[1:]
+    sizes = rate.shape[0], rate.shape[1], rate.shape[2], tokens
+    if tuple(logits.shape) != sizes or rate.shape[1] % heads or rate.shape[0] != len(source.rate):
+        raise ValueError(
+            "logits must be (batch, head, frame, key) of rates and source, heads a multiple of the "
+            f"source's, but shapes are {tuple(logits.shape)}, {tuple(rate.shape)} and "
+            f"{tuple(source.rate.shape)}"
+        )
+    if mask is not None and tuple(mask.shape) != (rate.shape[0], rate.shape[2]):
+        raise ValueError(
+            f"mask must be (batch, frame) = {(rate.shape[0], rate.shape[2])}, but it is "
+            f"{tuple(mask.shape)}"
+        )
