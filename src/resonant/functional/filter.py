@@ -118,8 +118,10 @@ def clock_filter(
         numbers=tuple(_by_head(x, heads, place) for x in numbers),
     )
     begin = (state.position, state.variance, state.tempo)
-    center, variance, *after = _scanned(begin, given) if path == "scan" else _looped(begin, given)
-    return FilteredClock(center, variance, ClockState(*after, state.frames + frames.sum(1)))
+    run = _scanned if path == "scan" else _looped
+    center, variance, position, left, tempo = run(begin, given)
+    after = ClockState(position, left, tempo, state.frames + frames.sum(1))
+    return FilteredClock(center, variance, after)
 
 
 def filter_lift(
