@@ -24,7 +24,7 @@ def describe(
     runs: Sequence[OwnRun],
     out: Path,
     *,
-    swept: Sequence[Mapping[str, Any]] = (),
+    swept: Sequence[dict[str, Any]] = (),
     failed: Mapping[str, str],
 ) -> None:
     """Write down what the comparison is and which runs are its own."""
@@ -34,10 +34,10 @@ def describe(
         "control": comparison.control_name,
         "seeds": comparison.seed_list,
         "better": dict(comparison.better),
-        "chosen": {run.arm: {k: _plain(v) for k, v in run.chosen.items()} for run in runs},
+        "chosen": {run.arm: _plain_values(run.chosen) for run in runs},
         "folders": [{"arm": run.arm, "seed": run.seed, "name": run.name} for run in runs],
         "choose_by": comparison.choose_by,
-        "swept": [*swept],
+        "swept": [row | {"values": _plain_values(row["values"])} for row in swept],
         "failed": dict(failed),
     }
     content = json.dumps(said, indent=2).encode()
@@ -120,6 +120,10 @@ def _edge(said: Mapping[str, Any], row: Mapping[str, Any]) -> str:
         if len(tried) > 1 and numbers and value in (min(tried), max(tried)):
             found.append(name)
     return f"; {', '.join(found)} at the edge" if found else ""
+
+
+def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in values.items()}
 
 
 def _plain(value: Any) -> Any:
