@@ -12,7 +12,7 @@ from ...files import damaged, write_atomically
 from ..kit.contents import read_held
 from ..kit.grid import Grid
 from ..kit.results import mixed
-from .comparison import Comparison, OwnRun
+from .comparison import PLAIN, Comparison, OwnRun
 from .folder import COMPARISON, HELD_COMPARISON, HELD_SCORES, SCORES
 from .results import Compared
 
@@ -56,14 +56,15 @@ def read_compared(out: Path) -> Compared:
     Raises ``UserError`` for a folder that is damaged, or in which no run is finished.
     """
     said = read_held(out / COMPARISON, HELD_COMPARISON)
+    _check(out / COMPARISON, said)
     scores: dict[str, dict[int, dict[str, float]]] = {each["name"]: {} for each in said["arms"]}
     made: list[list[dict[str, str]]] = []
     here = 0
     for each in said["folders"]:
-        if each["arm"] not in scores or Path(each["name"]).name != each["name"]:
-            raise damaged(out / COMPARISON, f"it names the run {each['name']!r}, which is none")
         done = None if each["name"] in said["failed"] else read_scores(out / each["name"])
         if done is not None:
+            if (done["arm"], done["seed"]) != (each["arm"], each["seed"]):
+                raise damaged(out / each["name"] / SCORES, f"it is of the arm {done['arm']!r}")
             scores[each["arm"]][each["seed"]] = done["metrics"]
             here += done.get("here", False)
             made.append(done.get("made_with", [{}]))
@@ -87,6 +88,26 @@ def read_compared(out: Path) -> Compared:
         [*([HERE.format(here)] if here else []), *mixed(made)],
         _swept(said),
     )
+
+
+def _check(path: Path, said: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` unless the parts of a description fit one another."""
+    arms, seeds = [each["name"] for each in said["arms"]], said["seeds"]
+    runs = sorted((each["arm"], each["seed"]) for each in said["folders"])
+    if said["control"] not in arms or len(set(arms)) < len(arms):
+        raise damaged(path, f"its control {said['control']!r} is none of its arms")
+    if runs != sorted((arm, seed) for arm in arms for seed in set(seeds)):
+        raise damaged(path, "its runs are not those of its arms and seeds")
+    if len(set(seeds)) < len(seeds):
+        raise damaged(path, "it names a seed twice")
+    for each in said["folders"]:
+        if Path(each["name"]).name != each["name"] or each["name"] in ("", ".", ".."):
+            raise damaged(path, f"it names the run {each['name']!r}, which is no folder beside it")
+    rows = said["swept"]
+    names = {tuple(row["values"]) for row in rows} | {tuple(x) for x in said["chosen"].values()}
+    plain = all(isinstance(x, PLAIN) for row in rows for x in row["values"].values())
+    if rows and (len(names) > 1 or not plain or said["choose_by"] not in said["better"]):
+        raise damaged(path, "its sweep is not one of plain values by a score that it names")
 
 
 def _swept(said: Mapping[str, Any]) -> dict[str, Grid]:
