@@ -69,7 +69,8 @@ def compare_problem(
     elif not are_measured(plan):
         (out / COSTS).unlink(missing_ok=True)
     results = gather(out)
-    print_tables(results, console)
+    if not console.quiet:
+        print_tables(results, console)
     return _compared(comparison, plan, results)
 
 
@@ -86,7 +87,7 @@ def plan_problem(comparison: Comparison, out: Path) -> Plan:
         if name != control
     ]
     base = RunConfig(
-        experiment=out.resolve().name,
+        experiment=type(problem).__name__,  # not the folder's, which may be renamed
         arm=control,
         model=values[control],
         data=problem_config(problem),
