@@ -3,7 +3,8 @@
     python examples/tokens.py
 
 You write a model, batches and a loss. Schedule, resuming, curves, the cost of a step, pictures of
-attention and the table are the lab's; `resonant check` and `resonant diagnose` open the runs.
+attention and the table are the lab's. Runs of `resonant compare examples/tokens.py:experiment` are
+opened by `resonant check` and `resonant diagnose` too.
 """
 
 import json

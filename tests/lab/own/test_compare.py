@@ -17,6 +17,7 @@ import torch
 import resonant
 from resonant.errors import UserError
 from resonant.lab import Comparison, Run
+from resonant.lab.kit.identity import digest
 from resonant.lab.kit.statistics import paired_difference
 from resonant.lab.own.results import Compared
 
@@ -329,6 +330,53 @@ def test_a_lambda_and_a_closure_are_compared_and_told_apart(tmp_path: Path) -> N
 def test_what_is_no_function_is_refused(tmp_path: Path, unchecked: None) -> None:
     with pytest.raises(UserError, match="train_and_score is a function"):
         compared(tmp_path, train_and_score=3)
+
+
+def first(x: float) -> float:
+    return x
+
+
+def second(x: float) -> float:
+    return x + 1
+
+
+def by_identity(arm: Any, seed: int, run: Run) -> dict[str, float]:
+    return {"mse": (10.0 if arm is second else 1.0) + 0.1 * seed}
+
+
+class Counting:
+    """A callable that changes itself."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, arm: float, seed: int, run: Run) -> dict[str, float]:
+        self.calls += 1
+        return {"mse": arm + self.calls}
+
+
+def test_in_this_process_as_on_a_worker(tmp_path: Path) -> None:
+    """An arm is what the function knows it as, and no run sees what another one changed."""
+    arms = {"first": first, "second": second}
+    found = compared(tmp_path / "a", arms=arms, control="first", train_and_score=by_identity)
+    assert found.difference("second", "mse").mean == pytest.approx(9.0)
+    found = compared(tmp_path / "b", train_and_score=Counting())
+    assert found.values("two", "mse") == [3.0, 3.0, 3.0]
+
+
+def test_lambdas_of_one_module_and_frozen_tensors_are_told_apart(tmp_path: Path) -> None:
+    arms = {"one": lambda s: 1.0 + s, "two": lambda s: 2.0 + s}
+    compared(tmp_path, arms=arms, control="one", train_and_score=lambda a, s, run: {"mse": a(s)})
+    free = torch.zeros(2, requires_grad=True)
+    assert digest(free) != digest(free.detach())
+
+
+def test_a_sweep_is_overwritten_whole(tmp_path: Path) -> None:
+    sweep = {"sweep": {"noise": [0.1, 0.2]}, "choose_by": "valid_mse"}
+    better = {"better": BETTER | {"valid_mse": "lower"}}
+    compared(tmp_path, **sweep, **better)
+    changed = Config(steps=2)
+    compared(tmp_path, config=changed, overwrite=True, **sweep, **better)
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ class _Digest:
             if value.layout is not torch.strided or value.is_meta or value.is_quantized:
                 raise Untellable(f"a tensor of layout {value.layout} on {value.device}")
             bits = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            return [repr((value.dtype, tuple(value.shape))).encode(), bits.tobytes()]
+            kind = (value.dtype, tuple(value.shape), value.requires_grad)
+            return [repr(kind).encode(), bits.tobytes()]
         if value.dtype.hasobject:
             return [repr(value.shape).encode(), *(self.of(each) for each in value.ravel().tolist())]
         return [repr((value.dtype.descr, value.shape)).encode(), value.tobytes()]
@@ -235,7 +236,8 @@ class _Digest:
         inside = [_cells(value), value.__defaults__, value.__kwdefaults__]
         if _home(value.__module__) != "here":
             name = f"{value.__module__}.{value.__qualname__}"
-            return [name.encode(), _source(value.__module__), self.of(inside)]
+            own = self.of(value.__code__)  # a module may hold several of one name, as lambdas are
+            return [name.encode(), _source(value.__module__), own, self.of(inside)]
         read = [_joined(name, self.leniently(each)) for name, each in _globals(value)]
         return [self.of(value.__code__), self.of(inside), *read]
 

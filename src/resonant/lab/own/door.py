@@ -70,7 +70,6 @@ def _compare_function(
             {"arm": run.arm, "values": dict(run.chosen), "score": _by(comparison, scores[run.name])}
             for run in runs
         ]
-        overwrite = False  # what the sweep made stays
     runs = plan_runs(
         comparison, {n: [values] for n, values in chosen.items()}, comparison.seed_list
     )

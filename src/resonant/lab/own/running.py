@@ -86,14 +86,14 @@ def _score_here(comparison: Comparison, state: RunState, run: OwnRun, display: D
 
     state.status = "running"
     display.show()
-    # No other run may have changed it: an arm may be a model that is trained in place.
-    value = unpacked(packed(comparison.arms[run.arm], f"the arm {run.arm!r}"))
-    config: Any = configuration(comparison, run.chosen)
+    # As a worker would: together, so that an arm is what the function knows it as, and fresh, as an
+    # arm or a function may be changed in place.
+    sent = _sent(comparison, [run])[run.arm, str(run.chosen)]
+    function, value, config = unpacked(sent["packed"])
     made = Run(
         state.directory, arm=run.arm, seed=run.seed, config=config, known=run.hash, report=report
     )
     try:
-        function: Any = comparison.train_and_score
         score(function, value, made, run.stands_on, here=True)
         state.follow({"event": "done"})
     except UserError as error:
