@@ -28,6 +28,7 @@ FAULT_POINTS = (
     "run-started",
     "config-half",
     "step",
+    "logged",
     "metrics-half",
     "metrics-written",
     "checkpoint-half",

@@ -104,7 +104,13 @@ def test_a_failed_run_is_status_one(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("example", "options"),
     [
         ("time_series", ["--config.steps=3", "--config.window=8"]),
-        ("tokens", ["--training.steps=3", "--training.context=16", "--training.warmup=1"]),
+        (
+            "tokens",
+            [
+                *("--training.steps=3", "--training.context=16", "--training.warmup=1"),
+                "--no-probe",
+            ],
+        ),
     ],
 )
 def test_the_examples_in_small(
@@ -112,7 +118,7 @@ def test_the_examples_in_small(
 ) -> None:
     shutil.copy(ROOT / "examples" / f"{example}.py", tmp_path / f"small_{example}.py")
     name = f"{tmp_path}/small_{example}.py:experiment"
-    words = [name, *options, "--seeds=1", "--workers=0", "--no-probe", f"--out={tmp_path}/out"]
+    words = [name, *options, "--seeds=1", "--workers=0", f"--out={tmp_path}/out"]
     assert main(["compare", *words]) == 0
     assert "too few seeds" in capsys.readouterr().out
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..lab.compare.limits import MOST_SEEDS, MOST_WORKERS
 from ..lab.kit.folder import COSTS, SWEEP
 from .options import base_config, parse, pick_experiment, training_parser
 
-MOST = {"seeds": 1000, "workers": 256}
+MOST = {"seeds": MOST_SEEDS, "workers": MOST_WORKERS}
 
 if TYPE_CHECKING:
     from ..lab.compare.against import Against

@@ -72,14 +72,7 @@ def _module(where: str) -> Any:
             return importlib.import_module(where)
         if not Path(where).is_file():
             raise UserError(f"there is no file {where}")
-        spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(spec.name, module)
-        sys.path.insert(0, str(Path(where).resolve().parent))
-        spec.loader.exec_module(module)
-        return module
+        return _of_file(Path(where))
     except ImportError as error:
         raise UserError(
             f"cannot import {where!r} ({error}); run from the folder that holds it, or install it"
@@ -88,6 +81,27 @@ def _module(where: str) -> Any:
         raise
     except Exception as error:  # a stranger's module may raise anything
         raise UserError(f"importing {where!r} raises {in_words(error)}") from error
+
+
+def _of_file(path: Path) -> Any:
+    """Import a file by its name, as a process that finds it beside the script would."""
+    from ..lab.kit.plugins import is_installed
+
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    taken = sys.modules.get(spec.name)
+    file = getattr(taken, "__file__", None)
+    if taken is not None and (file is None or is_installed(Path(file).resolve())):
+        raise UserError(
+            f"{path} has the name of a module of Python or of a package, {spec.name}, which it "
+            "would hide; rename the file"
+        )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    spec.loader.exec_module(module)
+    return module
 
 
 def _build(made: Any, name: str) -> tuple[Any, Any]:

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         out,
         workers=options.workers,
         overwrite=options.overwrite,
-        probe=options.probe,
+        probe=getattr(options, "probe", True),
     )
     print(f"report: {found.report()}")
     return 1 if found.failed else 0
@@ -67,13 +67,14 @@ def make_parser(name: str, comparison: Comparison) -> jsonargparse.ArgumentParse
     )
     parser.add_argument("--out", help="folder for the runs and the page")
     parser.add_argument("--overwrite", action="store_true", help="make changed runs anew")
-    parser.add_argument(
-        "--no-probe",
-        dest="probe",
-        action="store_false",
-        help="of a Problem: do not measure time and memory of a training step",
-    )
     held = _held(comparison)
+    if comparison.is_of_a_problem:
+        parser.add_argument(
+            "--no-probe",
+            dest="probe",
+            action="store_false",
+            help="do not measure time and memory of a training step",
+        )
     if held is not None:
         _add_fields(parser, held)
     return parser
@@ -111,11 +112,8 @@ def _configured(
     """The comparison with the fields that the user gave."""
     held = _held(comparison)
     prefix = "--config."
-    changes = {
-        each.removeprefix(prefix): getattr(options.config, each.removeprefix(prefix))
-        for each in given
-        if each.startswith(prefix)
-    }
+    names = {each.removeprefix(prefix).split(".")[0] for each in given if each.startswith(prefix)}
+    changes = {name: getattr(options.config, name) for name in names}
     if any(each.startswith(f"--{TRAINING}.") for each in given):
         changes[TRAINING] = options.training
     if not changes:

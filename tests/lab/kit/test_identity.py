@@ -18,14 +18,15 @@ import pytest
 import torch
 
 from resonant.errors import UserError
-from resonant.lab.kit.identity import Untellable, digest, importable, packed, parts, unpacked
+from resonant.lab.kit.code.identity import Untellable, digest, parts
+from resonant.lab.kit.code.sent import importable, packed, unpacked
 from resonant.lab.kit.plugins import digest_of_plugins
 
 SCRIPT = """
 import dataclasses, enum, functools, sys
 import numpy as np
 import torch
-from resonant.lab.kit.identity import digest
+from resonant.lab.kit.code.identity import digest
 RATE = 3
 def helper(x):
     return x * RATE
@@ -174,7 +175,7 @@ def test_what_has_no_content_is_said(value: Any) -> None:
 
 def test_a_function_names_the_globals_that_it_reads(tmp_path: Path) -> None:
     code = SCRIPT.replace("for value in values:", "for value in ():") + (
-        "from resonant.lab.kit.identity import parts\nprint(sorted(parts(other)))\n"
+        "from resonant.lab.kit.code.identity import parts\nprint(sorted(parts(other)))\n"
     )
     assert run(code, "1", tmp_path).strip() == "['code', 'global cached', 'global recursive']"
     assert parts(made(1.0)).keys() == {"code"}  # of a module: its file says all

@@ -38,6 +38,8 @@ def odd(arm: str, seed: int, run: Run) -> dict[str, float]:
     scores = {"mse": {"fine": 1.0, "other": 2.0}.get(arm, 3.0) + 0.1 * seed, "extra": 5.0}
     if arm == "nan":
         scores["mse"] = math.nan
+    if arm == "fails-once" and seed == 1:
+        raise ValueError("no luck")
     if arm == "lacks" and seed == 1:
         del scores["extra"]
     return scores

@@ -17,7 +17,7 @@ import torch
 import resonant
 from resonant.errors import UserError
 from resonant.lab import Comparison, Run
-from resonant.lab.kit.identity import digest
+from resonant.lab.kit.code.identity import digest
 from resonant.lab.kit.statistics import paired_difference
 from resonant.lab.own.results import Compared
 
@@ -148,11 +148,21 @@ def test_if_everything_fails_that_is_an_error(tmp_path: Path) -> None:
         odd_ones(tmp_path, "raises", "nan")
 
 
-def test_a_score_missing_in_one_seed_is_not_compared(tmp_path: Path) -> None:
+def test_a_score_missing_in_one_seed_is_compared_by_the_others(tmp_path: Path) -> None:
     found = odd_ones(tmp_path, "fine", "lacks")
-    assert rows(found)["extra", "lacks"][3] == "none in seed 1"
+    assert rows(found)["extra", "lacks"][3] == "too few seeds"  # two pairs
+    assert len(found.pairs("lacks", "extra")) == 2
     assert rows(found)["mse", "lacks"][3] == "worse"
-    assert "lacks returns extra in seeds 0, 2, but not in seed 1: it is not compared." in str(found)
+    said = "lacks returns extra in seeds 0, 2, but not in seed 1: its row stands on those"
+    assert said in str(found)
+
+
+def test_a_failed_seed_of_the_control_leaves_the_other_pairs(tmp_path: Path) -> None:
+    found = odd_ones(tmp_path, "fails-once", "fine", seeds=4)
+    assert len(found.pairs("fine", "mse")) == 3
+    assert rows(found)["mse", "fine"][3] in ("lower", "higher", "worse", "better", "no difference")
+    said = "fails-once has no scores of seed 1: its rows stand on seeds 0, 2, 3 alone"
+    assert said in str(found)
 
 
 def test_two_arms_that_are_the_same(tmp_path: Path) -> None:

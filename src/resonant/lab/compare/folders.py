@@ -16,7 +16,7 @@ from ...errors import UserError
 from ..domains import resolve
 from ..kit.config import RunConfig, config_hash, differences, run_config
 from ..kit.contents import read_config, read_held
-from ..kit.folder import COMPARISON, CONFIG, DONE, LOCK
+from ..kit.folder import COMPARISON, CONFIG, DONE, LOCK, OWN
 from .plan import Plan
 
 
@@ -25,6 +25,10 @@ def check_directories(plan: Plan, *, overwrite: bool, rates: Sequence[float] = (
 
     A learning rate among ``rates`` is no other configuration.
     """
+    if (plan.out / OWN).is_file():
+        raise UserError(
+            f"{plan.out} holds a comparison of functions of one's own; choose another --out"
+        )
     runs = [(config, plan.directory(config)) for config in plan.runs]
     check_folders(runs, overwrite=overwrite, rates=rates)
 
@@ -95,6 +99,8 @@ def read_done(directory: Path) -> dict[str, Any] | None:
 @contextmanager
 def lock(out: Path) -> Iterator[None]:
     """Make the folder and hold it: two comparisons in one folder would undo each other."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     held = filelock.FileLock(out / LOCK)
     try:

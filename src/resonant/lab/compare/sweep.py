@@ -46,9 +46,16 @@ def parse_rates(text: str | None, own: float) -> tuple[float, ...] | None:
     return tuple(sorted(set(rates))) or tuple(own * factor for factor in FACTORS)
 
 
-def swept_plan(plan: Plan, rates: tuple[float, ...], *, workers: int, overwrite: bool) -> Plan:
+def swept_plan(
+    plan: Plan,
+    rates: tuple[float, ...],
+    *,
+    workers: int,
+    overwrite: bool,
+    console: Console | None = None,
+) -> Plan:
     """Sweep, and return the plan with every arm at the best of ``rates``."""
-    console = plain_console()
+    console = console or plain_console()
     tried = ", ".join(f"{rate:g}" for rate in rates)
     console.print(
         f"{plan.data}; learning rates {tried} for {len(plan.arms)} arms under seed "

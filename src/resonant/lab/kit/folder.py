@@ -20,6 +20,7 @@ DONE = "done.json"
 DIAGNOSIS_PAGE = "diagnosis.html"
 # Of a comparison.
 COMPARISON = "comparison.json"
+OWN = "arms.json"  # of functions of one's own
 COSTS = "probe.json"
 SWEEP = "sweep.json"
 SWEPT = "sweep"  # the folder of its runs

@@ -7,13 +7,15 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import UserError, in_words
 from .contents import described_run
 
-INSTALLED = {"site-packages", "dist-packages"}
+INSTALLED = {"site-packages", "dist-packages"}  # folders of packages, in whichever environment
+STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -88,14 +90,11 @@ def is_ours(name: str) -> bool:
 
 
 def digest_of_plugins(names: Sequence[str]) -> str:
-    """Hash the sources of plugins, and of what they import from beside them; "" for none.
+    """Hash the sources of plugins, and of what they import that is not installed; "" for none.
 
     Modules of this package are left out: its version says what they are.
     """
-    files: dict[str, Path] = {}
-    for name in names:
-        if not is_ours(name):
-            _gather(name, _top(name), files)
+    files = sources(names)
     if not files:
         return ""
     found = hashlib.sha256()
@@ -106,6 +105,36 @@ def digest_of_plugins(names: Sequence[str]) -> str:
     return found.hexdigest()
 
 
+def sources(names: Sequence[str]) -> dict[str, Path]:
+    """Files of modules of one's own and of what they import, by their names.
+
+    What is installed, and this package, are left out: versions say what they are.
+    """
+    files: dict[str, Path] = {}
+    for name in names:
+        if not is_ours(name):
+            _gather(name, files)
+    return files
+
+
+def is_installed(path: Path) -> bool:
+    """Tell whether a file belongs to Python itself or to an installed package."""
+    return bool(INSTALLED & {*path.parts}) or path.is_relative_to(STANDARD)
+
+
+def is_local(name: str) -> bool:
+    """Tell whether a module is one's own: neither of this package nor installed."""
+    try:
+        found = importlib.util.find_spec(name.partition(".")[0])
+    except (ImportError, AttributeError, ValueError):
+        return False
+    if found is None or is_ours(name):
+        return False
+    within = list(found.submodule_search_locations or ())
+    places = [found.origin] if (found.origin or "").endswith(".py") else within
+    return any(not is_installed(Path(place).resolve()) for place in places if place)
+
+
 def check_plugins(names: Sequence[str], planned: str) -> None:
     """Raise ``UserError`` if plugins are not those that a run was planned with."""
     now = digest_of_plugins(names)
@@ -114,14 +143,6 @@ def check_plugins(names: Sequence[str], planned: str) -> None:
             f"the plugins {', '.join(names)} changed since this run was planned (hash {now[:12]}, "
             f"planned {planned[:12]}); run the comparison anew"
         )
-
-
-def _top(name: str) -> Path | None:
-    """The folder that holds the outermost package, or the module, of a dotted name."""
-    path = _file(name.partition(".")[0])
-    if path is None:
-        return None
-    return path.parent.parent if path.name == "__init__.py" else path.parent
 
 
 def _file(name: str) -> Path | None:
@@ -135,19 +156,19 @@ def _file(name: str) -> Path | None:
     return Path(found.origin).resolve()
 
 
-def _gather(name: str, top: Path | None, files: dict[str, Path]) -> None:
-    """Add the source of ``name`` and, in turn, of what it imports from under ``top``."""
-    path = _file(name)
-    if path is None or top is None or name in files or not path.is_relative_to(top):
+def _gather(name: str, files: dict[str, Path]) -> None:
+    """Add the source of ``name`` and, in turn, of what it imports that is not installed."""
+    if name in files or not is_local(name):
         return
-    if INSTALLED & {*path.parts}:  # an environment inside the project's folder
+    path = _file(name)
+    if path is None or is_installed(path):
         return
     files[name] = path
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for imported in _imports(path, package):
         for each in (imported, imported.rpartition(".")[0]):  # a module, or a name in one
             if each and not is_ours(each):
-                _gather(each, top, files)
+                _gather(each, files)
 
 
 def _imports(path: Path, package: str) -> Iterator[str]:

@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from ...errors import UserError, nearest
+from ..kit.code.identity import Untellable, digest, home_of, parts
 from ..kit.config import flatten
 from ..kit.contents import read_held
-from ..kit.identity import Untellable, digest, parts
 from ..problem.problem import Problem
+from .checks import as_read, check_comparison, check_kinds, is_plain, of_python, word_of
 from .folder import HELD_RUN, HELD_SCORES, RUN, SCORES
 
-MOST_SEEDS, MOST_RUNS = 1000, 10_000
-DIRECTIONS = ("lower", "higher")
-VALIDATION = ("valid", "val_", "val-", "dev_", "dev-")  # how names of validation scores begin
-NAME = re.compile(r"[\w@=+][\w@=+.-]*")
-PLAIN = (type(None), bool, int, float, str)
+MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,19 +53,10 @@ class Comparison:
     says: str = ""
 
     def __post_init__(self) -> None:
-        _check_arms(self.arms)
-        if not isinstance(self.train_and_score, Problem) and not callable(self.train_and_score):
-            raise UserError(
-                "train_and_score is a function (arm, seed, run) that returns scores by name, or a "
-                f"Problem; it is a {type(self.train_and_score).__name__}"
-            )
-        if self.control and self.control not in self.arms:
-            raise UserError(f"the control {self.control!r} is no arm; {_near(self, 'control')}")
-        for name, way in self.better.items():
-            if way not in DIRECTIONS:
-                raise UserError(f"better[{name!r}] is 'lower' or 'higher'; it is {way!r}")
-        _check_seeds(self.seed_list)
-        _check_sweep(self)
+        check_kinds(self)
+        if self.sweep:
+            object.__setattr__(self, "sweep", of_python(self.sweep))
+        check_comparison(self)
 
     @property
     def control_name(self) -> str:
@@ -78,9 +64,16 @@ class Comparison:
         return self.control or next(iter(self.arms))
 
     @property
+    def is_of_a_problem(self) -> bool:
+        """Whether our loop trains."""
+        return isinstance(self.train_and_score, Problem)
+
+    @property
     def seed_list(self) -> list[int]:
         """The seeds, in order."""
-        return [*range(self.seeds)] if isinstance(self.seeds, int) else [*self.seeds]
+        if isinstance(self.seeds, Sequence):
+            return [int(seed) for seed in self.seeds]
+        return [*range(int(self.seeds))]
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """Every choice of one value a swept name."""
@@ -110,7 +103,7 @@ class OwnRun:
     @property
     def name(self) -> str:
         """The run's folder."""
-        values = "".join(f"-{key}={_word(value)}" for key, value in self.chosen.items())
+        values = "".join(f"-{key}={word_of(value)}" for key, value in self.chosen.items())
         return f"{self.arm}{values}-seed{self.seed}"
 
     @property
@@ -132,27 +125,51 @@ def configuration(comparison: Comparison, chosen: Mapping[str, Any]) -> Any:
     return dataclasses.replace(comparison.config, **chosen)
 
 
-def plan_runs(
-    comparison: Comparison, chosen: Mapping[str, Sequence[Mapping[str, Any]]], seeds: Sequence[int]
-) -> list[OwnRun]:
-    """The runs of each arm with its ``chosen`` values, ordered so that seeds complete.
+@dataclass(frozen=True)
+class Standing:
+    """What the runs of a comparison stand on: hashes of the function and of its arms."""
 
-    Raises ``UserError`` for arms, or a configuration, of whose content nothing can be said.
+    function: Mapping[str, str]
+    arms: Mapping[str, str]
+    home: str | None
+
+
+def stand(comparison: Comparison) -> Standing:
+    """Hash the function and the arms, before any run can change them.
+
+    Raises ``UserError`` for those of whose content nothing can be said, and for equal arms.
     """
-    function = _told("train_and_score", comparison.train_and_score, parts)
-    arms = {name: _told(f"the arm {name!r}", value) for name, value in comparison.arms.items()}
+    home = home_of(comparison.train_and_score)
+    function = told("train_and_score", comparison.train_and_score, parts)
+    arms = {
+        name: told(f"the arm {name!r}", value, lambda each: digest(each, home))
+        for name, value in comparison.arms.items()
+    }
     for (first, ours), (second, theirs) in itertools.combinations(arms.items(), 2):
         if ours == theirs:
             raise UserError(
                 f"the arms {first!r} and {second!r} are the same; leave one out, or make them "
                 "differ in what is compared"
             )
+    return Standing(function, arms, home)
+
+
+def plan_runs(
+    comparison: Comparison,
+    known: Standing,
+    chosen: Mapping[str, Sequence[Mapping[str, Any]]],
+    seeds: Sequence[int],
+) -> list[OwnRun]:
+    """The runs of each arm with its ``chosen`` values, ordered so that seeds complete.
+
+    Raises ``UserError`` for a configuration of whose content nothing can be said.
+    """
     runs = []
     for seed in seeds:
         for name in comparison.arms:
             for values in chosen[name]:
-                config = _plain(configuration(comparison, values))
-                on = {"train_and_score": function, "arm": arms[name], "config": config}
+                config = _plain(configuration(comparison, values), known.home)
+                on = {"train_and_score": known.function, "arm": known.arms[name], "config": config}
                 runs.append(OwnRun(name, seed, values, json.loads(json.dumps(on))))
     if len(runs) > MOST_RUNS:
         raise UserError(f"{len(runs)} runs are more than {MOST_RUNS}; give fewer arms or values")
@@ -183,7 +200,8 @@ def _in_words(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return f"{'the arm itself' if name == 'arm' else name} changed"
 
 
-def _told(what: str, value: Any, of: Callable[[Any], Any] = digest) -> Any:
+def told(what: str, value: Any, of: Callable[[Any], Any] = digest) -> Any:
+    """Hash a value of the user's, by ``of``; ``UserError`` says which one cannot be hashed."""
     try:
         return of(value)
     except Untellable as error:
@@ -191,88 +209,22 @@ def _told(what: str, value: Any, of: Callable[[Any], Any] = digest) -> Any:
             f"{what} holds {error}, so a changed one could not be told from it; make that inside "
             "train_and_score"
         ) from error
+    except RecursionError as error:
+        raise UserError(
+            f"{what} is nested too deeply to be told from a changed one; make it inside "
+            "train_and_score"
+        ) from error
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def _plain(config: Any, home: str | None) -> dict[str, Any]:
     """Fields of a configuration as they read, those that are no plain values by their hashes."""
     if dataclasses.is_dataclass(config):
         held = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
     else:
         held = vars(config)
     return {
-        name: value if type(value) in PLAIN else _told(f"config.{name}", value)
+        name: as_read(value)
+        if is_plain(value)
+        else told(f"config.{name}", value, lambda each: digest(each, home))
         for name, value in held.items()
     }
-
-
-def _word(value: Any) -> str:
-    """A swept value in a folder's name."""
-    return re.sub(r"[^\w.+-]", "_", str(value))[:40]
-
-
-def _near(comparison: Comparison, name: str) -> str:
-    return nearest(getattr(comparison, name), comparison.arms)
-
-
-def _check_arms(arms: Mapping[str, Any]) -> None:
-    if not isinstance(arms, Mapping) or not arms:
-        raise UserError("arms are given by name, at least one: {'softmax': ..., 'krause': ...}")
-    for name in arms:
-        if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise UserError(
-                f"an arm's name is that of a folder: letters, digits and _ @ = + . -; {name!r} "
-                "is not"
-            )
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    whole = all(type(seed) is int and 0 <= seed < 2**63 for seed in seeds)
-    if not 1 <= len(seeds) <= MOST_SEEDS or not whole or len(set(seeds)) < len(seeds):
-        raise UserError(
-            f"seeds are how many (1 to {MOST_SEEDS}), or different whole numbers from 0; they are "
-            f"{seeds[:10]}"
-        )
-
-
-def _check_sweep(comparison: Comparison) -> None:
-    sweep, by, config = comparison.sweep, comparison.choose_by, comparison.config
-    if config is not None and (not dataclasses.is_dataclass(config) or isinstance(config, type)):
-        raise UserError(f"config is an instance of a dataclass; it is a {type(config).__name__}")
-    if isinstance(comparison.train_and_score, Problem):
-        _check_sweep_of_problem(comparison)
-        return
-    if bool(sweep) != bool(by):
-        raise UserError(
-            'sweep and choose_by go together: sweep={"lr": [0.001, 0.01]}, choose_by="valid_mse"'
-        )
-    if not sweep or by is None:
-        return
-    if not by.startswith(VALIDATION):
-        raise UserError(
-            f"values are chosen by a score of the validation split, never of the test split: its "
-            f"name begins with valid, val_ or dev_; choose_by is {by!r}"
-        )
-    if by not in comparison.better:
-        raise UserError(f"better[{by!r}] must say which way it is better, 'lower' or 'higher'")
-    known = [*sweep] if config is None else [each.name for each in dataclasses.fields(config)]
-    for name, values in sweep.items():
-        if name not in known:
-            raise UserError(f"the swept {name!r} is no field of config; {nearest(name, known)}")
-        if isinstance(values, str) or len({_word(x) for x in values}) < max(len(values), 1):
-            raise UserError(f"sweep[{name!r}] is a list of different values; it is {values!r}")
-
-
-def _check_sweep_of_problem(comparison: Comparison) -> None:
-    if comparison.config is not None:
-        raise UserError("a Problem's configuration is its own fields; leave out config")
-    if comparison.sweep is None:
-        return
-    rates = [*comparison.sweep.get("learning_rate", ())]
-    plain = rates and all(type(rate) in (int, float) and 0 < rate < math.inf for rate in rates)
-    if [*comparison.sweep] != ["learning_rate"] or not plain:
-        raise UserError(
-            'a Problem sweeps its learning rate: sweep={"learning_rate": [0.001, 0.004]}; it is '
-            f"{comparison.sweep!r}"
-        )
-    if comparison.choose_by not in (None, "valid_loss"):
-        raise UserError("rates of a Problem are chosen by valid_loss; leave out choose_by")

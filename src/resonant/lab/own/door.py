@@ -10,17 +10,16 @@ from rich.console import Console
 from ...errors import UserError
 from ..compare.compare import default_workers
 from ..compare.folders import lock
+from ..compare.limits import MOST_WORKERS
 from ..kit.folder import COMPARISON as OF_THE_HOUSE
 from ..kit.grid import plain_console
 from ..problem.problem import Problem
-from .comparison import Comparison, OwnRun, plan_runs
+from .comparison import Comparison, OwnRun, plan_runs, stand
 from .folder import COMPARISON
 from .reading import describe, read_compared, read_scores
 from .results import Compared
 from .running import choose, clear_folders, make_runs
 from .training import compare_problem
-
-MOST_WORKERS = 256
 
 
 def run_comparison(
@@ -57,22 +56,22 @@ def run_comparison(
 def _compare_function(
     comparison: Comparison, out: Path, *, workers: int, overwrite: bool, console: Console
 ) -> Compared:
+    known = stand(comparison)
     chosen, swept = {name: {} for name in comparison.arms}, []
     if comparison.sweep:
         tried = {name: [*comparison.combinations()] for name in comparison.arms}
-        runs = plan_runs(comparison, tried, comparison.seed_list[:1])
+        runs = plan_runs(comparison, known, tried, comparison.seed_list[:1])
         clear_folders(runs, out, overwrite=overwrite)
         console.print(f"{len(runs)} runs choose by {comparison.choose_by}", soft_wrap=True)
         failed = make_runs(comparison, runs, out, workers=workers, console=console)
         scores = {run.name: _scores(run, out, failed) for run in runs}
-        chosen = choose(comparison, scores, runs)
+        chosen = choose(comparison, scores, runs, failed)
         swept = [
             {"arm": run.arm, "values": dict(run.chosen), "score": _by(comparison, scores[run.name])}
             for run in runs
         ]
-    runs = plan_runs(
-        comparison, {n: [values] for n, values in chosen.items()}, comparison.seed_list
-    )
+    each = {name: [values] for name, values in chosen.items()}
+    runs = plan_runs(comparison, known, each, comparison.seed_list)
     clear_folders(runs, out, overwrite=overwrite)
     describe(comparison, runs, out, swept=swept, failed={})
     console.print(f"{len(runs)} runs in {out}", soft_wrap=True)

@@ -15,9 +15,8 @@ from ..kit.contents import (
     list_of,
     record,
 )
+from ..kit.folder import OWN as COMPARISON
 
-# Of a comparison.
-COMPARISON = "arms.json"
 # Of a run.
 RUN = "run.json"
 SCORES = "scores.json"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,22 +72,28 @@ def _differences(found: Compared) -> list[Figure]:
         rows = []
         for place, arm in enumerate(found.arms):
             if arm != found.control and found.are_compared(arm, metric):
-                theirs = found.values(found.control, metric)
-                seeds = [a - b for a, b in zip(found.values(arm, metric), theirs, strict=True)]
+                seeds = [ours - theirs for ours, theirs in found.pairs(arm, metric)]
                 difference = found.difference(arm, metric)
                 rows.append(Row(arm, found.control, place, seeds, difference))
         way = {"lower": ": left is better", "higher": ": right is better"}
-        label = f"difference of {metric}{way.get(found.better.get(metric, ''), '')}"
+        label = f"difference of {_as_text(metric)}{way.get(found.better.get(metric, ''), '')}"
         caption = "Every seed (faint), mean and 95 % interval."
-        figures.append(
-            Figure(f"difference-{_as_file(metric)}", difference_rows(rows, label), caption)
-        )
+        taken = {each.name for each in figures}
+        name = _as_file(f"difference-{metric}", taken)
+        figures.append(Figure(name, difference_rows(rows, label), caption))
     return [each for each in figures if each.svg]
 
 
-def _as_file(metric: str) -> str:
-    """A score's name as that of a file."""
-    return re.sub(r"[^\w.@=+-]", "_", metric)
+def _as_file(name: str, taken: Collection[str]) -> str:
+    """A figure's name as that of a file, other than those that are taken."""
+    plain = re.sub(r"[^\w.@=+-]", "_", name)[:80]
+    again = (f"{plain}-{number}" for number in itertools.count(2))
+    return plain if plain not in taken else next(each for each in again if each not in taken)
+
+
+def _as_text(name: str) -> str:
+    """A name as figures show it, in which $ begins no formula."""
+    return name.replace("$", r"\$")
 
 
 def _logs(
@@ -114,7 +121,7 @@ def _curves(
             for place, arm in enumerate(found.arms):
                 _draw(axes, _by_step(logs[arm], name), arm, line_style(place))
             axes.set_xlabel("step")
-            axes.set_ylabel(name)
+            axes.set_ylabel(_as_text(name))
             legend(axes, len(found.arms))
             svg = as_svg(figure)
         caption = f"{name}: mean over seeds; the band runs from the least to the greatest seed."

@@ -12,7 +12,8 @@ from ...files import damaged, write_atomically
 from ..kit.contents import read_held
 from ..kit.grid import Grid
 from ..kit.results import mixed
-from .comparison import PLAIN, Comparison, OwnRun
+from .checks import PLAIN, as_read
+from .comparison import Comparison, OwnRun
 from .folder import COMPARISON, HELD_COMPARISON, HELD_SCORES, SCORES
 from .results import Compared
 
@@ -34,10 +35,10 @@ def describe(
         "control": comparison.control_name,
         "seeds": comparison.seed_list,
         "better": dict(comparison.better),
-        "chosen": {run.arm: _plain_values(run.chosen) for run in runs},
+        "chosen": {run.arm: _as_read(run.chosen) for run in runs},
         "folders": [{"arm": run.arm, "seed": run.seed, "name": run.name} for run in runs],
         "choose_by": comparison.choose_by,
-        "swept": [row | {"values": _plain_values(row["values"])} for row in swept],
+        "swept": [row | {"values": _as_read(row["values"])} for row in swept],
         "failed": dict(failed),
     }
     content = json.dumps(said, indent=2).encode()
@@ -137,18 +138,14 @@ def _edge(said: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     found = []
     for name, value in row["values"].items():
         tried = {x["values"][name] for x in said["swept"]}
-        numbers = all(isinstance(x, (int, float)) for x in tried)
+        numbers = all(type(x) in (int, float) for x in tried)
         if len(tried) > 1 and numbers and value in (min(tried), max(tried)):
             found.append(name)
     return f"; {', '.join(found)} at the edge" if found else ""
 
 
-def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (bool, int, float, str, type(None))) else _short(value)
+def _as_read(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: as_read(value) for name, value in values.items()}
 
 
 def _short(value: Any) -> str:

@@ -14,6 +14,7 @@ from ..kit.grid import Grid, difference_cells
 from ..kit.statistics import Difference, paired_difference
 
 COLUMNS = ("metric", "arm", "mean", "control", "difference", "verdict", "smallest detectable")
+VALIDATION = ("valid", "val_", "val-", "dev_", "dev-")  # how names of validation scores begin
 ROUNDING = 1e-9  # of the largest value: smaller differences are those of rounding
 # score by metric, of a seed, of an arm
 Scores = Mapping[str, Mapping[int, Mapping[str, float]]]
@@ -60,32 +61,57 @@ class Compared:
         runs = [run for by_seed in self.scores.values() for run in by_seed.values()]
         found = dict.fromkeys([*self.better, *(name for run in runs for name in run)])
         present = [name for name in found if any(name in run for run in runs)]
-        return sorted(present, key=lambda name: name.startswith("valid"))
+        return sorted(present, key=lambda name: name.startswith(VALIDATION))
 
     def values(self, arm: str, metric: str) -> list[float]:
-        """An arm's scores by seed.
+        """List an arm's scores by seed; seeds without one are left out.
 
-        Raises ``UserError`` for an arm or a metric that there is not, and for a seed without it.
+        Raises ``UserError`` for an arm or a metric that there is not, and where no seed has it.
         """
-        for name, known in ((arm, self.arms), (metric, self.metrics)):
-            if name not in known:
-                raise UserError(f"there is no {name!r} here; {nearest(name, known)}")
+        self._check(metric, self.metrics)
         problem = self._lacks(arm, metric)
         if problem:
             raise UserError(f"{arm} has no {metric} to compare: {problem}")
-        return [self.scores[arm][seed][metric] for seed in self.seeds]
+        return [self.scores[arm][seed][metric] for seed in self._having(arm, metric)]
 
     def difference(self, arm: str, metric: str, *, control: str | None = None) -> Difference:
-        """How much an arm's score differs from the control's: paired by seed, with its interval.
+        """Compare an arm's score with the control's: paired by seed, with its interval.
+
+        Only seeds that both have count. Raises ``UserError`` as ``values`` does, and where no seed
+        is shared.
+        """
+        pairs = self.pairs(arm, metric, control=control)
+        if not pairs:
+            raise UserError(f"no seed has {metric} of both {arm} and {control or self.control}")
+        return paired_difference([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
+
+    def pairs(
+        self, arm: str, metric: str, *, control: str | None = None
+    ) -> list[tuple[float, float]]:
+        """List the scores of an arm and of the control by the seeds that have both.
 
         Raises ``UserError`` as ``values`` does.
         """
-        theirs = self.values(control or self.control, metric)
-        return paired_difference(self.values(arm, metric), theirs)
+        other = control or self.control
+        for each in (arm, other):
+            self.values(each, metric)
+        shared = [x for x in self._having(arm, metric) if x in self._having(other, metric)]
+        return [(self.scores[arm][x][metric], self.scores[other][x][metric]) for x in shared]
 
     def are_compared(self, arm: str, metric: str) -> bool:
-        """Say whether the arm and the control have a metric in every seed."""
-        return not self._lacks(arm, metric) and not self._lacks(self.control, metric)
+        """Say whether a seed has a metric of both the arm and the control."""
+        theirs = self._having(self.control, metric)
+        return any(seed in theirs for seed in self._having(arm, metric))
+
+    def _having(self, arm: str, metric: str) -> list[int]:
+        """The seeds of an arm that have a metric, in order."""
+        self._check(arm, self.arms)
+        return [seed for seed in self.seeds if metric in self.scores[arm].get(seed, {})]
+
+    @staticmethod
+    def _check(name: str, known: Sequence[str]) -> None:
+        if name not in known:
+            raise UserError(f"there is no {name!r} here; {nearest(name, known)}")
 
     @property
     def table(self) -> Grid:
@@ -97,7 +123,7 @@ class Compared:
     def sentences(self) -> list[str]:
         """What a reader of the table must know: failures, gaps, arms that are the same."""
         failed = [f"FAILED: {said}." for said in self.failed.values()]
-        return [*failed, *self._gaps(), *self._twins(), *self.notes]
+        return [*failed, *self._gaps(), *self._strangers(), *self._twins(), *self.notes]
 
     def model(self, arm: str, seed: int | None = None) -> Any:
         """Open the trained model of an arm, under the first seed unless you say which.
@@ -109,7 +135,12 @@ class Compared:
                 "train_and_score keeps its models itself: write them into run.folder, and read "
                 f"them from {self.out}/ARM-seedN"
             )
-        return self.open_model(arm, self.seeds[0] if seed is None else seed)
+        chosen = self.seeds[0] if seed is None else seed
+        self._check(arm, self.arms)
+        if chosen not in self.scores[arm]:
+            done = ", ".join(str(each) for each in self.scores[arm]) or "none"
+            raise UserError(f"{arm} has no finished run of seed {chosen!r}; finished are: {done}")
+        return self.open_model(arm, chosen)
 
     def report(self) -> Path:
         """Write the page, one file that needs nothing else; returns its path."""
@@ -126,12 +157,12 @@ class Compared:
 
     def _lacks(self, arm: str, metric: str) -> str:
         """Why an arm has no mean of a metric; "" if it has one."""
-        runs = self.scores[arm]
-        lost = [seed for seed in self.seeds if seed not in runs]
+        if self._having(arm, metric):
+            return ""
+        lost = [seed for seed in self.seeds if seed not in self.scores[arm]]
         if lost:
             return f"{_seeds(lost)} {'failed' if self.failed else 'not finished'}"
-        gone = [seed for seed in self.seeds if metric not in runs[seed]]
-        return f"none in {_seeds(gone)}" if gone else ""
+        return f"none in {_seeds(self.seeds)}"
 
     def _row(self, metric: str, arm: str) -> list[str]:
         problem = self._lacks(arm, metric)
@@ -143,6 +174,8 @@ class Compared:
             return [metric, arm, mean, "", "", "", ""]
         if self._lacks(self.control, metric):
             return [metric, arm, mean, self.control, "", "the control has none", ""]
+        if not self.are_compared(arm, metric):
+            return [metric, arm, mean, self.control, "", "no seed of both", ""]
         found = self.difference(arm, metric)
         control, by, verdict, seen = difference_cells(self.control, found, digits=digits)
         return [metric, arm, mean, control, by, self.judged(metric, verdict), seen]
@@ -160,7 +193,8 @@ class Compared:
         largest = max(values, default=0.0)
         found = 4 - _exponent(largest)
         if not self._lacks(self.control, metric):
-            each = [self.difference(arm, metric) for arm in whole if arm != self.control]
+            others = [arm for arm in whole if arm != self.control]
+            each = [self.difference(a, metric) for a in others if self.are_compared(a, metric)]
             small = [x for d in each for x in (d.half_width, abs(d.mean)) if x]
             small = [x for x in small if x > ROUNDING * largest]
             found = max([found, *(2 - _exponent(x) for x in small)])
@@ -175,18 +209,32 @@ class Compared:
         )
 
     def _gaps(self) -> list[str]:
-        """A sentence for every score that some seeds of an arm have and others lack."""
+        """A sentence for what some seeds of an arm have and others lack."""
         found = []
         for arm, runs in self.scores.items():
+            lost = [seed for seed in self.seeds if seed not in runs]
+            if runs and lost:
+                found.append(
+                    f"{arm} has no scores of {_seeds(lost)}: its rows stand on "
+                    f"{_seeds([*runs])} alone, and may flatter it."
+                )
             for metric in self.metrics:
                 has = [seed for seed in runs if metric in runs[seed]]
                 gone = [seed for seed in runs if metric not in runs[seed]]
                 if has and gone:
                     found.append(
                         f"{arm} returns {metric} in {_seeds(has)}, but not in {_seeds(gone)}: "
-                        "it is not compared."
+                        "its row stands on those that have it, and may flatter it."
                     )
         return found
+
+    def _strangers(self) -> list[str]:
+        """A sentence for every name in ``better`` that no run returns."""
+        return [
+            f"better names {name!r}, which no run returns; {nearest(name, self.metrics)}."
+            for name in self.better
+            if name not in self.metrics
+        ]
 
     def _twins(self) -> list[str]:
         """A sentence for two arms whose scores are the same to the last digit."""

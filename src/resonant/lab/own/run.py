@@ -6,11 +6,9 @@ import io
 import json
 import math
 import os
-import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, SupportsInt
 
@@ -20,12 +18,22 @@ import torch
 
 from ...errors import UserError, in_words
 from ...files import damaged, fault, sealed, strict_json, unsealed, write_atomically
+from ..kit.code.sent import unpacked
 from ..kit.folder import CHECKPOINT, LOCK
+from ..kit.generators import (
+    generator_states,
+    kept_generators,
+    restore_generators,
+    seed_generators,
+)
 from ..kit.machine import with_this_machine
 from .folder import LOG, RUN, SCORES, TRACEBACK
 
 LOCK_SECONDS = 60.0
+LARGEST = 1e100  # whose square a float still holds
+CHECKPOINTED = {"known", "state", "log", "random", "made_with"}
 ARRAY = "resonant: an array of numpy"  # marks one in a checkpoint, which holds tensors alone
+PLAIN = (type(None), bool, int, float, str, bytes)
 KEPT = "numbers, strings, tensors, arrays, and lists, tuples and dicts of those"
 
 Report = Callable[[int, float], None]
@@ -51,12 +59,15 @@ class Run:
     def log(self, step: SupportsInt, /, **numbers: Any) -> None:
         """Add numbers of a step to the curves on the page; the first one is shown meanwhile.
 
-        What is no finite number leaves a gap. Raises ``ValueError`` for what is no number.
+        What is no finite number, or beyond 1e100, leaves a gap. Raises ``ValueError`` for what is
+        no number, and for a number called step.
         """
+        if "step" in numbers:
+            raise ValueError("run.log(step, name=number) takes the step first; call it otherwise")
         row: dict[str, Any] = {"step": int(step)}
         for name, value in numbers.items():
             number = as_number(value, f"run.log({step}, {name}=...)")
-            row[name] = number if math.isfinite(number) else None
+            row[name] = number if abs(number) <= LARGEST else None
         file = self._opened(keep=0)
         file.write(json.dumps(row) + "\n")
         file.flush()
@@ -78,7 +89,7 @@ class Run:
             "known": self.known,
             "state": _encoded(state, "state"),
             "log": file.tell(),
-            "random": _encoded(_generators(), "random"),
+            "random": generator_states(),
             "made_with": self.made_with,
         }
         buffer = io.BytesIO()
@@ -99,11 +110,13 @@ class Run:
         if not path.is_file():
             return None
         kept = torch.load(io.BytesIO(unsealed(path)), "cpu", weights_only=True)
+        if not isinstance(kept, Mapping) or not kept.keys() >= CHECKPOINTED:
+            raise damaged(path, "it is no checkpoint of a function of one's own")
         if kept["known"] != self.known:  # left by a run of another configuration
             return None
         self.made_with = with_this_machine(kept["made_with"])
         self._opened(keep=kept["log"])
-        _restore(_decoded(kept["random"]))
+        restore_generators(kept["random"])
         return _decoded(kept["state"])
 
     def close(self) -> None:
@@ -122,6 +135,23 @@ class Run:
         return self._log
 
 
+def score_job(job: Mapping[str, Any], report: Report, *, here: bool = False) -> None:
+    """Score the run that a job describes: what ``packed`` made, and which run it is for.
+
+    Raises ``UserError`` as ``score`` does.
+    """
+    function, value, config = unpacked(job["packed"])
+    run = Run(
+        Path(job["directory"]),
+        arm=job["arm"],
+        seed=job["seed"],
+        config=config,
+        known=job["hash"],
+        report=report,
+    )
+    score(function, value, run, job["stands_on"], here=here)
+
+
 def score(
     train_and_score: Callable[[Any, int, Run], Any],
     value: Any,
@@ -137,7 +167,8 @@ def score(
     Raises ``UserError`` for a function that raises, and for scores that are no finite numbers.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(run.folder / LOCK, timeout=LOCK_SECONDS), seeded(run.seed):
+    with filelock.FileLock(run.folder / LOCK, timeout=LOCK_SECONDS), kept_generators():
+        seed_generators(run.seed)
         said = {"arm": run.arm, "seed": run.seed, "stands_on": dict(stands_on)}
         write_atomically(run.folder / RUN, json.dumps(said, indent=2).encode(), "config")
         started = time.perf_counter()
@@ -187,7 +218,7 @@ def checked(returned: Any, name: str) -> dict[str, float]:
             found[key] = as_number(value, key)
         except ValueError as error:
             raise UserError(f"{name} returns {error}") from error
-        if not math.isfinite(found[key]):
+        if not abs(found[key]) <= LARGEST:  # NaN is not
             raise UserError(
                 f"{name} returns {key} = {found[key]}, which no mean or interval can hold; lower "
                 "its learning rate or mend it: the run is made again by the same call"
@@ -201,48 +232,23 @@ def as_number(value: Any, name: str) -> float:
         raise ValueError(f"{name} = {_short(value)}, which is no number")
     try:
         return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} = {_short(value)}, which is no number") from error
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{name} = {_short(value)}, which is no number of a float") from error
 
 
 def _short(value: Any) -> str:
-    said = " ".join(repr(value).split())
+    huge = type(value) is int and abs(value) > LARGEST  # whose digits Python may refuse to write
+    said = f"an int of {value.bit_length()} bits" if huge else " ".join(repr(value).split())
     return said if len(said) <= 60 else f"{said[:60]} ..."
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Start the global generators from ``seed``; afterwards they are as they were."""
-    before = _generators()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        _restore(before)
-
-
-def _generators() -> dict[str, Any]:
-    """The states of the global generators, those of GPUs apart."""
-    kind, keys, *rest = np.random.get_state()
-    numpy = [kind, np.asarray(keys), *rest]
-    return {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
-
-
-def _restore(states: Mapping[str, Any]) -> None:
-    random.setstate(states["python"])
-    np.random.set_state(tuple(states["numpy"]))
-    torch.set_rng_state(states["torch"])
 
 
 def _encoded(value: Any, name: str) -> Any:
     """A state as ``torch.load`` reads it without running code; ``ValueError`` for what is none."""
-    if value is None or type(value) in (bool, int, float, str, bytes, torch.Tensor):
+    if type(value) in (*PLAIN, torch.Tensor):
         return value
     if isinstance(value, torch.Tensor):  # a parameter
         return value.detach()
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and type(value.item()) in PLAIN:
         return value.item()
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return {ARRAY: torch.from_numpy(value.copy())}

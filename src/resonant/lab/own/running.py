@@ -11,12 +11,11 @@ from typing import Any
 from rich.console import Console
 
 from ...errors import UserError
-from ...files import disk_error
 from ..compare.display import Display
-from ..kit.identity import packed, unpacked
+from ..kit.code.sent import packed
 from ..run.pool import Pool, RunState
 from .comparison import Comparison, OwnRun, check_folder, configuration
-from .run import Run, score
+from .run import score_job
 
 
 def make_runs(
@@ -30,23 +29,23 @@ def make_runs(
     waiting = [
         (state, run) for state, run in zip(states, runs, strict=True) if state.status == "waiting"
     ]
-    if workers:
-        sent = _sent(comparison, [run for _, run in waiting])
-        for state, run in waiting:
-            state.job = sent[run.arm, str(run.chosen)] | {
-                "arm": run.arm,
-                "seed": run.seed,
-                "hash": run.hash,
-                "stands_on": run.stands_on,
-            }
+    sent = _sent(comparison, [run for _, run in waiting])
+    for state, run in waiting:
+        state.job = {
+            "packed": sent[run.arm, str(run.chosen)],
+            "arm": run.arm,
+            "seed": run.seed,
+            "hash": run.hash,
+            "stands_on": run.stands_on,
+        }
     pool = Pool(states, workers, "resonant.lab.own.worker")
     with Display(pool, console) as display:
         if workers:
             pool.run(display.show)
         else:
-            for state, run in waiting:
-                _score_here(comparison, state, run, display)
-    return {s.directory.name: s.message for s in states if s.status == "failed"}
+            for state, _ in waiting:
+                _score_here(state, display)
+    return {s.directory.name: s.failure for s in states if s.failure}
 
 
 def clear_folders(runs: Sequence[OwnRun], out: Path, *, overwrite: bool) -> None:
@@ -60,20 +59,22 @@ def clear_folders(runs: Sequence[OwnRun], out: Path, *, overwrite: bool) -> None
             shutil.rmtree(out / run.name)
 
 
-def _sent(comparison: Comparison, runs: Sequence[OwnRun]) -> dict[tuple[str, str], dict[str, Any]]:
-    """What workers are sent, pickled once an arm and choice: of scripts and notebooks the code."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+def _sent(comparison: Comparison, runs: Sequence[OwnRun]) -> dict[tuple[str, str], str]:
+    """What runs are given, pickled once an arm and choice: of scripts and notebooks the code.
+
+    Function, arm and configuration go together, so that an arm is what the function knows it as.
+    """
+    found: dict[tuple[str, str], str] = {}
     for run in runs:
         key = run.arm, str(run.chosen)
         if key not in found:
             config = configuration(comparison, run.chosen)
             made = (comparison.train_and_score, comparison.arms[run.arm], config)
-            text = packed(made, f"train_and_score, config or the arm {run.arm!r}")
-            found[key] = {"packed": text}
+            found[key] = packed(made, f"train_and_score, config or the arm {run.arm!r}")
     return found
 
 
-def _score_here(comparison: Comparison, state: RunState, run: OwnRun, display: Display) -> None:
+def _score_here(state: RunState, display: Display) -> None:
     """Score one run in this process; it gets its arm as a worker would, fresh."""
     last = time.monotonic()
 
@@ -84,29 +85,19 @@ def _score_here(comparison: Comparison, state: RunState, run: OwnRun, display: D
             last = time.monotonic()
             display.show()
 
-    state.status = "running"
     display.show()
-    # As a worker would: together, so that an arm is what the function knows it as, and fresh, as an
-    # arm or a function may be changed in place.
-    sent = _sent(comparison, [run])[run.arm, str(run.chosen)]
-    function, value, config = unpacked(sent["packed"])
-    made = Run(
-        state.directory, arm=run.arm, seed=run.seed, config=config, known=run.hash, report=report
-    )
-    try:
-        score(function, value, made, run.stands_on, here=True)
-        state.follow({"event": "done"})
-    except UserError as error:
-        state.follow({"event": "failed", "message": str(error)})
-    except OSError as error:
-        state.follow({"event": "failed", "message": str(disk_error(error))})
+    job = {**state.job, "directory": str(state.directory)}
+    state.attempt(lambda: score_job(job, report, here=True))
     display.show()
 
 
 def choose(
-    comparison: Comparison, scores: Mapping[str, Mapping[str, float] | None], runs: Sequence[OwnRun]
+    comparison: Comparison,
+    scores: Mapping[str, Mapping[str, float] | None],
+    runs: Sequence[OwnRun],
+    failed: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """The best values of each arm by the validation score of its runs in the sweep.
+    """Choose each arm's best values by the validation score of its runs in the sweep.
 
     Raises ``UserError`` for an arm without one, or a score that no run has.
     """
@@ -126,5 +117,9 @@ def choose(
             best[run.arm] = sign * found[by], dict(run.chosen)
     for name in comparison.arms:
         if name not in best:
-            raise UserError(f"the arm {name!r} fails with every value of the sweep; give others")
+            why = next((failed[r.name] for r in runs if r.arm == name and r.name in failed), "")
+            raise UserError(
+                f"the arm {name!r} fails with every value of the sweep ({why}); mend it, or give "
+                "other values"
+            )
     return {name: values for name, (_, values) in best.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,19 @@ import torch
 from rich.console import Console
 
 from ...errors import UserError
-from ...files import disk_error
-from ..compare.compare import raise_failure, train_runs
+from ..compare.compare import train_runs
 from ..compare.costs import are_measured, measure_costs
 from ..compare.description import prepare
 from ..compare.display import Display
-from ..compare.folders import check_directories, is_done
+from ..compare.folders import check_directories, is_done, read_done
 from ..compare.plan import Plan, make_plan
 from ..compare.sweep import swept_plan
 from ..domains import domain_of
+from ..kit.code.identity import home_of
 from ..kit.config import RunConfig, TrainingConfig
 from ..kit.experiment import Arm, Experiment
 from ..kit.folder import COSTS, SWEEP
+from ..kit.generators import kept_generators
 from ..kit.results import Results, gather
 from ..problem.making import arm_config, build, carry, open_weights, problem_config, receive
 from ..problem.problem import Problem
@@ -31,7 +32,7 @@ from ..report.page import write_report
 from ..report.sections import print_tables
 from ..run.loop import train
 from ..run.pool import Pool, RunState
-from .comparison import Comparison
+from .comparison import Comparison, told
 from .results import Compared
 
 RATE = "learning_rate"  # the one name that a problem sweeps
@@ -52,8 +53,8 @@ def compare_problem(
     if comparison.sweep:
         if workers == 0:
             raise UserError("a problem's rates are swept on workers; workers is 0")
-        rates = tuple(float(rate) for rate in comparison.sweep[RATE])
-        plan = swept_plan(plan, rates, workers=workers, overwrite=overwrite)
+        rates = tuple(sorted({float(rate) for rate in comparison.sweep[RATE]}))
+        plan = swept_plan(plan, rates, workers=workers, overwrite=overwrite, console=console)
     else:
         check_directories(plan, overwrite=overwrite)
         (out / SWEEP).unlink(missing_ok=True)
@@ -61,17 +62,44 @@ def compare_problem(
     console.print(f"{plan.data}; {len(plan.runs)} runs in {out}", soft_wrap=True)
     runs = [(config, plan.directory(config)) for config in plan.runs]
     if workers:
-        raise_failure(train_runs(runs, plan, workers=workers, console=console))
+        states = train_runs(runs, plan, workers=workers, console=console)
     else:
-        _train_here(plan, console)
-    if probe:
-        measure_costs(plan, lambda line: console.print(line, soft_wrap=True))
-    elif not are_measured(plan):
-        (out / COSTS).unlink(missing_ok=True)
-    results = gather(out)
+        states = _train_here(plan, console)
+    failed = {state.directory.name: state.failure for state in states if state.failure}
+    whole = _without(plan, failed)
+    results = None
+    if whole is not None:
+        prepare(whole)
+        if probe:
+            measure_costs(whole, lambda line: console.print(line, soft_wrap=True))
+        elif not are_measured(whole):
+            (out / COSTS).unlink(missing_ok=True)
+        results = gather(out)
+    found = _compared(comparison, plan, results, failed)
     if not console.quiet:
-        print_tables(results, console)
-    return _compared(comparison, plan, results)
+        _print(found, results, console)
+    return found
+
+
+def _print(found: Compared, results: Results | None, console: Console) -> None:
+    if results is None:
+        console.print(str(found), soft_wrap=True)
+        return
+    print_tables(results, console)
+    for said in found.sentences:
+        console.print(said, highlight=False, soft_wrap=True)
+
+
+def _without(plan: Plan, failed: Mapping[str, str]) -> Plan | None:
+    """The plan of the arms whose runs are all there; None if the control is not among them."""
+    lost = {config.arm for config in plan.runs if config.name in failed}
+    if plan.arms[0].name in lost:
+        return None
+    return dataclasses.replace(
+        plan,
+        arms=tuple(arm for arm in plan.arms if arm.name not in lost),
+        runs=tuple(config for config in plan.runs if config.arm not in lost),
+    )
 
 
 def plan_problem(comparison: Comparison, out: Path) -> Plan:
@@ -79,7 +107,11 @@ def plan_problem(comparison: Comparison, out: Path) -> Plan:
     problem = comparison.train_and_score
     assert isinstance(problem, Problem)
     control = comparison.control_name
-    values = {name: arm_config(value) for name, value in comparison.arms.items()}
+    home = home_of(problem)
+    values = {
+        name: told(f"the arm {name!r}", value, lambda each: arm_config(each, home))
+        for name, value in comparison.arms.items()
+    }
     first = Arm(control, f"the arm {control}", model=values[control])
     others = [
         Arm(name, f"the arm {name}", control=control, model=value)
@@ -90,7 +122,7 @@ def plan_problem(comparison: Comparison, out: Path) -> Plan:
         experiment=type(problem).__name__,  # not the folder's, which may be renamed
         arm=control,
         model=values[control],
-        data=problem_config(problem),
+        data=told(type(problem).__name__, problem, problem_config),
         training=problem.training,
     )
     says = comparison.says or f"arms on the problem {type(problem).__name__}"
@@ -119,26 +151,23 @@ def _check_read(config: RunConfig) -> None:
             raise UserError(f"{name} is not read by a Problem{instead}; leave it out")
 
 
-def _train_here(plan: Plan, console: Console) -> None:
+def _train_here(plan: Plan, console: Console) -> list[RunState]:
     """Train in this process, one run after the other, as a worker does."""
     receive(plan.carried)
     states = [RunState(plan.directory(run), {}, run.training.steps) for run in plan.runs]
-    pool = Pool(states, 0)
-    with Display(pool, console) as display, as_in_a_worker():
+    with Display(Pool(states, 0), console) as display, as_in_a_worker():
         for state, config in zip(states, plan.runs, strict=True):
             if is_done(state.directory, config):
                 state.follow({"event": "done"})
-                continue
-            state.status = "running"
-            try:
-                train(config, state.directory, None, _reporter(state, display))
-                state.follow({"event": "done"})
-            except UserError as error:
-                state.follow({"event": "failed", "message": str(error)})
-            except OSError as error:
-                state.follow({"event": "failed", "message": str(disk_error(error))})
+            else:
+                _attempt(config, state, display)
             display.show()
-    raise_failure(states)
+    return states
+
+
+def _attempt(config: RunConfig, state: RunState, display: Display) -> None:
+    report = _reporter(state, display)
+    state.attempt(lambda: train(config, state.directory, None, report))
 
 
 def _reporter(state: RunState, display: Display) -> Any:
@@ -153,20 +182,32 @@ def _reporter(state: RunState, display: Display) -> Any:
 def as_in_a_worker() -> Iterator[None]:
     """One thread and deterministic algorithms inside the block, so that numbers are the same."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    generator = torch.get_rng_state()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
-        yield
+        with kept_generators():
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
-        torch.set_rng_state(generator)
 
 
-def _compared(comparison: Comparison, plan: Plan, results: Results) -> Compared:
-    scores = {arm.name: {run["seed"]: run["metrics"] for run in arm.runs} for arm in results.arms}
-    better = {"test_loss": "lower"} | dict(comparison.better)
+def _compared(
+    comparison: Comparison, plan: Plan, results: Results | None, failed: Mapping[str, str]
+) -> Compared:
+    """What was found: scores of all finished runs, the page of the arms that are whole."""
+    scores: dict[str, dict[int, dict[str, float]]] = {name: {} for name in comparison.arms}
+    unseen: dict[str, str] = {}
+    for config in plan.runs:
+        done = None if config.name in failed else read_done(plan.directory(config))
+        if done is not None:
+            scores[config.arm][config.seed] = done["metrics"]
+            unseen |= {config.arm: done["unseen"]} if "unseen" in done else {}
+    if not any(scores.values()):
+        said = "; ".join([*failed.values()][:3])
+        raise UserError(
+            f"no run in {plan.out} is finished; {said}; mend it and call the same again"
+        )
     problem = comparison.train_and_score
     assert isinstance(problem, Problem)
 
@@ -177,12 +218,27 @@ def _compared(comparison: Comparison, plan: Plan, results: Results) -> Compared:
 
     return Compared(
         plan.out,
-        results.says,
+        plan.experiment.says,
         scores,
         comparison.control_name,
         comparison.seed_list,
-        better,
-        lambda _: write_report(results, plan.out),
-        notes=[EACH, *results.mixed],
+        {"test_loss": "lower"} | dict(comparison.better),
+        lambda found: _write(found, results),
+        failed,
+        notes=[
+            EACH,
+            *(f"The attention of {arm} is not shown: {why}." for arm, why in unseen.items()),
+            *([] if results is None else results.mixed),
+        ],
         open_model=open_model,
     )
+
+
+def _write(found: Compared, results: Results | None) -> Path:
+    """Write the page; ``UserError`` where the control, with which it compares, is not whole."""
+    if results is None:
+        raise UserError(
+            f"the page compares with {found.control}, of which runs failed; mend it and call the "
+            "same again, or name another control"
+        )
+    return write_report(results, found.out)

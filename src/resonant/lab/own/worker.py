@@ -7,7 +7,6 @@ started it, never from a file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..run.worker import Report, serve
@@ -19,19 +18,9 @@ def main() -> None:
 
 
 def _score(job: Mapping[str, Any], report: Report) -> None:
-    from ..kit.identity import unpacked
-    from .run import Run, score
+    from .run import score_job
 
-    function, value, config = unpacked(job["packed"])
-    run = Run(
-        Path(job["directory"]),
-        arm=job["arm"],
-        seed=job["seed"],
-        config=config,
-        known=job["hash"],
-        report=report,
-    )
-    score(function, value, run, job["stands_on"])
+    score_job(job, report)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ...errors import UserError, in_words
 from ...files import WEIGHTS, damaged
 from ...models.fields import from_dict
+from ..kit.code.identity import digest, home_of
+from ..kit.code.sent import importable, packed, unpacked
 from ..kit.config import RunConfig
-from ..kit.identity import digest, importable, packed, unpacked
 from .config import ArmConfig, ProblemConfig
 from .problem import Problem
 
@@ -56,7 +58,7 @@ def code_of(problem: Problem) -> str:
         for name, value in vars(problem).items()
         if name != "training" and not isinstance(getattr(kind, name, None), cached_property)
     }
-    return digest((kind, held))
+    return digest((kind, held), home_of(problem))
 
 
 def problem_config(problem: Problem) -> ProblemConfig:
@@ -67,25 +69,59 @@ def problem_config(problem: Problem) -> ProblemConfig:
         for each in dataclasses.fields(problem)
         if each.name != "training"
     }
-    made_by = importable(kind) or kind.__qualname__
-    return ProblemConfig(made_by=made_by, fields=_as_json(fields), code=code_of(problem))
+    return ProblemConfig(
+        made_by=importable(kind) or _in_script(kind),
+        fields=_fields_as_json(kind, fields) or _as_json(fields, kind.__module__),
+        code=code_of(problem),
+    )
 
 
-def arm_config(value: Any) -> ArmConfig:
-    """An arm as the model of a run."""
-    return ArmConfig(_as_json(value))
+def _in_script(kind: type) -> str:
+    """Name a class as a module with the script's file would have it; else by its name alone."""
+    main = sys.modules["__main__"]
+    path = Path(getattr(main, "__file__", None) or "")
+    if kind.__module__ != "__main__" or "<" in kind.__qualname__ or path.suffix != ".py":
+        return kind.__qualname__
+    spec = getattr(main, "__spec__", None)  # of python -m
+    return f"{path.stem if spec is None else spec.name}:{kind.__qualname__}"
 
 
-def _as_json(value: Any) -> str:
+def arm_config(value: Any, home: str | None) -> ArmConfig:
+    """An arm as the model of a run, for a problem whose code is in the module ``home``."""
+    return ArmConfig(_as_json(value, home))
+
+
+def _fields_as_json(kind: type, fields: Mapping[str, Any]) -> str:
+    """Fields as JSON, if they read back the same: tuples and dataclasses too; else ""."""
+    try:
+        plain = {
+            name: dataclasses.asdict(value)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type)
+            else value
+            for name, value in fields.items()
+        }
+        text = json.dumps(plain, sort_keys=True, allow_nan=False)
+        read = from_dict(kind, json.loads(text))
+        same = all(_same(getattr(read, name), value) for name, value in fields.items())
+    except Exception:  # of whatever class: fields of one's own check themselves
+        return ""
+    return text if same else ""
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def _as_json(value: Any, here: str | None) -> str:
     """A plain value as JSON, which reads back the same; anything else as its name and hash."""
     try:
         text = json.dumps(value, sort_keys=True, allow_nan=False)
-        if json.loads(text) == value:
+        if _same(json.loads(text), value):
             return text
     except (TypeError, ValueError):
         pass
     name = getattr(value, "__qualname__", type(value).__name__)
-    return f"{name} {digest(value)[:16]}"
+    return f"{name} {digest(value, here)[:16]}"
 
 
 def made_for(config: RunConfig) -> tuple[Problem, Any]:
@@ -145,6 +181,11 @@ def build(problem: Problem, arm: Any, config: RunConfig) -> nn.Module:
         raise UserError(
             f"{type(problem).__name__}.model(arm) returns a {type(model).__name__}; return the "
             "torch module"
+        )
+    if any(is_lazy(each) for each in model.parameters()):
+        raise UserError(
+            f"{type(problem).__name__}.model(arm) has lazy layers, whose parameters have no shape "
+            "yet; call the model once on a batch before you return it"
         )
     return model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from safetensors.torch import save_model
 from torch import Tensor
 
 from ...diagnostics import attention_layers
-from ...errors import UserError
+from ...errors import UserError, in_words
 from ...files import MODEL_CONFIG, WEIGHTS
 from ...models.base import learned_numbers
 from ..kit.config import RunConfig
+from ..kit.generators import kept_generators, seed_generators
 from ..kit.summary import LOOKED_AT, at_work, model_summary
 from ..kit.task import Outcome
 from .making import build, calling, made_for
@@ -31,9 +31,11 @@ class ProblemTask:
         del data_dir  # the problem says where its data are
         self.config, self.device = config, torch.device(device)
         self.problem, arm = made_for(config)
-        random.seed(config.seed)
-        np.random.seed(config.seed % 2**32)
+        seed_generators(config.seed)
         self.model = build(self.problem, arm, config)
+        with kept_generators():  # what would fail in the end fails before training
+            self._inputs()
+            self._count()
         self.start = learned_numbers(self.model)
 
     def loss(self, step: int) -> Tensor:
@@ -78,8 +80,27 @@ class ProblemTask:
     @property
     def tokens_per_step(self) -> int:
         """What the first batch holds."""
+        return self._count()
+
+    def _count(self) -> int:
         with calling(self.config.name):
-            return self.problem.count(self.problem.batch("train", self.config.seed, 0))
+            found = self.problem.count(self.problem.batch("train", self.config.seed, 0))
+        if type(found) is not int or found < 1:
+            kind = type(self.problem).__name__
+            raise UserError(f"{kind}.count(batch) returns {found!r}; return how many it holds")
+        return found
+
+    def _inputs(self) -> Tensor:
+        """What the model is called with on the first validation batch."""
+        with calling(self.config.name):
+            found = self.problem.inputs(self.problem.batch("valid", 0, 0))
+        if not isinstance(found, Tensor):
+            kind = type(self.problem).__name__
+            raise UserError(
+                f"{kind}.inputs(batch) returns a {type(found).__name__}; return the tensor that "
+                "the model is called with"
+            )
+        return found
 
     def finish(self) -> Outcome:
         """Losses and scores of both splits, sizes, and the attention of a validation batch."""
@@ -92,18 +113,22 @@ class ProblemTask:
         layers = [module for _, module in attention_layers(self.model)]
         inside = {id(p): p.numel() for module in layers for p in module.parameters()}
         facts["attention_parameters"] = sum(inside.values())
-        return Outcome(found, facts, self._at_work())
+        arrays, unseen = self._at_work()
+        return Outcome(found, facts | ({"unseen": unseen} if unseen else {}), arrays)
 
-    def _at_work(self) -> dict[str, dict[str, np.ndarray]]:
-        """What attention does with a validation batch; nothing of a model without any."""
-        with calling(self.config.name):
-            inputs = self.problem.inputs(self.problem.batch("valid", 0, 0))[:LOOKED_AT]
-        if inputs.dim() < LEAST:
-            return {}
+    def _at_work(self) -> tuple[dict[str, dict[str, np.ndarray]], str]:
+        """What attention does with a validation batch, nothing of a model without any; or why not.
+
+        It is why not where the model is called otherwise than by its loss.
+        """
+        inputs = self._inputs()
+        if inputs.dim() < LEAST or not attention_layers(self.model):
+            return {}, ""
+        inputs = inputs[:LOOKED_AT]
         try:
-            return at_work(self.model, inputs, [str(i) for i in range(inputs.shape[1])])
-        except Exception:  # a model that cannot be called so, or has no attention, shows none
-            return {}
+            return at_work(self.model, inputs, [str(i) for i in range(inputs.shape[1])]), ""
+        except Exception as error:  # of whatever class: the model is the user's
+            return {}, f"called with inputs(batch) it raises {in_words(error)}"
 
     def save(self, directory: Path) -> None:
         """The model's weights; its code is the problem's."""

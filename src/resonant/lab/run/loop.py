@@ -21,6 +21,7 @@ from ..domains import build_task, domain_of
 from ..kit.config import RunConfig, config_hash
 from ..kit.contents import write_arrays
 from ..kit.folder import CHECKPOINT, CONFIG, DONE, LEARNED, LOCK, METRICS
+from ..kit.generators import generator_states, restore_generators
 from ..kit.machine import with_this_machine
 from ..kit.metrics import Metrics, Row
 from ..kit.optimizer import Report, build_optimizer, check_finite, learning_rate
@@ -100,7 +101,7 @@ def finish(
 class Run:
     """The state that a checkpoint holds: model, optimiser, step and time, at a row of metrics.
 
-    Batches depend on seed and step alone, so there is no loader to save; dropout's generator is.
+    Batches depend on seed and step alone, so there is no loader to save; the generators are.
     """
 
     def __init__(self, task: Task, config: RunConfig, directory: Path) -> None:
@@ -124,7 +125,7 @@ class Run:
                 )
             self.task.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            torch.set_rng_state(saved["generator"])
+            restore_generators(saved["generators"])
             self.step, self.seconds = saved["step"], saved["seconds"]
             kept, learned, self.made_with = (saved[n] for n in ("metrics", "learned", "made_with"))
         self.made_with = with_this_machine(self.made_with)
@@ -192,7 +193,7 @@ class Run:
                 "hash": self.hash,
                 "model": self.task.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "generator": torch.get_rng_state(),
+                "generators": generator_states(),
                 "step": self.step,
                 "seconds": self.seconds,
                 "metrics": self.metrics.rows,

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ...errors import UserError
+from ...files import disk_error
 from .process import Child
 
 Status = Literal["waiting", "running", "done", "kept", "failed"]
@@ -46,6 +48,26 @@ class RunState:
         elif message["event"] == "done":
             self.status, self.step = "done", self.steps or self.step
         return self.status in ("done", "failed")
+
+    def attempt(self, work: Callable[[], None]) -> None:
+        """Do the run's work in this process, and take up how it ends."""
+        self.status = "running"
+        try:
+            work()
+        except UserError as error:
+            self.follow({"event": "failed", "message": str(error)})
+        except OSError as error:
+            self.follow({"event": "failed", "message": str(disk_error(error))})
+        else:
+            self.follow({"event": "done"})
+
+    @property
+    def failure(self) -> str:
+        """What went wrong, in a sentence that names the run; "" if nothing did."""
+        if self.status != "failed":
+            return ""
+        name, said = self.directory.name, self.message.strip().splitlines()[-1]
+        return said if name in said else f"{name}: {said}"
 
     def worked(self) -> int:
         """Count the steps taken here; a run of unknown length is one step, taken at its end."""

@@ -1,0 +1,4 @@
+"""How much a comparison takes at most."""
+
+MOST_SEEDS = 1000
+MOST_WORKERS = 256
