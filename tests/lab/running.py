@@ -50,13 +50,16 @@ def write_text(folder: Path) -> Path:
     return path
 
 
-def resonant(*arguments: str, fault: str | None = None) -> subprocess.CompletedProcess[str]:
+def resonant(
+    *arguments: str, fault: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     environment = {k: v for k, v in os.environ.items() if k != "RESONANT_FAULT"}
     if fault is not None:
         environment["RESONANT_FAULT"] = fault
     return subprocess.run(
         [sys.executable, "-m", "resonant.cli.main", *arguments],
+        cwd=cwd,
         capture_output=True,
         text=True,
         env=environment,

@@ -7,13 +7,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, in_words
 from ..files import WEIGHTS
 from ..integrations.opening import is_foreign
 from ..lab.domains import open_own
 from ..lab.kit.contents import read_held
 from ..lab.kit.folder import DIAGNOSIS_PAGE, DONE, require
-from ..lab.kit.plugins import import_plugins_of
+from ..lab.kit.plugins import import_plugins, import_plugins_of, split_names
 from .loading import load_subject
 
 MOST_TOKENS = 2000  # every weight is held
@@ -29,8 +29,10 @@ def main(arguments: list[str]) -> int:
     import_plugins_of(directory if directory.is_dir() else None, options.plugins)
     if directory.is_dir() and open_own(directory) is not None:
         return _named(options, arguments)
+    _refuse({"length": options.length}, options.run, "which reads a text")
     if directory.is_dir() and is_foreign(directory):
         return _foreign(directory, options, arguments)
+    _refuse({"of": options.of}, options.run, "which has one attention")
     _check_finished(directory)
     import numpy as np
     import torch
@@ -59,26 +61,46 @@ def _named(options: argparse.Namespace, arguments: list[str]) -> int:
     import torch
 
     from ..checks import guess_subject
-    from ..diagnostics import summarize
+    from ..diagnostics import record_attention, summarize, summarize_record
 
-    for option in ("text", "length") if Path(options.run).is_dir() else ("text",):
-        if getattr(options, option) is not None:
-            raise UserError(f"--{option} is not for {options.run}, which brings its own inputs")
+    if not Path(options.run).is_dir():
+        import_plugins(split_names(options.plugins))
     torch.manual_seed(0)
-    model, inputs = load_subject(options.run)
+    model, inputs = load_subject(options.run, several=True)
+    unused = {"text": options.text, "of": options.of}
+    unused |= {} if inputs is None else {"length": options.length}
+    _refuse(unused, options.run, "which brings its own inputs")
     try:
         if inputs is None:
             inputs = guess_subject(model, length=options.length, seed=0).inputs
-        found = summarize(model, inputs)
-    except ValueError as error:
+        if isinstance(inputs, torch.Tensor):
+            found = summarize(model, inputs)
+        elif isinstance(inputs, dict):
+            found = summarize_record(record_attention(model, **inputs))
+        else:
+            found = summarize_record(record_attention(model, *inputs))
+    except Exception as error:  # a stranger's model may raise anything
+        said = str(error) if isinstance(error, ValueError) else f"it raises {in_words(error)}"
         raise UserError(
-            f"{options.run}: {error}; a function that returns (model, inputs) says what it reads"
+            f"{options.run}: {said}; a function that returns (model, inputs) says what it reads"
         ) from error
-    row = inputs[0]
-    texts = [f" {i}" for i in (row.tolist() if row.dim() == 1 else range(len(row)))]
-    shown = found["weights"].shape[-1]
-    found["tokens"] = np.array(texts[:shown])
+    texts = _labels(inputs, found["weights"].shape[-1])
+    found["tokens"] = np.array(texts)
     return _show(found, texts, options, arguments)
+
+
+def _labels(inputs: Any, count: int) -> list[str]:
+    """Token ids of the first row where inputs are ids, one a token; else places."""
+    ids = getattr(inputs, "ndim", 0) == 2 and not inputs.is_floating_point()
+    row = inputs[0].tolist() if ids else []
+    return [f" {each}" for each in (row[:count] if len(row) >= count else range(count))]
+
+
+def _refuse(options: dict[str, Any], run: str, why: str) -> None:
+    """Raise ``UserError`` for an option that was given and has no effect here."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"--{name} is not for {run}, {why}; leave it out")
 
 
 def _foreign(directory: Path, options: argparse.Namespace, arguments: list[str]) -> int:
@@ -95,7 +117,8 @@ def _foreign(directory: Path, options: argparse.Namespace, arguments: list[str])
     ids = tokenizer(text)["input_ids"]
     _check_count(len(ids))
     try:
-        record = record_transformer(model, of=options.of, input_ids=torch.tensor([ids]))
+        of, read = options.of or "pretrained", torch.tensor([ids])
+        record = record_transformer(model, of=of, input_ids=read)
         found = summarize_record(record)
     except ValueError as error:
         raise UserError(f"{directory}: {error}") from error
@@ -185,7 +208,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--of",
-        default="pretrained",
         choices=("pretrained", "branch"),
         help="which attention of a model of transformers with a branch (pretrained)",
     )

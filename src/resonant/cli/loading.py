@@ -13,12 +13,16 @@ from typing import Any
 from ..errors import UserError, in_words, nearest
 
 
-def load_subject(name: str) -> tuple[Any, Any]:
-    """The model that a folder, module:name or file.py:name stands for, and inputs if it has any.
+def load_subject(name: str, *, several: bool = False) -> tuple[Any, Any]:
+    """Open the model that a folder, module:name or file.py:name names, and inputs if it has any.
+
+    With ``several`` inputs may be a tuple or a dict of arguments, else they are one tensor.
 
     Raises ``UserError`` for what is none of these.
     """
-    return _opened(name) if Path(name).is_dir() else _build(load_named(name), name)
+    if Path(name).is_dir():
+        return _opened(name)
+    return _build(load_named(name), name, several=several)
 
 
 def load_named(name: str) -> Any:
@@ -104,7 +108,7 @@ def _of_file(path: Path) -> Any:
     return module
 
 
-def _build(made: Any, name: str) -> tuple[Any, Any]:
+def _build(made: Any, name: str, *, several: bool) -> tuple[Any, Any]:
     from torch import Tensor, nn
 
     if not isinstance(made, nn.Module):
@@ -122,8 +126,11 @@ def _build(made: Any, name: str) -> tuple[Any, Any]:
         except Exception as error:  # a stranger's factory may raise anything
             raise UserError(f"building {name} raises {in_words(error)}") from error
     model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if not callable(model) or not (inputs is None or isinstance(inputs, Tensor)):
+    kinds = (Tensor, tuple, dict) if several else (Tensor,)
+    if not callable(model) or not (inputs is None or isinstance(inputs, kinds)):
+        what = type(made).__name__ if inputs is None else f"inputs of type {type(inputs).__name__}"
+        more = ", a tuple or a dict of arguments" if several else ""
         raise UserError(
-            f"{name} gives {type(made).__name__}; return a model, or (model, inputs) with a tensor"
+            f"{name} gives {what}; return a model, or (model, inputs) with a tensor{more}"
         )
     return model, inputs

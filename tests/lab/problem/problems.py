@@ -1,8 +1,10 @@
 """Problems of one's own that train in seconds: what a user's module would hold."""
 
+import random
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -82,6 +84,8 @@ class Wrong(Problem):
         """No module, an error, or a line."""
         if arm == "no module":
             return 3
+        if arm == "lazy":
+            return nn.LazyLinear(1)
         if arm == "raises":
             raise RuntimeError("no memory")
         self.arm = arm
@@ -103,3 +107,67 @@ class Wrong(Problem):
     def metrics(self, model: nn.Module, batch: Tensor) -> dict[str, Any]:
         """A loss once more, or nothing."""
         return {"loss": 1.0} if self.arm == "loss" else {}
+
+    def inputs(self, batch: Tensor) -> Any:
+        """The batch, or no tensor."""
+        return "abc" if self.arm == "no inputs" else batch
+
+    def count(self, batch: Tensor) -> Any:
+        """Four, or none."""
+        return 0.5 if self.arm == "no count" else 4
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Nested fields.
+
+    Args:
+        width: of the model
+    """
+
+    width: int = 8
+
+
+@dataclass(eq=False)
+class Nested(Copying):
+    """A problem with fields that are no plain values.
+
+    Args:
+        sizes: of the model
+        shape: of nothing
+    """
+
+    sizes: Sizes = Sizes()
+    shape: tuple[int, ...] = (1, 2)
+
+    def model(self, arm: Any) -> nn.Module:
+        """The model of an arm."""
+        return Reader(self.sizes.width, arm["causal"])
+
+
+@dataclass(eq=False)
+class Drawing(Copying):
+    """A problem whose steps draw from the generators of Python and numpy."""
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Mean cross-entropy, times what is drawn."""
+        return super().loss(model, batch) * (0.5 + random.random() + np.random.rand())
+
+
+class Bare(Problem):
+    """One that never calls the constructor of problems."""
+
+    def __init__(self) -> None:
+        pass
+
+
+nested = Comparison(
+    arms={"causal": {"causal": True}},
+    train_and_score=Nested(training=TRAINING),
+    seeds=1,
+)
+drawing = Comparison(
+    arms={"causal": {"causal": True}},
+    train_and_score=Drawing(training=TRAINING),
+    seeds=1,
+)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +111,9 @@ def test_another_field_is_another_configuration(compared: Compared) -> None:
         ("a float", "Wrong.loss returns float; return a tensor"),
         ("nan", "the loss of step 0 became nan in bad-seed0"),
         ("loss", "returns a 'loss', which is measured anyway"),
+        ("lazy", r"Wrong.model\(arm\) has lazy layers, .*; call the model once"),
+        ("no inputs", r"Wrong.inputs\(batch\) returns a str; return the tensor"),
+        ("no count", r"Wrong.count\(batch\) returns 0.5; return how many it holds"),
     ],
 )
 def test_what_goes_wrong_in_a_problem_is_said(tmp_path: Path, arm: str, says: str) -> None:
@@ -136,6 +142,100 @@ def test_what_goes_wrong_in_a_problem_is_said(tmp_path: Path, arm: str, says: st
 def test_what_a_problem_does_not_take(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         Comparison({"a": 1}, problems.Copying(), **options)
+
+
+def test_an_arm_that_fails_leaves_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = problems.Wrong(training=TrainingConfig(steps=1))
+    arms = {"fine": "fine", "bad": "raises", "also": "also"}
+    options: dict[str, Any] = {"seeds": 1, "workers": 0, "probe": False}
+    found = resonant.compare(arms, problem, out=tmp_path, **options)
+    said = capsys.readouterr().out
+    assert "FAILED: bad-seed0 raises RuntimeError: no memory" in said
+    assert "also" in said.rpartition("FAILED")[0]
+    assert [*found.failed] == ["bad-seed0"]
+    assert found.difference("also", "test_loss").mean == 0
+    page = found.report().read_text()
+    assert "also" in page
+    with pytest.raises(UserError, match="bad has no finished run of seed 0; finished are: none"):
+        found.model("bad")
+    with pytest.raises(UserError, match="there is no 'fin' here; did you mean 'fine'"):
+        found.model("fin")
+    failed = resonant.compare(arms, problem, control="bad", out=tmp_path / "b", **options)
+    assert "the control has none" in str(failed)
+    with pytest.raises(UserError, match="the page compares with bad, of which runs failed"):
+        failed.report()
+    assert main(["report", str(tmp_path)]) == 0
+
+
+def test_problems_that_measure_nothing_or_lack_their_fields() -> None:
+    with pytest.raises(UserError, match="Bare has no training: its __init__ must call super"):
+        Comparison({"a": 1}, problems.Bare())
+    for name in ("valid_batches", "test_batches"):
+        with pytest.raises(UserError, match=f"Copying.{name} is at least 1; it is 0"):
+            Comparison({"a": 1}, dataclasses.replace(problems.Copying(), **{name: 0}))
+
+
+def test_a_lock_in_an_arm_is_named(tmp_path: Path) -> None:
+    problem = problems.Copying(training=problems.TRAINING)
+    with pytest.raises(UserError, match="the arm 'a' holds a lock"):
+        resonant.compare({"a": threading.Lock()}, problem, out=tmp_path, show=False)
+
+
+def test_problems_with_tuples_and_nested_fields_are_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "tests.lab.problem.problems:nested"
+    words = ["--workers=0", "--no-probe", f"--out={tmp_path}", "--config.sizes.width=4"]
+    assert main(["compare", name, *words, "--config.shape=[3,4]"]) == 0
+    config = (tmp_path / "causal-seed0" / "config.yaml").read_text()
+    assert '"width": 4' in config
+    assert '"shape": [3, 4]' in config
+    assert main(["check", str(tmp_path / "causal-seed0"), PLUGIN]) == 0
+    assert "causality  holds" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_python_and_numpy_draw_is_resumed(tmp_path: Path) -> None:
+    from tests.lab.running import resonant as command
+
+    name, words = "tests.lab.problem.problems:drawing", ("--workers=1", "--no-probe")
+    killed = command("compare", name, *words, f"--out={tmp_path}/a", fault="checkpoint-written:1")
+    assert killed.returncode != 0
+    for folder in ("a", "b"):
+        assert command("compare", name, *words, f"--out={tmp_path}/{folder}").returncode == 0
+    assert quality(tmp_path / "a") == quality(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_runs_of_a_script_are_opened_from_its_file(tmp_path: Path) -> None:
+    """``python FILE.py`` and ``FILE.py:NAME`` are one configuration; its runs are checked."""
+    from tests.lab.running import resonant as command
+
+    source = Path(problems.__file__).read_text().replace("seeds=2", "seeds=1")
+    script = tmp_path / "mine.py"
+    script.write_text(source + SCRIPT)
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    words = ("--workers=1", "--no-probe", "--seeds=1", "--out=runs/mine")
+    again = command("compare", "mine.py:experiment", *words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "kept" in again.stdout
+    checked = command("check", "runs/mine/causal-seed0", "--plugins=mine", cwd=tmp_path)
+    assert "causality  holds" in checked.stdout, checked.stderr
+
+
+SCRIPT = """
+if __name__ == "__main__":
+    import dataclasses
+    from resonant.lab import run_comparison
+    from pathlib import Path
+    one = dataclasses.replace(experiment, seeds=1)
+    run_comparison(one, Path("runs/mine"), workers=1, probe=False)
+"""
 
 
 def test_training_fields_that_are_not_read_are_refused(tmp_path: Path) -> None:
@@ -172,7 +272,8 @@ def test_workers_and_kills_change_no_bit(compared: Compared, tmp_path: Path) -> 
     options = ("--seeds=2", f"--out={tmp_path}", "--workers=2")
     name = "tests.lab.problem.problems:experiment"
     killed = command("compare", name, *options, fault="checkpoint-written:1")
-    assert killed.returncode == 1
+    assert killed.returncode == 2
+    assert "full-seed0: its worker ended (signal 9)" in killed.stderr
     done = command("compare", name, *options)
     assert done.returncode == 0, done.stderr
     assert "kFLOPs/row" in done.stdout

@@ -39,8 +39,8 @@ def compare(
     are paired by seed: ``mean(arm - control) ± t(0.975, n - 1) sd / sqrt(n)``.
 
     A run is made once: the same call goes on where it was stopped. It stands on the function's
-    code, its arm, the configuration and the seed; where one of those changed, its folder is refused
-    (``overwrite=True`` makes it anew).
+    code and what that reads, its arm, the configuration and the seed; where one of those changed,
+    its folder is refused (``overwrite=True`` makes it anew).
 
     Args:
         arms: by name, any values; ``train_and_score`` is given them
@@ -61,7 +61,7 @@ def compare(
         show: print progress and the table
 
     A run that raises, or whose scores are no finite numbers, is named under the table; the others
-    are compared.
+    are compared, by the seeds that both have.
 
     Raises ``UserError`` for what cannot be compared, and if no run is finished.
     """

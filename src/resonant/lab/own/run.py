@@ -27,6 +27,7 @@ from ..kit.generators import (
     seed_generators,
 )
 from ..kit.machine import with_this_machine
+from ..kit.optimizer import Report
 from .folder import LOG, RUN, SCORES, TRACEBACK
 
 LOCK_SECONDS = 60.0
@@ -35,8 +36,6 @@ CHECKPOINTED = {"known", "state", "log", "random", "made_with"}
 ARRAY = "resonant: an array of numpy"  # marks one in a checkpoint, which holds tensors alone
 PLAIN = (type(None), bool, int, float, str, bytes)
 KEPT = "numbers, strings, tensors, arrays, and lists, tuples and dicts of those"
-
-Report = Callable[[int, float], None]
 
 
 class Run:

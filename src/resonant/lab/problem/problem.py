@@ -15,10 +15,10 @@ from ..kit.config import TrainingConfig
 class Problem:
     """What `resonant.compare` trains by its own loop: subclass it, fields are its options.
 
-    AdamW under a warm-up and a cosine, gradients clipped; resumed to the bit where what is drawn
-    in a step comes from torch's generator, or from one made of seed and step; curves, time, memory
+    AdamW under a warm-up and a cosine, gradients clipped; resumed to the bit; curves, time, memory
     and FLOPs of a step; attention inside the model looked into. The generators of Python, numpy
-    and torch start from the seed before the model is made.
+    and torch start from the seed before the model is made and stand in checkpoints; one of your
+    own does not, so make it of seed and step.
 
     Args:
         training: steps, learning rate and what else `TrainingConfig` says; ``batch_size`` and

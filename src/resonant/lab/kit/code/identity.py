@@ -257,7 +257,7 @@ class _Digest:
         if home == "here":
             read = [_joined(name, self.leniently(each)) for name, each in _read(value)]
             return [self.of(value.__code__), self.of(self.beside(value)), *read]
-        name = f"{value.__module__}.{value.__qualname__}"
+        name = f"{module}.{value.__code__.co_qualname}"  # of a decorator's, not what it wraps
         own = self.of(value.__code__)  # a module may hold several of one name, as lambdas are
         found = [name.encode(), own, self.of(self.beside(value)[:3])]
         if home == "local":
