@@ -140,6 +140,12 @@ OURS = (
         timed=True,
     ),
     Mechanism(
+        "forward",
+        module="resonant.nn.forward:ForwardAttention",
+        crosses=True,
+        timed=True,
+    ),
+    Mechanism(
         "clock",
         projects=False,
         module="resonant.nn.clock:ClockAttention",

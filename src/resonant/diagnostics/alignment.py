@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..functional.clock import Clock
+from ..functional.filter import FilteredClock
 from ..nn import ClockAttention
 
 FALL = 1e-4  # tokens; a mean position that falls by less is a rounding error
@@ -103,12 +104,12 @@ def along_path(
 
 
 @contextmanager
-def record_clocks(module: nn.Module) -> Iterator[list[tuple[Clock, Clock]]]:
+def record_clocks(module: nn.Module) -> Iterator[list[tuple[Clock | FilteredClock, Clock]]]:
     """Collect the target's and the source's clock of each call of ``module`` inside the block.
 
     Nothing is collected from what is no ``ClockAttention``.
     """
-    found: list[tuple[Clock, Clock]] = []
+    found: list[tuple[Clock | FilteredClock, Clock]] = []
     if not isinstance(module, ClockAttention):
         yield found
         return

@@ -11,6 +11,9 @@ from torch import Tensor
 from .lift import Lift
 from .pair import Gaussian
 
+SMALLEST = 1e-300  # of a sum that divides
+LARGEST = 1e300
+
 
 def mixture_lift(
     mean: Float[Tensor, "batch head query component"],
@@ -173,3 +176,62 @@ def _finite(likelihood: Tensor) -> Tensor:
     high, low = known.amax((1, 2), keepdim=True), known.amin((1, 2), keepdim=True)
     worse = low - (likelihood.shape[2] + 1) * (high - low + 1.0)
     return torch.where(impossible, worse, known)
+
+
+def forward_posterior(
+    logits: Float[Tensor, "batch head frame key"],
+    move: Float[Tensor, "batch head frame"],
+    *,
+    mask: Bool[Tensor, "batch key"] | None = None,
+    frames: Bool[Tensor, "batch frame"] | None = None,
+    state: Float[Tensor, "batch head key"] | None = None,
+) -> tuple[Float[Tensor, "batch head frame key"], Float[Tensor, "batch head key"]]:
+    """Follow a source token by token: the posterior of a monotone hidden Markov model, forwards.
+
+    ``a_0 = 1`` at the first real token; a frame stays or moves on by one token with probability
+    ``move``, and weighs tokens by what it has in common with them:
+
+        a_t(s) ~ ((1 - move_t) a_{t-1}(s) + move_t a_{t-1}(s - 1)) exp(logits_t(s))
+
+    normalized over tokens; a row's first real frame is at the first token. ``mask`` and ``frames``
+    are True on what is real: padded tokens take no part, padded frames change nothing. ``state`` is
+    the last frame's posterior of an earlier call. Returns the posteriors, which are the weights of
+    attention, and the state; all in float64.
+
+    Source: forward attention (Zhang, Ling and Dai, arXiv 1807.06736), section 3, equations 8 to 12
+    with the transition agent. Differs: the emission is ``exp(logits)``, not its softmax, which
+    the normalization makes the same; ``move`` is the chance of moving on, theirs of staying.
+    """
+    real = torch.ones_like(logits[:, 0, 0], dtype=torch.bool) if mask is None else mask
+    before = _token_before(real)
+    step = move.double()
+    scores = logits.double().masked_fill(~real[:, None, None], -torch.inf)
+    scores = scores - scores.amax(-1, keepdim=True).clamp(min=-LARGEST)
+    emitted = scores.exp()
+    first = _first(real).unsqueeze(1)
+    at = torch.zeros_like(emitted[:, :, 0]) if state is None else state  # zeros: before any frame
+    found = []
+    for t in range(logits.shape[2]):
+        here = None if frames is None else frames[:, t, None, None]
+        index = before.clamp(min=0).unsqueeze(1).expand_as(at)
+        came = at.gather(-1, index).masked_fill(before.unsqueeze(1) < 0, 0.0)
+        chance = step[:, :, t, None]
+        expected = torch.lerp(at, came, chance)
+        expected = torch.where(at.sum(-1, keepdim=True) > 0, expected, first)
+        weights = expected * emitted[:, :, t]
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=SMALLEST)
+        at = weights if here is None else torch.where(here, weights, at)
+        found.append(at)
+    return torch.stack(found, 2) if found else emitted, at
+
+
+def _token_before(real: Tensor) -> Tensor:
+    """Index of the real token before each (batch, key); -1 where there is none."""
+    index = torch.arange(real.shape[-1], device=real.device).expand_as(real)
+    last = index.masked_fill(~real, -1).cummax(-1).values
+    return torch.cat([torch.full_like(last[:, :1], -1), last[:, :-1]], -1)
+
+
+def _first(real: Tensor) -> Tensor:
+    """1 at the first real token (batch, key), 0 elsewhere."""
+    return (real & (real.cumsum(-1) == 1)).double()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,10 +13,10 @@ from torch import Tensor
 from .clock import FLOOR, NARROWEST, WIDEST, Clock
 from .lift import Lift
 from .pair import Gaussian
+from .scan import Given, looped, scanned
 
+FEWEST = 1e-12  # of ``search`` and ``spread``, which divide
 VARIANCE = 0.05  # of a clock's place at the start, in clock time squared
-WIDEST_TEMPO = 1.5  # of the log tempo, either way
-FEWEST = 1e-12  # of a variance that divides
 Number = float | Float[Tensor, "#head"]
 
 
@@ -35,13 +34,23 @@ class ClockState:
     tempo: Float[Tensor, "batch head"]
     frames: Int[Tensor, "batch"]
 
+    def rows(self, index: Int[Tensor, "rows"]) -> ClockState:
+        """Take the rows ``index`` of the batch."""
+        held = (self.position, self.variance, self.tempo, self.frames)
+        return ClockState(*(each.index_select(0, index) for each in held))
+
 
 @dataclass(frozen=True)
 class FilteredClock:
-    """Where frames stand: ``center`` and ``variance`` (batch, head, frame), and the state after."""
+    """Where frames stand: ``center`` and ``variance`` (batch, head, frame), and the state after.
+
+    ``observed`` (batch, head, frame), without gradients, is what each frame resembled, in clock
+    time; where nothing was looked at, the position.
+    """
 
     center: Float[Tensor, "batch head frame"]
     variance: Float[Tensor, "batch head frame"]
+    observed: Float[Tensor, "batch head frame"]
     state: ClockState
 
 
@@ -81,9 +90,10 @@ def clock_filter(
     the clock was left. Padding of ``source`` takes no part; a row without real tokens is not
     corrected. All is float64.
 
-    ``scan`` keeps states alone in the forward pass and differentiates all frames at once: one
-    batch for the Jacobians, a recurrence of 3 x 3 for the states. ``direct`` is the plain loop, the
-    specification.
+    ``scan`` keeps states alone in the forward pass and differentiates many frames at once: a batch
+    for the Jacobians, a recurrence of 3 x 3 for the states. Of 256 tokens or more it looks at those
+    alone whose penalty is within 32 nats, and the range of the frame's logits, of the nearest
+    one's. ``direct`` is the plain loop, the specification.
 
     Raises ``ValueError`` for a normalized source and for sizes that do not fit.
 
@@ -108,20 +118,23 @@ def clock_filter(
     scores = logits.double().masked_fill(~(real | alone).unsqueeze(2), -torch.inf)
     scores = scores.masked_fill(alone.unsqueeze(2), 0.0)
     last = place.masked_fill(~real, -torch.inf).amax(-1)
-    numbers = (gain, tempo_gain, diffusion, search, spread, renewal)
-    given = _Given(
+    given_numbers = (gain, tempo_gain, diffusion, search, spread, renewal)
+    numbers = [_by_head(x, heads, place) for x in given_numbers]
+    for divisor in (3, 4):
+        numbers[divisor] = numbers[divisor].clamp(min=FEWEST)
+    given = Given(
         taken=rate.double() * frames.unsqueeze(1),
         scores=scores,
         place=place,
         last=last,
-        listens=listens,
-        numbers=tuple(_by_head(x, heads, place) for x in numbers),
+        listens=listens.to(place.dtype).expand_as(rate),
+        numbers=tuple(numbers),
     )
     begin = (state.position, state.variance, state.tempo)
-    run = _scanned if path == "scan" else _looped
-    center, variance, position, left, tempo = run(begin, given)
+    run = scanned if path == "scan" and not torch.compiler.is_exporting() else looped
+    center, variance, observed, position, left, tempo = run(begin, given)
     after = ClockState(position, left, tempo, state.frames + frames.sum(1))
-    return FilteredClock(center, variance, after)
+    return FilteredClock(center, variance, observed, after)
 
 
 def filter_lift(
@@ -157,127 +170,6 @@ def _by_head(number: Number, heads: int, like: Tensor) -> Tensor:
     """A number as (1, head) in float64."""
     found = torch.as_tensor(number, dtype=torch.float64, device=like.device)
     return found.reshape(1, -1).expand(1, heads)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What frames are filtered by; fields with a frame axis have it last but for the keys'."""
-
-    taken: Tensor  # (batch, head, frame)
-    scores: Tensor  # (batch, head, frame, key)
-    place: Tensor  # (batch, head, key)
-    last: Tensor  # (batch, head)
-    listens: Tensor  # (batch, head or 1, frame)
-    numbers: tuple[Tensor, ...]  # each (1, head)
-
-    def frame(self, t: int) -> _Given:
-        """One frame alone."""
-        return _Given(
-            self.taken[..., t],
-            self.scores[..., t, :],
-            self.place,
-            self.last,
-            self.listens[..., t],
-            self.numbers,
-        )
-
-    def abreast(self) -> _Given:
-        """All frames side by side: what has no frame axis gets one."""
-        return _Given(
-            self.taken,
-            self.scores,
-            self.place.unsqueeze(2),
-            self.last.unsqueeze(-1),
-            self.listens,
-            tuple(each.unsqueeze(-1) for each in self.numbers),
-        )
-
-
-def _frame(state: Sequence[Tensor], given: _Given) -> tuple[Tensor, ...]:
-    """Filter frames that do not depend on one another.
-
-    Returns their centers and variances, then position, variance and tempo after them.
-    """
-    position, variance, tempo = state
-    gain, tempo_gain, diffusion, search, spread, renewal = given.numbers
-    away = given.place - position.unsqueeze(-1)
-    width = 2.0 * (variance + search).clamp(min=FEWEST).unsqueeze(-1)
-    weights = (given.scores - away.square() / width).softmax(-1)
-    error = (weights * away).sum(-1)
-    scatter = (weights * (away - error.unsqueeze(-1)).square()).sum(-1)
-    error = torch.where(position > given.last, error.clamp(min=0.0), error)
-    own = variance + renewal
-    trust = gain * own / (own + scatter + spread).clamp(min=FEWEST)
-    trust = torch.where(given.listens, trust, 0.0)
-    step = trust * error
-    tempo = (tempo + tempo_gain * step).clamp(-WIDEST_TEMPO, WIDEST_TEMPO)
-    position, variance = position + step, (1.0 - trust) * variance
-    taken = given.taken * tempo.exp()
-    half = 0.5 * taken
-    before = position + half, variance + diffusion * half
-    return *before, position + taken, variance + diffusion * taken, tempo
-
-
-def _looped(state: Sequence[Tensor], given: _Given) -> tuple[Tensor, ...]:
-    """Frame after frame, as the equations are written."""
-    if given.taken.shape[-1] == 0:
-        return given.taken, given.taken, *state
-    found = []
-    for t in range(given.taken.shape[-1]):
-        center, variance, *state = _frame(state, given.frame(t))
-        found.append(torch.stack((center, variance)))
-    center, variance = torch.stack(found, -1)
-    return center, variance, *state
-
-
-def _scanned(state: Sequence[Tensor], given: _Given) -> tuple[Tensor, ...]:
-    """``_looped`` whose backward pass differentiates all frames in one batch."""
-    if given.taken.shape[-1] == 0:
-        return given.taken, given.taken, *state
-    parts = (given.taken, given.scores, given.place, *given.numbers)
-    return _Scan.apply(*state, given.last, given.listens, *parts)
-
-
-class _Scan(torch.autograd.Function):
-    """States frame by frame without a graph; gradients from one graph of all frames abreast."""
-
-    @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        state: Sequence[Tensor] = tensors[:3]
-        last, listens, taken, scores, place, *numbers = tensors[3:]
-        given = _Given(taken, scores, place, last, listens, tuple(numbers))
-        before, found = [], []
-        for t in range(taken.shape[-1]):
-            before.append(torch.stack(tuple(state)))
-            center, variance, *state = _frame(state, given.frame(t))
-            found.append(torch.stack((center, variance)))
-        ctx.save_for_backward(torch.stack(before, -1), *tensors[3:])
-        center, variance = torch.stack(found, -1)
-        return center, variance, *state
-
-    @staticmethod
-    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
-        on_center, on_variance, *on_state = given
-        states, last, listens, *rest = ctx.saved_tensors
-        with torch.enable_grad():
-            before = [each.detach().requires_grad_() for each in states]
-            leaves = [each.detach().requires_grad_() for each in rest]
-            taken, scores, place, *numbers = leaves
-            inside = _Given(taken, scores, place, last, listens, tuple(numbers))
-            center, variance, *after = _frame(before, inside.abreast())
-        shown = (center, variance), (on_center, on_variance)
-        own = torch.stack(torch.autograd.grad(shown[0], before, shown[1], retain_graph=True))
-        rows = [
-            torch.stack(torch.autograd.grad(x, before, torch.ones_like(x), retain_graph=True))
-            for x in after
-        ]
-        jacobian, through, on_after = torch.stack(rows), torch.stack(on_state), []
-        for t in reversed(range(taken.shape[-1])):
-            on_after.append(through)
-            through = own[..., t] + (jacobian[..., t] * through.unsqueeze(1)).sum(0)
-        each = torch.stack(on_after[::-1], -1)
-        found = torch.autograd.grad((*shown[0], *after), leaves, (*shown[1], *each))
-        return *through, None, None, *found
 
 
 def _check(rate: Tensor, logits: Tensor, source: Clock, mask: Tensor | None) -> None:

@@ -14,9 +14,11 @@ class CrossAttentionConfig:
     """How frames listen to symbols.
 
     Args:
-        mechanism: softmax, krause, kuramoto, gaussian-mixture or clock
+        mechanism: softmax, krause, kuramoto, gaussian-mixture, forward or clock
         score: where clocks meet, frozen, density or interval (clock)
         measure: whether a symbol weighs by the time it takes (clock)
+        listen: whether clocks that run on are corrected by what frames resemble (clock)
+        tempo: whether their speed is too (clock)
         components: Gaussians per head (gaussian-mixture)
         guide: weight of the guided-attention loss
         scalars: starts of learned scalars by name, as in floor: 0.5 (others: the mechanism's own)
@@ -26,6 +28,8 @@ class CrossAttentionConfig:
     mechanism: str = "softmax"
     score: str = read_with("frozen", "mechanism", "clock")
     measure: bool = read_with(False, "mechanism", "clock")
+    listen: bool = read_with(False, "mechanism", "clock")
+    tempo: bool = read_with(False, "mechanism", "clock")
     components: int = read_with(3, "mechanism", "gaussian-mixture")
     guide: float = 0.0
     scalars: dict[str, float] = field(default_factory=dict)
@@ -42,6 +46,15 @@ class CrossAttentionConfig:
                 "model.attention.score = interval holds each symbol's rate already; leave out "
                 "model.attention.measure"
             )
+        if self.tempo and not self.listen:
+            raise ValueError(
+                "model.attention.tempo is of clocks that listen; give model.attention.listen = true"
+            )
+        if self.listen and (self.score != "frozen" or self.measure):
+            raise ValueError(
+                "clocks that listen have the frozen score; leave out model.attention.score and "
+                "model.attention.measure"
+            )
         names = mechanism(self.mechanism).scalar_names
         for name, start in self.scalars.items():
             check_choice("a name in model.attention.scalars", name, names)
@@ -52,10 +65,10 @@ class CrossAttentionConfig:
 def _starts_at_a_rate(config: FrameTransformerConfig) -> bool:
     mechanism = config.attention.mechanism
     runs_on = mechanism == "clock" and config.decoding == "autoregressive"
-    return runs_on or mechanism == "gaussian-mixture"
+    return runs_on or mechanism in ("gaussian-mixture", "forward")
 
 
-STARTS = ("by mixtures and by autoregressive clocks", _starts_at_a_rate)
+STARTS = ("by mixtures, forward attention and autoregressive clocks", _starts_at_a_rate)
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class FrameTransformerConfig:
         encoder_hidden: the same of the encoder
         decoding: parallel (the length is given) or autoregressive
         position: added to symbols and frames, sinusoidal, scaled (frames counted in symbols), none
-        symbols_per_frame: how fast mixtures, and autoregressive clocks, start
+        symbols_per_frame: how fast mixtures, forward attention and autoregressive clocks start
         attention: how frames listen to symbols
         architecture: frames
     """
@@ -106,6 +119,11 @@ class FrameTransformerConfig:
                 "model.width must be a multiple of twice model.heads (positions turn pairs "
                 f"of features in each head), but they are {self.width} and {self.heads}"
             )
+        if self.attention.listen and self.decoding == "parallel":
+            raise ValueError(
+                "clocks listen frame by frame: give model.decoding = autoregressive, or leave out "
+                "model.attention.listen"
+            )
         if not self.symbols_per_frame > 0:
             raise ValueError(
                 f"model.symbols_per_frame must be above 0; it is {self.symbols_per_frame}"
@@ -132,7 +150,7 @@ class SpeechTransformerConfig(FrameTransformerConfig):
         encoder_hidden: the same of the encoder
         decoding: parallel (all frames at once) or autoregressive
         position: added to phonemes and frames, sinusoidal, scaled (frames in phonemes) or none
-        symbols_per_frame: how fast mixtures, and autoregressive clocks, start
+        symbols_per_frame: how fast mixtures, forward attention and autoregressive clocks start
         attention: how frames listen to phonemes
         architecture: speech
         voices: number of voices, each a learned vector added to every phoneme

@@ -17,6 +17,7 @@ from ..nn import (
     Block,
     ClockAttention,
     CrossBlock,
+    ForwardAttention,
     MixtureAttention,
     RotaryPosition,
     SoftmaxAttention,
@@ -193,7 +194,7 @@ class FrameTransformer(nn.Module):
         """Frames one by one, until each row has stopped or has ``most`` of them.
 
         Clocks and mixtures stop when the median head of the last layer has passed the source's end;
-        softmax attention, which has no end, when the stop unit says so.
+        softmax and forward attention, which have no end, when the stop unit says so.
 
         Raises ``ValueError`` for a model that decodes in parallel.
         """
@@ -245,7 +246,8 @@ class FrameTransformer(nn.Module):
             looked.append(weights)
         x = self.norm(x)
         timed = caches[-1].cross
-        last = self.stop(x)[:, 0, 0] > 0 if timed is None else timed.finished
+        ends = timed is not None and timed.passed is not None  # forward attention has no end
+        last = timed.finished if ends else self.stop(x)[:, 0, 0] > 0
         return self.readout(x), last, looked
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -281,6 +283,8 @@ def _cross(config: FrameTransformerConfig) -> AnyAttention | TimedAttention:
     if not mechanism(chosen.mechanism).timed:
         return attention(chosen.mechanism, *sizes, **options)
     rate = config.symbols_per_frame
+    if chosen.mechanism == "forward":
+        return ForwardAttention(*sizes, query_rate=rate, **options)
     if chosen.mechanism == "gaussian-mixture":
         return MixtureAttention(*sizes, components=chosen.components, query_rate=rate, **options)
     return ClockAttention(
@@ -288,6 +292,8 @@ def _cross(config: FrameTransformerConfig) -> AnyAttention | TimedAttention:
         normalized=config.decoding == "parallel",
         score=chosen.score,  # type: ignore[arg-type]
         measure=chosen.measure,
+        listen=chosen.listen,
+        tempo=chosen.tempo,
         query_rate=rate,
         **options,
     )

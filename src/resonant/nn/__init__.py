@@ -9,6 +9,7 @@ from .cache import AttentionCache, CouplingCache, CrossCache, LinearCache, Model
 from .clock import ClockAttention
 from .energy import EnergyGate, build_gate, register_gate
 from .factory import attention
+from .forward import ForwardAttention
 from .heads import HeadAttention
 from .krause import KrauseAttention
 from .kuramoto import KuramotoAttention, PhaseAdapter
@@ -39,6 +40,7 @@ __all__ = [
     "CrossCache",
     "DropPath",
     "EnergyGate",
+    "ForwardAttention",
     "HeadAttention",
     "HeadPosition",
     "HeadScalar",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..functional.documents import token_positions
 from ..functional.energy import PrefixSums
+from ..functional.filter import ClockState
 from ..functional.lift import Lift
 from ..functional.linear import LinearState
 
@@ -195,13 +196,15 @@ class CrossCache:
     """What one cross-attention module remembers: the source, and how far the target has come.
 
     ``source`` is what the module made of the source at the first call, ``running`` the float64 sums
-    of the target so far, ``passed`` (batch, head) which heads have passed the source's end.
+    of the target so far, ``listening`` the state of clocks that listen, ``passed`` (batch, head)
+    which heads have passed the source's end.
     """
 
     def __init__(self) -> None:
         self.source: dict[str, Tensor] = {}
         self.owner: str | None = None
         self.running: Tensor | None = None
+        self.listening: ClockState | None = None
         self.passed: Tensor | None = None
         self._length = 0
 
@@ -214,6 +217,8 @@ class CrossCache:
     def nbytes(self) -> int:
         """Bytes held."""
         held = [*self.source.values(), self.running, self.passed]
+        if self.listening is not None:
+            held += vars(self.listening).values()
         return sum(x.numel() * x.element_size() for x in held if x is not None)
 
     @property
@@ -241,6 +246,10 @@ class CrossCache:
                 f"but the key has {key.shape[0]} and {key.shape[1]}; a new source needs a new cache"
             )
 
+    def count(self, frames: int) -> None:
+        """Take so many frames of a target that has no end."""
+        self._length += frames
+
     def advance(
         self,
         running: Tensor,
@@ -262,6 +271,7 @@ class CrossCache:
         """Go on with the rows ``index`` of the batch (beams, finished rows)."""
         self.source = {name: x.index_select(0, index) for name, x in self.source.items()}
         self.running = None if self.running is None else self.running.index_select(0, index)
+        self.listening = None if self.listening is None else self.listening.rows(index)
         self.passed = None if self.passed is None else self.passed.index_select(0, index)
 
 

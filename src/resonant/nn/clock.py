@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -12,10 +12,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..functional.clock import DIFFUSION, FLOOR, SCORES, Clock, Score, clock, clock_lift
+from ..functional.filter import VARIANCE, FilteredClock, filter_lift
+from ..functional.lift import Lift
 from ..functional.mask import as_bias, from_blocked
 from .cache import CrossCache
 from .core import AttentionCore
 from .energy import EnergyGate
+from .listening import ClockFilter
 from .parameter import HeadScalar
 from .timed import TimedAttention, inverse_softplus, wide_linear
 
@@ -29,6 +32,11 @@ class ClockAttention(TimedAttention):
     to 1 over each side and need the whole target (parallel decoding, its length known);
     ``normalized=False`` runs on frame by frame (autoregressive decoding, ``cache``).
 
+    ``listen`` makes a running clock a filter: its place is corrected by what the frames so far
+    resemble (``functional.clock_filter``), with ``tempo`` its speed too; ``diffusion`` starts at
+    0.05 then, as the target's own noise alone. The scores are frozen, and corrections may go back:
+    the theorem of monotonicity does not hold.
+
     ``score`` is frozen, density or interval; ``measure`` weighs tokens by their rate. ``diffusion``
     and ``floor`` are the starts of the clocks' noise and of the spread without noise, learned per
     head. Rates do not depend on features at the start: a source token takes 1, a target token
@@ -40,10 +48,10 @@ class ClockAttention(TimedAttention):
     True = padding, keeps padded frames from taking time; inside ``nn.TransformerDecoderLayer``,
     which has no such argument, use ``padded_queries``.
 
-    Raises ``ValueError`` for an unknown score, numbers out of range, and a cache with normalized
-    clocks.
+    Raises ``ValueError`` for an unknown score, numbers out of range, a cache with normalized
+    clocks, and ``listen`` with those or with another score.
 
-    Source: arXiv 2509.14678. Differs: see ``functional.clock_attention``.
+    Source: arXiv 2509.14678. Differs: see ``functional.clock_attention``; ``listen`` is ours.
     """
 
     OFF: ClassVar[dict[str, float]] = {
@@ -61,7 +69,9 @@ class ClockAttention(TimedAttention):
         normalized: bool = True,
         score: Score = "frozen",
         measure: bool = False,
-        diffusion: float = DIFFUSION,
+        listen: bool = False,
+        tempo: bool = False,
+        diffusion: float | None = None,
         floor: float = FLOOR,
         query_rate: float = 1.0,
         bias: bool = True,
@@ -86,30 +96,39 @@ class ClockAttention(TimedAttention):
             raise ValueError(f"score is one of {', '.join(SCORES)}; it is {score!r}")
         if measure and score == "interval":
             raise ValueError("score='interval' holds each token's rate already; leave out measure")
+        _check_listening(score, listen=listen, tempo=tempo, measure=measure, normalized=normalized)
         if not floor > 0:
             raise ValueError(f"floor is a spread and must be above 0; it is {floor}")
         source_dim = self.kdim = embed_dim if kdim is None else kdim
         self._check_gate(source_dim)
         self.normalized, self.measure = normalized, measure
-        self.watch: Callable[[Clock, Clock], None] | None = None  # is shown both clocks
+        self.watch: Callable[[Clock | FilteredClock, Clock], None] | None = None  # is shown both
         self.score: Score = score
         self.q_rate = nn.Linear(embed_dim, num_heads)
         self.k_rate = nn.Linear(source_dim, self.num_key_value_heads)
+        if diffusion is None:
+            diffusion = VARIANCE if listen else DIFFUSION
         self.diffusion = HeadScalar(num_heads, diffusion, positive=True)
         self.floor = HeadScalar(num_heads, floor, positive=True)
         for projection, rate in ((self.q_rate, query_rate), (self.k_rate, 1.0)):
             nn.init.zeros_(projection.weight)
             nn.init.constant_(projection.bias, inverse_softplus(rate))
+        self.filter: ClockFilter | None = None
+        if listen:
+            heads = num_heads, self.num_key_value_heads
+            self.filter = ClockFilter(embed_dim, source_dim, heads, tempo=tempo)
+
+    def _rates(self, rate: nn.Module, x: Tensor) -> Tensor:
+        """Clock time that each token takes (batch, head, token)."""
+        if torch.compiler.is_compiling():
+            # Compiled backward passes mistake the strides of what is transposed after softplus.
+            return F.softplus(wide_linear(rate, x).transpose(1, 2).contiguous())
+        return F.softplus(wide_linear(rate, x)).transpose(1, 2)
 
     def _clock(
         self, rate: nn.Module, x: Tensor, mask: Tensor | None, start: Tensor | None = None
     ) -> Clock:
-        if torch.compiler.is_compiling():
-            # Compiled backward passes mistake the strides of what is transposed after softplus.
-            rates = F.softplus(wide_linear(rate, x).transpose(1, 2).contiguous())
-        else:
-            rates = F.softplus(wide_linear(rate, x)).transpose(1, 2)
-        return clock(rates, normalized=self.normalized, mask=mask, start=start)
+        return clock(self._rates(rate, x), normalized=self.normalized, mask=mask, start=start)
 
     def forward(
         self,
@@ -134,21 +153,41 @@ class ClockAttention(TimedAttention):
         value = key if value is None else value
         self._check(query, key, value, cache, positional=is_causal or attn_mask is not None)
         real = self._real_queries(query_padding_mask, query)
-        start, bias = None, None
+        bias = None
         if cache is None:
             side = self._source(key, value, key_padding_mask)
         else:
-            side, bias, start = self._remembered(cache, key, value, key_padding_mask)
+            side, bias = self._remembered(cache, key, value, key_padding_mask)
             key_padding_mask = None
-        target = self._clock(self.q_rate, query, real, start)
         source = Clock(
             side["start"], side["rate"], side["total"], side.get("mask"), self.normalized
         )
+        if self.filter is not None:
+            lift = self._listening(query, source, side, real, cache)
+        else:
+            lift = self._running(query, source, side, real, cache)
+        neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
+        options: dict[str, Any] = {"neighborhood": neighborhood, "need_weights": need_weights}
+        options |= {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
+        output, weights = self._attend(lift.add_bias(bias), key, **options)
+        return self.out_proj(output.transpose(1, 2).flatten(2)), weights
+
+    def _running(
+        self,
+        query: Tensor,
+        source: Clock,
+        side: Mapping[str, Tensor],
+        real: Tensor | None,
+        cache: CrossCache | None,
+    ) -> Lift:
+        """Scores of target clocks that tick by their rates alone."""
+        start = None if cache is None else cache.running
+        target = self._clock(self.q_rate, query, real, start)
         if self.watch is not None:
             self.watch(target, source)
         if cache is not None:
             cache.advance(target.total, source.total, query.shape[1])
-        lift = clock_lift(
+        return clock_lift(
             target,
             source,
             side["value"],
@@ -158,11 +197,33 @@ class ClockAttention(TimedAttention):
             measure=self.measure,
             direct=not self.normalized,
         )
-        neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
-        options: dict[str, Any] = {"neighborhood": neighborhood, "need_weights": need_weights}
-        options |= {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
-        output, weights = self._attend(lift.add_bias(bias), key, **options)
-        return self.out_proj(output.transpose(1, 2).flatten(2)), weights
+
+    def _listening(
+        self,
+        query: Tensor,
+        source: Clock,
+        side: Mapping[str, Tensor],
+        real: Tensor | None,
+        cache: CrossCache | None,
+    ) -> Lift:
+        """Scores of target clocks that are corrected by what frames resemble."""
+        assert self.filter is not None
+        target = self.filter(
+            query,
+            self._rates(self.q_rate, query),
+            source,
+            side["content"],
+            diffusion=self.diffusion(),
+            mask=real,
+            state=None if cache is None else cache.listening,
+        )
+        if self.watch is not None:
+            self.watch(target, source)
+        if cache is not None:
+            position = target.state.position.unsqueeze(-1)
+            cache.listening = target.state
+            cache.advance(position, source.total, query.shape[1])
+        return filter_lift(target, source, side["value"], floor=self.floor(), direct=True)
 
     def _source(self, key: Tensor, value: Tensor, padding: Tensor | None) -> dict[str, Tensor]:
         """What belongs to the source: its clock and the heads' values."""
@@ -170,12 +231,14 @@ class ClockAttention(TimedAttention):
         side = {"start": source.start, "rate": source.rate, "total": source.total}
         if source.mask is not None:
             side["mask"] = source.mask
+        if self.filter is not None:
+            side["content"] = self.filter.content(key)
         return side | {"value": self._values(value)}
 
     def _remembered(
         self, cache: CrossCache, key: Tensor, value: Tensor, padding: Tensor | None
-    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
-        """The source of the first call, its padding as a bias, and how far the target has come."""
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The source of the first call, and its padding as a bias."""
         if self.normalized:
             raise ValueError(
                 "normalized clocks need the whole target at once, so they have no cache; decode in "
@@ -189,4 +252,19 @@ class ClockAttention(TimedAttention):
                 side["bias"] = as_bias(from_blocked(padding)).unsqueeze(1)
             cache.source = side
         cache.check(key)
-        return cache.source, cache.source.get("bias"), cache.running
+        if ("content" in cache.source) != (self.filter is not None):
+            raise TypeError("this cache is of clocks of which one listens; make a new one")
+        return cache.source, cache.source.get("bias")
+
+
+def _check_listening(
+    score: Score, *, listen: bool, tempo: bool, measure: bool, normalized: bool
+) -> None:
+    if tempo and not listen:
+        raise ValueError("tempo is of clocks that listen; give listen=True too")
+    if not listen:
+        return
+    if normalized:
+        raise ValueError("only running clocks listen; make the module with normalized=False")
+    if score != "frozen" or measure:
+        raise ValueError("clocks that listen have the frozen score; leave out score and measure")

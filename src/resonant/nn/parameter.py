@@ -60,6 +60,22 @@ class Strength(nn.Module):
         return 2.0 * self.value.sigmoid()
 
 
+class HeadShare(nn.Module):
+    """A learned number in [0, 1] per head: ``sigmoid(value)``.
+
+    Raises ``ValueError`` for a start outside [0, 1].
+    """
+
+    def __init__(self, num_heads: int, start: float) -> None:
+        super().__init__()
+        if not 0.0 <= start <= 1.0:
+            raise ValueError(f"a share starts in [0, 1], not at {start}")
+        self.value = nn.Parameter(torch.full((num_heads,), float(start)).logit())
+
+    def forward(self) -> Float[Tensor, "head"]:
+        return self.value.sigmoid()
+
+
 class _Wide(nn.Module):
     """Keeps its own parameters in float32 or better when the module is made narrower."""
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from resonant.lab.alignment.conditions import Condition
 from resonant.lab.alignment.config import SymbolsConfig
 from resonant.lab.alignment.symbols import utterances
 
@@ -47,7 +48,8 @@ def test_durations_depend_on_the_symbol_and_the_next_one() -> None:
 def test_tempo_stretches_and_changes_nothing_else() -> None:
     config = SymbolsConfig(noise=0.0)
     plain, slow, fast = (
-        utterances(config, "test", key=(0, 3), count=16, tempo=t) for t in (1.0, 0.6, 1.6)
+        utterances(config, "test", key=(0, 3), count=16, condition=Condition("", t))
+        for t in (1.0, 0.6, 1.6)
     )
     for other, tempo in ((slow, 0.6), (fast, 1.6)):
         assert torch.equal(other.symbols, plain.symbols)
@@ -64,7 +66,9 @@ def test_padding_is_where_the_lengths_say() -> None:
     assert lengths.max() <= 24
     assert (batch.frames[batch.frame_padding] == 0).all()
     assert torch.equal((~batch.frame_padding).sum(1), batch.durations.sum(1))
-    long = utterances(SymbolsConfig(), "test", key=(0, 0), count=4, symbols=(48, 48))
+    long = utterances(
+        SymbolsConfig(), "test", key=(0, 0), count=4, condition=Condition("", long=True)
+    )
     assert (~long.symbol_padding).sum(1).tolist() == [48] * 4
 
 
@@ -86,5 +90,5 @@ def test_the_digest_is_that_of_the_recipe() -> None:
 @pytest.mark.parametrize("vocabulary", [1, 2])
 def test_few_symbols_are_enough(vocabulary: int) -> None:
     config = SymbolsConfig(vocabulary=vocabulary, shortest=1, longest=1)
-    batch = utterances(config, "train", key=(0, 0), count=3, tempo=1.6)
+    batch = utterances(config, "train", key=(0, 0), count=3, condition=Condition("", 1.6))
     assert batch.durations.min() >= 1

@@ -13,13 +13,29 @@ SHOWN = ("1", "0.6", "1.6", REAL)  # of which a picture is kept
 
 @dataclass(frozen=True)
 class Condition:
-    """A test set: its name in metrics, its tempo, and twice the symbols or not."""
+    """A test set: its name in metrics, its tempo, and twice the symbols or not.
+
+    ``bend`` changes the tempo inside an utterance: "ramp" from 0.6 to 1 / 0.6, "rubato" up and down
+    by 1.6 twice. ``motif`` repeats the first so many symbols; ``noise`` multiplies that of frames.
+    """
 
     name: str
     tempo: float = 1.0
     long: bool = False
+    bend: str = ""
+    motif: int = 0
+    noise: float = 1.0
 
 
 AS_TRAINED = Condition("1")
 CONDITIONS = (*(Condition(f"{tempo:g}", tempo) for tempo in TEMPI), Condition(LONG, long=True))
+# Of made-up utterances, for models that go frame by frame.
+HARD = (
+    Condition("0.4", 0.4),
+    Condition("2.5", 2.5),
+    Condition("ramp", bend="ramp"),
+    Condition("rubato", bend="rubato"),
+    Condition("repeated", motif=3),
+    Condition("noisy", noise=3.0),
+)
 ON_RECORDINGS = Condition(REAL)

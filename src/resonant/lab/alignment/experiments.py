@@ -17,12 +17,17 @@ from .config import SymbolsConfig
 PARALLEL = FrameTransformerConfig()
 AUTOREGRESSIVE = replace(PARALLEL, decoding="autoregressive")
 # Clocks and mixtures have no queries and keys: the decoder's feed-forward layers get what they
-# save.
-HIDDEN = {"clock": 165, "gaussian-mixture": 160}
+# save. Those of clocks that listen are small.
+HIDDEN = {"clock": 165, "gaussian-mixture": 160, "forward": 127, "listening": 125}
 GUIDES = {
     1.0: "the guided-attention loss, as published, draws weights to the diagonal",
     10.0: "the guide ten times as strong as published",
 }
+# Compared beside each arm's own control.
+LISTENING = tuple(
+    ("next-clock-tempo", each)
+    for each in ("next-clock", "next-softmax", "next-forward", "next-softmax-unplaced")
+)
 M = TypeVar("M", bound=FrameTransformerConfig)
 
 
@@ -130,6 +135,45 @@ def autoregressive_arms() -> tuple[Arm, ...]:
             control="next-clock",
             changes={"model.attention.score": "interval"},
         ),
+        *unplaced_arms(AUTOREGRESSIVE, HIDDEN),
+    )
+
+
+def unplaced_arms(running: FrameTransformerConfig, hidden: dict[str, int]) -> tuple[Arm, ...]:
+    """Frame by frame without positions added: clocks that listen, and what they stand beside."""
+    unplaced = replace(running, position="none")
+    listening = CrossAttentionConfig(mechanism="clock", listen=True)
+    return (
+        Arm(
+            "next-softmax-unplaced",
+            "softmax without added positions, frame by frame",
+            control="next-softmax",
+            changes={"model.position": "none"},
+        ),
+        Arm(
+            "next-forward",
+            "forward attention: the posterior of a monotone hidden Markov model",
+            control="next-softmax-unplaced",
+            model=timed(unplaced, "forward", hidden),
+        ),
+        Arm(
+            "next-clock-unplaced",
+            "clocks that run on, without added positions",
+            control="next-clock",
+            changes={"model.position": "none"},
+        ),
+        Arm(
+            "next-clock-listen",
+            "clocks that run on, corrected by what the frames so far resemble",
+            control="next-clock-unplaced",
+            model=replace(unplaced, attention=listening, hidden=hidden["listening"]),
+        ),
+        Arm(
+            "next-clock-tempo",
+            "their speed is corrected too",
+            control="next-clock-listen",
+            changes={"model.attention.tempo": True},
+        ),
     )
 
 
@@ -154,6 +198,7 @@ EXPERIMENT = Experiment(
     compared=(
         *(("clock", f"softmax-{each}") for each in ("scaled", "guided", "guided-10", "guided-50")),
         ("clock", "mixture"),
+        *LISTENING,
     ),
 )
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...diagnostics import along_path, measure_alignment, record_clocks
-from ...functional import guided_attention_loss, monotonic_alignment_search
+from ...functional import FilteredClock, guided_attention_loss, monotonic_alignment_search
 from ...models.frame_configs import FrameTransformerConfig
 from ...models.frames import FrameTransformer
 from ..kit.config import RunConfig
@@ -254,6 +254,11 @@ class FrameTask(ABC):
             "durations": batch.durations[0, :symbols].numpy(),
         }
         for target, source in clocks:
-            kept["target"] = target.end[0, head, :frames].float().numpy()
+            listens = isinstance(target, FilteredClock)
+            place = target.center if listens else target.end
+            kept["target"] = place[0, head, :frames].float().numpy()
+            if listens:
+                kept["observed"] = target.observed[0, head, :frames].float().numpy()
+                kept["variance"] = target.variance[0, head, :frames].float().numpy()
             kept["source"] = source.end[0, head, :symbols].float().numpy()
         return kept

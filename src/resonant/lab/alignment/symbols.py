@@ -10,11 +10,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .conditions import AS_TRAINED, Condition
 from .config import RECIPE, SymbolsConfig
 from .utterances import Utterances
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 SHORTEST, LONGEST = 3.0, 9.0  # frames of a symbol at tempo 1
+SLOWEST = 0.6  # the tempo at which a ramp begins; it ends as much above 1
+SWING, SWINGS = 1.6, 2  # a rubato's greatest tempo, and how often it is there
 CONTEXT = 1.3  # lengthening before a symbol of odd number, shortening before an even one
 
 
@@ -24,21 +27,26 @@ def utterances(
     *,
     key: tuple[int, int],
     count: int,
-    tempo: float = 1.0,
-    symbols: tuple[int, int] | None = None,
+    condition: Condition = AS_TRAINED,
 ) -> Utterances:
     """``count`` utterances that depend on the configuration, the split and ``key`` alone.
 
-    ``tempo`` divides durations; ``symbols`` is the range of the number of symbols, the
-    configuration's if left out. Tempo changes neither symbols nor jitter.
+    The ``condition`` says their tempo, by which durations are divided, whether there are twice as
+    many symbols as the configuration has at most, and what else is hard in them. Tempo and noise
+    change neither symbols nor jitter.
     """
     base, sounds = _world(config)
     generator = np.random.default_rng([RECIPE, SPLITS[split], *key])
-    low, high = symbols or (config.shortest, config.longest)
+    low, high = config.shortest, config.longest
+    if condition.long:
+        low = high = 2 * config.longest
     lengths = generator.integers(low, high + 1, size=count)
     ids = generator.integers(0, config.vocabulary, size=(count, high))
+    if condition.motif:
+        ids = ids[:, np.arange(high) % condition.motif]
     jitter = np.exp(config.jitter * generator.standard_normal((count, high)))
     # Shortened, a symbol must still last a frame.
+    tempo = _tempo(condition, lengths, high)
     expected = np.maximum(base[ids] * _context(ids, lengths) / tempo, 1.0)
     inside = np.arange(high) < lengths[:, None]
     ids, expected = np.where(inside, ids, 0), np.where(inside, expected, 0.0)
@@ -46,7 +54,7 @@ def utterances(
     ends = np.rint(lasting.cumsum(1)).astype(np.int64)
     durations = np.diff(ends, axis=1, prepend=0)
     frames = _render(sounds, ids, durations)
-    noise = config.noise * generator.standard_normal(frames.shape)
+    noise = condition.noise * config.noise * generator.standard_normal(frames.shape)
     real = np.arange(frames.shape[1]) < durations.sum(1)[:, None]
     frames = (frames + noise) * real[:, :, None]
     return Utterances(
@@ -62,6 +70,17 @@ def _world(config: SymbolsConfig) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(RECIPE)
     base = np.exp(generator.uniform(np.log(SHORTEST), np.log(LONGEST), config.vocabulary))
     return base, generator.standard_normal((config.vocabulary, 2, config.features))
+
+
+def _tempo(condition: Condition, lengths: np.ndarray, high: int) -> np.ndarray:
+    """The tempo at each symbol (row, symbol)."""
+    through = np.arange(high) / np.maximum(lengths[:, None] - 1, 1)
+    bends = {
+        "": np.ones_like(through),
+        "ramp": SLOWEST ** (1.0 - 2.0 * through),
+        "rubato": SWING ** np.sin(2 * np.pi * SWINGS * through),
+    }
+    return condition.tempo * bends[condition.bend]
 
 
 def _context(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..kit.grid import Grid
 from ..kit.results import ArmResult, Results
 from ..kit.statistics import paired_difference
-from .conditions import CONDITIONS, LONG, REAL
+from .conditions import CONDITIONS, HARD, LONG, REAL
 
 BOUNDARY = "boundary_error"
 COMPARED = ("0.6", "1", "1.6", LONG, REAL)
@@ -46,7 +46,7 @@ def frame_ms(arms: Sequence[ArmResult]) -> float | None:
 
 def tested(arms: Sequence[ArmResult], metric: str) -> list[str]:
     """The conditions under which every arm has ``metric``."""
-    names = (*(condition.name for condition in CONDITIONS), REAL)
+    names = (*(condition.name for condition in (*CONDITIONS, *HARD)), REAL)
     return [n for n in names if all(f"{metric}@{n}" in a.runs[0]["metrics"] for a in arms)]
 
 
@@ -89,6 +89,11 @@ def by_tempo(
     legend = "Mean over seeds. Tempo 0.6 means frames / 0.6; training is at 1."
     if LONG in names:
         legend += " Long: twice as many symbols as the longest utterance of training."
+    if "ramp" in names:
+        legend += (
+            " Ramp: from 0.6 to 1 / 0.6 inside an utterance; rubato: up and down by 1.6 twice; "
+            "repeated: three symbols again and again; noisy: three times the noise."
+        )
     if frame_ms(arms) is not None:
         legend = "Mean over seeds. "
         if "0.6" in names:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...models.frames import FrameTransformer
 from ..kit.config import RunConfig
-from .conditions import AS_TRAINED, CONDITIONS, Condition
+from .conditions import AS_TRAINED, CONDITIONS, HARD, Condition
 from .config import SymbolsConfig
 from .frames import DECODED, EVALUATION_BATCH, FrameTask
 from .symbols import utterances
@@ -14,15 +14,14 @@ from .utterances import Utterances
 
 
 class AlignmentTask(FrameTask):
-    """``data.symbols`` at every tempo, and with twice as many symbols."""
-
-    conditions = CONDITIONS
+    """``data.symbols`` at every tempo, with twice as many symbols, and frame by frame the hard."""
 
     def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
         del data_dir  # made up
         assert isinstance(config.data, SymbolsConfig)
         self.data = config.data
         super().__init__(config, FrameTransformer, device)
+        self.conditions = CONDITIONS if self.model.parallel else (*CONDITIONS, *HARD)
 
     def batch(self, step: int) -> Utterances:
         count = self.config.training.batch_size
@@ -30,18 +29,9 @@ class AlignmentTask(FrameTask):
 
     def batches(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
         count = self.config.training.evaluated(split)
-        most = 2 * self.data.longest
-        symbols = (most, most) if condition.long else None
         sizes = [min(EVALUATION_BATCH, count - i) for i in range(0, count, EVALUATION_BATCH)]
         return [
-            utterances(
-                self.data,
-                split,
-                key=(0, index),
-                count=size,
-                tempo=condition.tempo,
-                symbols=symbols,
-            )
+            utterances(self.data, split, key=(0, index), count=size, condition=condition)
             for index, size in enumerate(sizes)
         ]
 

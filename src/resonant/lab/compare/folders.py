@@ -100,7 +100,7 @@ def read_done(directory: Path) -> dict[str, Any] | None:
 def lock(out: Path) -> Iterator[None]:
     """Make the folder and hold it: two comparisons in one folder would undo each other."""
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; choose another --out")
+        raise UserError(f"{out} is a file, where a folder is to be; check that the path is right")
     out.mkdir(parents=True, exist_ok=True)
     held = filelock.FileLock(out / LOCK)
     try:

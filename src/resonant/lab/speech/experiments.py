@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...models.frame_configs import SpeechTransformerConfig, speech_full, speech_small
-from ..alignment.experiments import GUIDES, softmax_arms, timed
+from ..alignment.experiments import GUIDES, LISTENING, softmax_arms, timed, unplaced_arms
 from ..kit.config import RunConfig, TrainingConfig
 from ..kit.experiment import Arm, Experiment
 from .config import SpeechConfig
@@ -16,8 +16,8 @@ from .config import SpeechConfig
 # Clocks and mixtures have no queries and keys: the decoder's feed-forward layers get what they
 # save.
 HIDDEN = {
-    "small": {"clock": 253, "gaussian-mixture": 244},
-    "full": {"clock": 1192, "gaussian-mixture": 1183},
+    "small": {"clock": 253, "gaussian-mixture": 244, "forward": 191, "listening": 211},
+    "full": {"clock": 1192, "gaussian-mixture": 1183, "forward": 1023, "listening": 1149},
 }
 
 
@@ -69,6 +69,7 @@ def autoregressive_arms(model: SpeechTransformerConfig, hidden: dict[str, int]) 
             control="next-softmax",
             model=timed(running, "clock", hidden),
         ),
+        *unplaced_arms(running, hidden),
     )
 
 
@@ -90,6 +91,7 @@ def experiment(name: str, says: str, base: RunConfig, hidden: dict[str, int]) ->
         compared=(
             *(("clock", f"softmax-{each}") for each in ("scaled", "guided", "guided-10")),
             ("clock", "mixture"),
+            *LISTENING,
         ),
     )
 
