@@ -54,7 +54,7 @@ def test_krause_starts_as_near_to_softmax_as_it_can() -> None:
 
 
 def test_who_crosses_and_who_branches() -> None:
-    assert crossing() == ("softmax", "krause", "kuramoto", "gaussian-mixture", "clock")
+    assert crossing() == ("softmax", "krause", "kuramoto", "gaussian-mixture", "forward", "clock")
     assert branching() == ("softmax", "krause")
 
 

@@ -141,6 +141,7 @@ OURS = (
     ),
     Mechanism(
         "forward",
+        projects=False,
         module="resonant.nn.forward:ForwardAttention",
         crosses=True,
         timed=True,

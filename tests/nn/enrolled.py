@@ -12,6 +12,7 @@ from resonant.functional import Band, Causal
 from resonant.nn import (
     ClockAttention,
     EnergyGate,
+    ForwardAttention,
     MixtureAttention,
     PhaseAdapter,
     RelativeMorletPosition,
@@ -56,7 +57,11 @@ CROSS: dict[str, Build] = {
     },
     "clock running": lambda: ClockAttention(EMBED, HEADS, normalized=False, measure=True),
     "clock gated": lambda: ClockAttention(EMBED, HEADS, gate=EnergyGate(EMBED, HEADS)),
+    "clock listening": lambda: ClockAttention(
+        EMBED, HEADS, normalized=False, listen=True, tempo=True
+    ),
     "mixture": lambda: MixtureAttention(EMBED, HEADS),
+    "forward": lambda: ForwardAttention(EMBED, HEADS),
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from resonant.diagnostics import record_clocks
 from resonant.functional import record_paths
+from resonant.functional.clock import Clock
 from resonant.nn import (
     AttentionCache,
     ClockAttention,
@@ -295,6 +296,7 @@ def test_clocks_do_not_drift_in_bfloat16() -> None:
     with record_clocks(module) as found:
         module(tokens(1, 2000).bfloat16(), tokens(1, 1000, seed=1).bfloat16())
     ((target, source),) = found
+    assert isinstance(target, Clock)
     expected = torch.nn.functional.softplus(module.k_rate.bias.float())[0] * 1000
     torch.testing.assert_close(
         source.total, torch.full_like(source.total, expected.item()), rtol=1e-6, atol=0.0

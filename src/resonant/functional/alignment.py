@@ -202,7 +202,12 @@ def forward_posterior(
     with the transition agent. Differs: the emission is ``exp(logits)``, not its softmax, which
     the normalization makes the same; ``move`` is the chance of moving on, theirs of staying.
     """
-    real = torch.ones_like(logits[:, 0, 0], dtype=torch.bool) if mask is None else mask
+    real = mask
+    if real is None:
+        real = torch.ones(logits.shape[0], logits.shape[3], dtype=torch.bool, device=logits.device)
+    if logits.shape[2] == 0 or logits.shape[3] == 0:
+        nothing = logits.double() * move.double().unsqueeze(-1)
+        return nothing, nothing.sum(2) if state is None else state
     before = _token_before(real)
     step = move.double()
     scores = logits.double().masked_fill(~real[:, None, None], -torch.inf)
@@ -222,7 +227,7 @@ def forward_posterior(
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=SMALLEST)
         at = weights if here is None else torch.where(here, weights, at)
         found.append(at)
-    return torch.stack(found, 2) if found else emitted, at
+    return torch.stack(found, 2), at
 
 
 def _token_before(real: Tensor) -> Tensor:

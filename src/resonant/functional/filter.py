@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from .clock import FLOOR, NARROWEST, WIDEST, Clock
 from .lift import Lift
@@ -107,6 +108,8 @@ def clock_filter(
     real = torch.ones_like(place[:, :1], dtype=torch.bool)
     if source.mask is not None:
         real = source.mask.unsqueeze(1)
+    if place.shape[-1] == 0:  # one token that takes no part, so that nothing below is empty
+        place, logits, real = (F.pad(x, (0, 1)) for x in (place, logits, real))
     frames = torch.ones_like(rate[:, 0], dtype=torch.bool) if mask is None else mask
     if state is None:
         still = place.new_zeros(place.shape[:2])

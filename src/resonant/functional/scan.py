@@ -112,7 +112,7 @@ def looped(state: Sequence[Tensor], given: Given) -> tuple[Tensor, ...]:
     Returns centers, variances and what was observed, then the state after all frames.
     """
     if given.taken.shape[-1] == 0:
-        return *[given.taken] * SHOWN, *state
+        return *[_nothing(given)] * SHOWN, *state
     diffusion, found = given.numbers[DIFFUSION], []
     for frame in given.frames():
         weights, away, _ = _look(state, frame)
@@ -127,9 +127,17 @@ def looped(state: Sequence[Tensor], given: Given) -> tuple[Tensor, ...]:
 def scanned(state: Sequence[Tensor], given: Given) -> tuple[Tensor, ...]:
     """``looped`` over the tokens that can matter, its backward pass many frames at once."""
     if given.taken.shape[-1] == 0:
-        return *[given.taken] * SHOWN, *state
+        return *[_nothing(given)] * SHOWN, *state
     parts = (given.taken, given.scores, given.place, *given.numbers)
     return _Scan.apply(*state, given.last, given.listens, *parts)
+
+
+def _nothing(given: Given) -> Tensor:
+    """No frames (batch, head, 0), of which every number has a gradient, which is 0."""
+    found = given.taken + given.scores.sum(-1) + given.place.sum(-1, keepdim=True)
+    for number in given.numbers:
+        found = found * number.unsqueeze(-1)
+    return found
 
 
 class _Near:
@@ -258,7 +266,7 @@ class _Chunk:
             taken, *numbers = self.leaves
             whole = replace(given, taken=taken, numbers=tuple(numbers)).abreast()
             diffusion = whole.numbers[DIFFUSION]
-            made = _corrected(self.before, *self.seen, whole)
+            made = _corrected(self.before, self.seen[0], self.seen[1], whole)
             self.shown, self.after = _shown(made, diffusion), _ticked(made, diffusion)
 
     def backward(self, on_shown: Tensor, after: Tensor) -> tuple[Tensor, Sequence[Tensor]]:

@@ -246,8 +246,9 @@ class FrameTransformer(nn.Module):
             looked.append(weights)
         x = self.norm(x)
         timed = caches[-1].cross
-        ends = timed is not None and timed.passed is not None  # forward attention has no end
-        last = timed.finished if ends else self.stop(x)[:, 0, 0] > 0
+        last = self.stop(x)[:, 0, 0] > 0
+        if timed is not None and timed.passed is not None:  # forward attention has no end
+            last = timed.finished
         return self.readout(x), last, looked
 
     def save_pretrained(self, directory: str | Path) -> None:

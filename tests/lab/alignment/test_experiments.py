@@ -66,6 +66,9 @@ def test_every_kind_of_cross_attention_has_an_arm() -> None:
 
 def test_further_pairs_are_arms_of_one_decoding() -> None:
     for ours, theirs in ALIGN.compared:
+        if ours.startswith("next-"):
+            assert theirs.startswith("next-")
+            continue
         assert ALIGN.arm(theirs).control == "softmax"
         assert model_of(ours).decoding == model_of(theirs).decoding
 

@@ -24,7 +24,7 @@ LIKE_OTHERS = {
     "model-written",
     "report-half",
 }
-ELSEWHERE = {"sweep-half", "run-adopted", "alignment-half"}
+ELSEWHERE = {"sweep-half", "run-adopted", "alignment-half", "logged"}
 
 
 @pytest.fixture(scope="module")
