@@ -15,6 +15,7 @@ from resonant.functional import (
     clock_filter,
     clock_lift,
     filter_lift,
+    scan,
 )
 
 NAMES = ("gain", "tempo_gain", "diffusion", "search", "spread", "renewal")
@@ -266,3 +267,43 @@ def test_sizes_that_do_not_fit_are_refused(
             clock(source, normalized=False),
             mask=torch.ones(2, 6, dtype=torch.bool),
         )
+
+
+@pytest.mark.parametrize("padding", ["none", "left", "right", "hole", "row"])
+@pytest.mark.parametrize("chunk", [2**21, 9000])
+def test_of_many_tokens_only_those_that_can_matter_are_looked_at(
+    padding: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 tokens, 60 frames: windows and stretches of frames against the plain loop."""
+    monkeypatch.setattr(scan, "CHUNK", chunk)
+    looked: list[int] = []
+    only = scan.Given.only
+
+    def watched(self: scan.Given, index: Tensor, beyond: Tensor | None = None) -> scan.Given:
+        looked.append(index.shape[-1])
+        return only(self, index, beyond)
+
+    monkeypatch.setattr(scan.Given, "only", watched)
+    rate, logits, source, numbers = drawn(60, 300)
+    rate = rate * 8  # through most of the tokens
+    kept = torch.ones(2, 300, dtype=torch.bool)
+    hidden = {"none": [], "left": range(20), "right": range(250, 300), "hole": range(90, 140)}
+    kept[0, [*hidden.get(padding, [])]] = False
+    if padding == "row":
+        kept[1] = False
+
+    def run(path: Any, *given: Tensor) -> tuple[Tensor, ...]:
+        tokens_clock = clock(given[2], normalized=False, mask=kept)
+        options: dict[str, Any] = dict(zip(NAMES, given[3:], strict=True))
+        return parts(clock_filter(given[0], given[1], tokens_clock, path=path, **options))
+
+    inputs = [x.requires_grad_() for x in (rate, logits, source, *numbers.values())]
+    both = [run(path, *inputs) for path in ("scan", "direct")]
+    for ours, exact in zip(*both, strict=True):
+        torch.testing.assert_close(ours, exact, rtol=1e-9, atol=1e-9)
+    weights = [torch.randn(x.shape, dtype=torch.float64) for x in both[0]]
+    sums = [sum((x * w).sum() for x, w in zip(each, weights, strict=True)) for each in both]
+    found = [torch.autograd.grad(each, inputs) for each in sums]  # type: ignore[arg-type]
+    for ours, exact in zip(*found, strict=True):
+        torch.testing.assert_close(ours, exact, rtol=1e-7, atol=1e-7 * float(exact.abs().max()))
+    assert min(looked) < (301 if padding == "row" else 100)  # of 300

@@ -157,6 +157,8 @@ def test_scaled_positions_do_not_know_the_tempo() -> None:
 @pytest.mark.parametrize("name", CROSS)
 @pytest.mark.parametrize("decoding", ["parallel", "autoregressive"])
 def test_saved_and_loaded(tmp_path: Path, name: str, decoding: str) -> None:
+    if name in LISTENING and decoding == "parallel":
+        return
     model = build(name, decoding)
     model.save_pretrained(tmp_path)
     again = FrameTransformer.from_pretrained(tmp_path).double().eval()
@@ -185,3 +187,29 @@ def test_a_mode_of_evaluation_is_left_as_it_was() -> None:
     model.decode(BATCH.symbols, symbol_padding=BATCH.symbol_padding, most=3)
     assert model.training
     assert not model.blocks[0].training
+
+
+@pytest.mark.parametrize("name", ["clock", "mixture", "clock-listen", "clock-tempo"])
+def test_decoding_goes_faster_or_slower_on_purpose(name: str) -> None:
+    model = build(name, "autoregressive", symbols_per_frame=0.25)
+    for block in model.blocks:  # rates that do not depend on features
+        for projection in ("q_rate", "k_rate"):
+            if hasattr(block.cross, projection):
+                nn.init.zeros_(getattr(block.cross, projection).weight)  # type: ignore[union-attr]
+    masks: dict[str, Any] = {"symbol_padding": BATCH.symbol_padding, "most": 200}
+    lengths = {
+        tempo: model.decode(BATCH.symbols, tempo=tempo, **masks).lengths.double()
+        for tempo in (0.5, 1.0, 2.0)
+    }
+    assert (lengths[0.5] > 1.5 * lengths[1.0]).all()
+    assert (lengths[2.0] < 0.7 * lengths[1.0]).all()
+    again = model.decode(BATCH.symbols, **masks).lengths.double()
+    assert torch.equal(again, lengths[1.0])
+
+
+def test_what_keeps_no_time_has_no_tempo() -> None:
+    with pytest.raises(ValueError, match="FrameTransformer has no tempo"):
+        build("softmax", "autoregressive").decode(BATCH.symbols, tempo=2.0)
+    for tempo in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="tempo is a finite number above 0"):
+            build("clock", "autoregressive").decode(BATCH.symbols, tempo=tempo)

@@ -64,7 +64,7 @@ def test_voices_change_what_is_made(mechanism: str) -> None:
 def test_streaming_is_the_full_pass(mechanism: str) -> None:
     """Frame by frame with caches, and at once over what was made."""
     model = build(mechanism, decoding="autoregressive", symbols_per_frame=0.3)
-    masks: dict[str, Tensor] = {"symbol_padding": PADDING, "voice": VOICE}
+    masks: dict[str, Any] = {"symbol_padding": PADDING, "voice": VOICE}
     made = model.decode(SYMBOLS, **masks, most=25)
     padding = torch.arange(made.frames.shape[1]) >= made.lengths.unsqueeze(1)
     with torch.no_grad():

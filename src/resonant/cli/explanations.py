@@ -95,16 +95,18 @@ EXPLANATIONS: dict[str, Explanation] = {
         equation=(
             "rates r = softplus(w . x + b),  clocks c = running sums of rates (over their total)",
             "logit[t, s] = -(c_s - c_t)^2 / (2 V_t)   (frozen; also density, interval)",
+            "listening: c <- c + K (o - c) by what frames resemble, then c <- c + r exp(u)",
         ),
         code=(
             ("clocks", "functional/clock.py", "clock"),
             ("the function", "functional/clock.py", "clock_attention"),
+            ("clocks that listen", "functional/filter.py", "clock_filter"),
             ("the module", "nn/clock.py", "ClockAttention"),
         ),
         cost="blocks of the fused kernel, linear in length where the spread is small; running "
         "clocks (autoregressive) frames x symbols",
         when="two ordered sequences (symbols and frames): monotone by theorem, follows any tempo "
-        "where the length is given",
+        "where the length is given; frame by frame with listen=True",
         differs=(
             "V's form is our derivation: a token's increment has variance nu r",
             "interval runs in float64",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ from ..nn import (
 from ..nn.block import BlockCache
 from ..nn.factory import AnyAttention
 from ..nn.modes import evaluating
-from ..nn.timed import TimedAttention
+from ..nn.timed import TimedAttention, paced
 from .frame_configs import FrameTransformerConfig
 from .pretrained import load_pretrained, save_pretrained
 
@@ -190,17 +191,21 @@ class FrameTransformer(nn.Module):
         symbol_padding: Bool[Tensor, "batch symbol"] | None = None,
         voice: Int[Tensor, "batch"] | None = None,
         most: int = 1000,
+        tempo: float = 1.0,
     ) -> Decoded:
         """Frames one by one, until each row has stopped or has ``most`` of them.
+
+        ``tempo`` above 1 goes through the symbols faster than the model would, below 1 slower.
 
         Clocks and mixtures stop when the median head of the last layer has passed the source's end;
         softmax and forward attention, which have no end, when the stop unit says so.
 
-        Raises ``ValueError`` for a model that decodes in parallel.
+        Raises ``ValueError`` for a model that decodes in parallel, and for a ``tempo`` of attention
+        that keeps no time.
         """
         if self.parallel or self.frame_proj is None or self.stop is None:
             raise ValueError("decoding is parallel: call the model with the number of frames")
-        with evaluating(self):
+        with evaluating(self), nullcontext() if tempo == 1.0 else paced(self, tempo):
             source = self.encode(symbols, symbol_padding, voice)
             return self._decode(symbols, source, symbol_padding, most)
 

@@ -26,7 +26,7 @@ from .position import (
     SinusoidalPosition,
 )
 from .softmax import SoftmaxAttention
-from .timed import padded_queries
+from .timed import paced, padded_queries
 from .vision import DropPath, VisionBlock
 from .window import PatchMerging, WindowAttention
 
@@ -65,6 +65,7 @@ __all__ = [
     "WindowAttention",
     "attention",
     "build_gate",
+    "paced",
     "padded_queries",
     "register_gate",
 ]

@@ -126,9 +126,16 @@ class ClockAttention(TimedAttention):
         return F.softplus(wide_linear(rate, x)).transpose(1, 2)
 
     def _clock(
-        self, rate: nn.Module, x: Tensor, mask: Tensor | None, start: Tensor | None = None
+        self,
+        rate: nn.Module,
+        x: Tensor,
+        mask: Tensor | None,
+        start: Tensor | None = None,
+        *,
+        pace: float = 1.0,
     ) -> Clock:
-        return clock(self._rates(rate, x), normalized=self.normalized, mask=mask, start=start)
+        rates = pace * self._rates(rate, x)
+        return clock(rates, normalized=self.normalized, mask=mask, start=start)
 
     def forward(
         self,
@@ -182,7 +189,7 @@ class ClockAttention(TimedAttention):
     ) -> Lift:
         """Scores of target clocks that tick by their rates alone."""
         start = None if cache is None else cache.running
-        target = self._clock(self.q_rate, query, real, start)
+        target = self._clock(self.q_rate, query, real, start, pace=self.pace)
         if self.watch is not None:
             self.watch(target, source)
         if cache is not None:
@@ -210,7 +217,7 @@ class ClockAttention(TimedAttention):
         assert self.filter is not None
         target = self.filter(
             query,
-            self._rates(self.q_rate, query),
+            self.pace * self._rates(self.q_rate, query),
             source,
             side["content"],
             diffusion=self.diffusion(),

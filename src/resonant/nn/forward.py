@@ -92,6 +92,7 @@ class ForwardAttention(TimedAttention):
         with torch.autocast(query.device.type, enabled=False):
             logits = frames @ side["key"].mT / self.head_dim**0.5
         move = wide_linear(self.move, query).sigmoid().transpose(1, 2)
+        move = (self.pace * move).clamp(max=1.0)
         state = None if cache is None else cache.running
         options = {"mask": side.get("mask"), "frames": real, "state": state}
         weights, last = forward_posterior(logits, move, **options)

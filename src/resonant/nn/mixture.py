@@ -112,7 +112,7 @@ class MixtureAttention(TimedAttention):
         """Means, widths and weights, (batch, head, query, component)."""
         shape = (3, self.num_heads, self.components)
         numbers = wide_linear(self.mixture, query).unflatten(-1, shape).permute(2, 0, 3, 1, 4)
-        share, step = numbers[0].softmax(-1), F.softplus(numbers[1]).double()
+        share, step = numbers[0].softmax(-1), self.pace * F.softplus(numbers[1]).double()
         if real is not None:
             step = step.masked_fill(~real[:, None, :, None], 0.0)
         end = step.cumsum(2)

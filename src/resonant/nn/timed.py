@@ -52,6 +52,7 @@ class TimedAttention(AttentionCore):
         self.v_proj = nn.Linear(embed_dim if vdim is None else vdim, narrow, bias=bias)
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         self.query_padding: Tensor | None = None  # set by padded_queries
+        self.pace = 1.0  # set by paced
         for projection in (self.v_proj, self.out_proj):
             nn.init.xavier_uniform_(projection.weight)
             if projection.bias is not None:
@@ -148,6 +149,34 @@ def padded_queries(
     finally:
         for module, old in zip(timed, before, strict=True):
             module.query_padding = old
+
+
+@contextmanager
+def paced(model: nn.Module, tempo: float) -> Iterator[None]:
+    """Inside the block, ``model``'s targets go through their sources ``tempo`` times as fast.
+
+    Clocks take so much more time a frame, mixtures move so much farther, forward attention moves on
+    so much more often (at most always).
+
+    Raises ``ValueError`` where there are no such modules, and for a tempo that is no finite number
+    above 0.
+    """
+    timed = [module for module in model.modules() if isinstance(module, TimedAttention)]
+    if not 0.0 < tempo < math.inf:
+        raise ValueError(f"tempo is a finite number above 0; it is {tempo}")
+    if not timed:
+        raise ValueError(
+            f"{type(model).__name__} has no tempo: it holds no ClockAttention, MixtureAttention or "
+            "ForwardAttention"
+        )
+    before = [module.pace for module in timed]
+    try:
+        for module in timed:
+            module.pace = tempo
+        yield
+    finally:
+        for module, old in zip(timed, before, strict=True):
+            module.pace = old
 
 
 def inverse_softplus(value: float) -> float:

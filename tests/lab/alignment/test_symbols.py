@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from resonant.lab.alignment.conditions import Condition
+from resonant.lab.alignment.conditions import HARD, Condition
 from resonant.lab.alignment.config import SymbolsConfig
 from resonant.lab.alignment.symbols import utterances
+from resonant.lab.alignment.utterances import Utterances
 
 PLAIN = SymbolsConfig(jitter=0.0, noise=0.0)
 
@@ -92,3 +93,34 @@ def test_few_symbols_are_enough(vocabulary: int) -> None:
     config = SymbolsConfig(vocabulary=vocabulary, shortest=1, longest=1)
     batch = utterances(config, "train", key=(0, 0), count=3, condition=Condition("", 1.6))
     assert batch.durations.min() >= 1
+
+
+def test_hard_conditions_are_what_they_say() -> None:
+    config = SymbolsConfig(jitter=0.0)
+
+    def drawn(name: str) -> Utterances:
+        condition = next(each for each in HARD if each.name == name)
+        return utterances(config, "test", key=(0, 0), count=4, condition=condition)
+
+    plain = utterances(config, "test", key=(0, 0), count=4)
+    for name, factor in (("0.4", 0.4), ("2.5", 2.5)):
+        share = plain.expected.sum() / drawn(name).expected.sum()
+        assert abs(float(share) - factor) < 0.1 * factor
+    for name in ("ramp", "rubato"):
+        bent = drawn(name)
+        assert torch.equal(bent.symbols, plain.symbols)
+        length = int((plain.durations[0] > 0).sum())
+        tempo = (plain.expected[0] / bent.expected[0])[:length]
+        if name == "ramp":
+            assert (tempo.diff() > 0).all()
+            assert tempo[0] == pytest.approx(0.6)
+            assert tempo[-1] == pytest.approx(1 / 0.6)
+        else:
+            turns = (tempo.diff().sign().diff() != 0).sum()
+            assert 3 <= int(turns) <= 4
+            assert 1.3 < float(tempo.max()) <= 1.6
+    repeated = drawn("repeated").symbols[0]
+    assert torch.equal(repeated[:3], repeated[3:6])
+    noisy = drawn("noisy")
+    ratio = (noisy.frames - plain.frames)[~plain.frame_padding].std() / 0.4
+    assert abs(float(ratio) - 1) < 0.1
