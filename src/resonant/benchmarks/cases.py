@@ -26,6 +26,8 @@ from ..functional import (
 )
 from ..functional.attend import Path
 from ..functional.clock import DIFFUSION, FLOOR
+from ..models.frame_configs import CrossAttentionConfig, FrameTransformerConfig
+from ..models.frames import FrameTransformer
 from ..models.language_configs import AttentionConfig, preset
 from .plain_model import PlainModel
 
@@ -136,6 +138,24 @@ def clocks(length: int, path: Path | None = None) -> Step:
     return step
 
 
+def frames(count: int, *, listen: bool, batch: int = 8) -> Step:
+    """A training step from 24 symbols to ``count`` frames by running clocks, 0.2M parameters."""
+    torch.manual_seed(0)
+    attention = CrossAttentionConfig("clock", listen=listen, tempo=listen)
+    hidden = 125 if listen else 165
+    config = FrameTransformerConfig(
+        decoding="autoregressive", position="none", attention=attention, hidden=hidden
+    )
+    model = FrameTransformer(config)
+    symbols, given = torch.randint(0, 20, (batch, 24)), torch.randn(batch, count, 20)
+    padding = torch.zeros(batch, count, dtype=torch.bool)
+
+    def step() -> None:
+        model(symbols, padding, frames=given).frames.sum().backward()
+
+    return step
+
+
 def decode(context: int) -> Step:
     """Sixteen tokens, one by one, of a windowed language model after ``context`` tokens."""
     torch.manual_seed(0)
@@ -211,6 +231,10 @@ CASES: dict[str, Callable[[], Step]] = {
     "clocks-4096": partial(clocks, 4096),
     "clocks-16384": partial(clocks, 16384),
     "clocks-4096-materialized": partial(clocks, 4096, path="materialized"),
+    "running-100": partial(frames, 100, listen=False),
+    "listening-100": partial(frames, 100, listen=True),
+    "listening-1000": partial(frames, 1000, listen=True, batch=1),
+    "listening-4000": partial(frames, 4000, listen=True, batch=1),
     "kuramoto-1024": partial(kuramoto, 4, 1024),
     "kuramoto-4096": partial(kuramoto, 1, 4096),
     "kuramoto-4096-materialized": partial(kuramoto, 1, 4096, path="materialized"),

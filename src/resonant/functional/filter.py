@@ -117,26 +117,31 @@ def clock_filter(
         state = ClockState(still, torch.full_like(still, start_variance), still, count)
     before = state.frames.unsqueeze(1) + frames.cumsum(1) - frames.long()
     listens = (frames & (before > 0)).unsqueeze(1) & real.any(-1, keepdim=True)
-    alone = ~real.any(-1, keepdim=True)
-    scores = logits.double().masked_fill(~(real | alone).unsqueeze(2), -torch.inf)
-    scores = scores.masked_fill(alone.unsqueeze(2), 0.0)
-    last = place.masked_fill(~real, -torch.inf).amax(-1)
-    given_numbers = (gain, tempo_gain, diffusion, search, spread, renewal)
-    numbers = [_by_head(x, heads, place) for x in given_numbers]
-    for divisor in (3, 4):
-        numbers[divisor] = numbers[divisor].clamp(min=FEWEST)
+    scores = logits.double()
+    if source.mask is not None:  # of a row without real tokens all stay, which correct nothing
+        hidden = ~real & real.any(-1, keepdim=True)
+        scores = scores.masked_fill(hidden.unsqueeze(2), -torch.inf)
+    last = place.masked_fill(~real, -torch.inf).amax(-1, keepdim=True)
+    by_head = [_by_head(x, heads, place) for x in (gain, diffusion, search, spread, renewal)]
+    trust, noise, near, floor, own = by_head
     given = Given(
-        taken=rate.double() * frames.unsqueeze(1),
+        taken=(rate.double() * frames.unsqueeze(1)).unsqueeze(-1),
         scores=scores,
         place=place,
         last=last,
-        listens=listens.to(place.dtype).expand_as(rate),
-        numbers=tuple(numbers),
+        gain=trust.unsqueeze(2) * listens.to(place.dtype).unsqueeze(-1),
+        numbers=(
+            _by_head(tempo_gain, heads, place),
+            noise,
+            2.0 * near.clamp(min=FEWEST),
+            own,
+            own + floor.clamp(min=FEWEST),
+        ),
     )
-    begin = (state.position, state.variance, state.tempo)
+    begin = [each.unsqueeze(-1) for each in (state.position, state.variance, state.tempo)]
     run = scanned if path == "scan" and not torch.compiler.is_exporting() else looped
-    center, variance, observed, position, left, tempo = run(begin, given)
-    after = ClockState(position, left, tempo, state.frames + frames.sum(1))
+    center, variance, observed, *state_after = (x.squeeze(-1) for x in run(begin, given))
+    after = ClockState(*state_after, state.frames + frames.sum(1))
     return FilteredClock(center, variance, observed, after)
 
 
@@ -157,7 +162,7 @@ def filter_lift(
     Source: ours, see ``clock_filter``.
     """
     heads = target.center.shape[1]
-    narrow = _by_head(floor, heads, target.center).unsqueeze(-1).clamp(NARROWEST, WIDEST)
+    narrow = _by_head(floor, heads, target.center).clamp(NARROWEST, WIDEST)
     precision = 1.0 / (target.variance + narrow.square())
     bias = None
     if source.mask is not None:
@@ -170,9 +175,9 @@ def filter_lift(
 
 
 def _by_head(number: Number, heads: int, like: Tensor) -> Tensor:
-    """A number as (1, head) in float64."""
+    """A number as (1, head, 1) in float64."""
     found = torch.as_tensor(number, dtype=torch.float64, device=like.device)
-    return found.reshape(1, -1).expand(1, heads)
+    return found.reshape(1, -1, 1).expand(1, heads, 1)
 
 
 def _check(rate: Tensor, logits: Tensor, source: Clock, mask: Tensor | None) -> None:

@@ -14,34 +14,36 @@ MANY = 256  # tokens, from which on only those that can matter are looked at
 NATS = 32.0  # below the nearest token, and beyond the range of logits, a token does not matter
 CHUNK = 2**21  # numbers (batch, head, frame, key) that are differentiated at once
 SHOWN = 3  # of a frame: its center, its variance, what was observed
-DIFFUSION, SEARCH, NUMBERS = 2, 3, 6  # places among the numbers, and their count
+# The numbers: the tempo's gain, the diffusion, twice the search, the renewal, and its sum with the
+# spread. Places of some, and their count.
+DIFFUSION, SEARCH, NUMBERS = 1, 2, 5
 
 
 @dataclass(frozen=True)
 class Given:
-    """What frames are filtered by; fields with a frame axis have it last but for the keys'."""
+    """What frames are filtered by; the last axis is that of tokens, 1 where there is none."""
 
-    taken: Tensor  # (batch, head, frame)
+    taken: Tensor  # (batch, head, frame, 1)
     scores: Tensor  # (batch, head, frame, key)
     place: Tensor  # (batch, head, key)
-    last: Tensor  # (batch, head)
-    listens: Tensor  # (batch, head or 1, frame), 1 where a frame corrects its clock, else 0
-    numbers: tuple[Tensor, ...]  # each (1, head)
+    last: Tensor  # (batch, head, 1)
+    gain: Tensor  # (batch, head, frame, 1), 0 where a frame does not correct its clock
+    numbers: tuple[Tensor, ...]  # each (1, head, 1)
 
     def frames(self) -> Iterator[Given]:
         """Each frame alone."""
-        along = self.taken.unbind(-1), self.scores.unbind(2), self.listens.unbind(-1)
-        for taken, scores, listens in zip(*along, strict=True):
-            yield Given(taken, scores, self.place, self.last, listens, self.numbers)
+        along = self.taken.unbind(2), self.scores.unbind(2), self.gain.unbind(2)
+        for taken, scores, gain in zip(*along, strict=True):
+            yield Given(taken, scores, self.place, self.last, gain, self.numbers)
 
     def slice(self, frames: slice) -> Given:
         """A stretch of frames."""
         return Given(
-            self.taken[..., frames],
+            self.taken[:, :, frames],
             self.scores[:, :, frames],
             self.place,
             self.last,
-            self.listens[..., frames],
+            self.gain[:, :, frames],
             self.numbers,
         )
 
@@ -58,24 +60,24 @@ class Given:
             self.taken,
             self.scores,
             self.place.unsqueeze(2),
-            self.last.unsqueeze(-1),
-            self.listens,
-            tuple(each.unsqueeze(-1) for each in self.numbers),
+            self.last.unsqueeze(2),
+            self.gain,
+            tuple(each.unsqueeze(2) for each in self.numbers),
         )
 
 
 def _look(state: Sequence[Tensor], given: Given) -> tuple[Tensor, ...]:
     """Weights of tokens, how far each is away, and the kernel's variance twice, 1 a row."""
-    away = given.place - state[0].unsqueeze(-1)
-    width = torch.add(2.0 * given.numbers[SEARCH], state[1], alpha=2.0).unsqueeze(-1)
+    away = given.place - state[0]
+    width = torch.add(given.numbers[SEARCH], state[1], alpha=2.0)
     weights = torch.addcdiv(given.scores, away.square(), width, value=-1.0).softmax(-1)
     return weights, away, width
 
 
 def _moments(weights: Tensor, away: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of how far tokens are away."""
-    error = (weights * away).sum(-1)
-    return error, (weights * (away - error.unsqueeze(-1)).square()).sum(-1)
+    error = (weights * away).sum(-1, keepdim=True)
+    return error, (weights * (away - error).square()).sum(-1, keepdim=True)
 
 
 def _corrected(
@@ -83,10 +85,10 @@ def _corrected(
 ) -> tuple[Tensor, ...]:
     """Position, variance and tempo after what was observed, and the time that is taken then."""
     position, variance, tempo = state
-    gain, tempo_gain, _, _, spread, renewal = given.numbers
-    error = torch.where(position > given.last, error.clamp(min=0.0), error)
+    tempo_gain, _, _, renewal, floor = given.numbers
+    error = torch.where(position > given.last, error.relu(), error)
     own = variance + renewal
-    trust = gain * own / (own + scatter + spread) * given.listens
+    trust = given.gain * own / (variance + scatter + floor)
     step = trust * error
     tempo = torch.addcmul(tempo, tempo_gain, step).clamp(-WIDEST_TEMPO, WIDEST_TEMPO)
     variance = torch.addcmul(variance, trust, variance, value=-1.0)
@@ -111,32 +113,33 @@ def looped(state: Sequence[Tensor], given: Given) -> tuple[Tensor, ...]:
 
     Returns centers, variances and what was observed, then the state after all frames.
     """
-    if given.taken.shape[-1] == 0:
+    if given.taken.shape[2] == 0:
         return *[_nothing(given)] * SHOWN, *state
     diffusion, found = given.numbers[DIFFUSION], []
     for frame in given.frames():
         weights, away, _ = _look(state, frame)
         error, scatter = _moments(weights, away)
         made = _corrected(state, error, scatter, frame)
-        observed = torch.addcmul(state[0], error, frame.listens).detach()
+        observed = torch.where(frame.gain > 0, state[0] + error, state[0]).detach()
         found.append((*_shown(made, diffusion), observed))
         state = _ticked(made, diffusion)
-    return *(torch.stack(x, -1) for x in zip(*found, strict=True)), *state
+    return *(torch.stack(x, 2) for x in zip(*found, strict=True)), *state
 
 
 def scanned(state: Sequence[Tensor], given: Given) -> tuple[Tensor, ...]:
     """``looped`` over the tokens that can matter, its backward pass many frames at once."""
-    if given.taken.shape[-1] == 0:
+    if given.taken.shape[2] == 0:
         return *[_nothing(given)] * SHOWN, *state
-    parts = (given.taken, given.scores, given.place, *given.numbers)
-    return _Scan.apply(*state, given.last, given.listens, *parts)
+    parts = (given.taken, given.gain, given.scores, given.place, *given.numbers)
+    return _Scan.apply(*state, given.last, *parts)
 
 
 def _nothing(given: Given) -> Tensor:
-    """No frames (batch, head, 0), of which every number has a gradient, which is 0."""
-    found = given.taken + given.scores.sum(-1) + given.place.sum(-1, keepdim=True)
+    """No frames (batch, head, 0, 1), of which every number has a gradient, which is 0."""
+    found = given.taken + given.gain + given.scores.sum(-1, keepdim=True)
+    found = found + given.place.sum(-1)[..., None, None]
     for number in given.numbers:
-        found = found * number.unsqueeze(-1)
+        found = found * number.unsqueeze(2)
     return found
 
 
@@ -147,8 +150,10 @@ class _Near:
 
     def __init__(self, given: Given) -> None:
         real = given.scores[:, :, :1].isfinite().squeeze(2)
-        lowest = given.scores.masked_fill(~given.scores.isfinite(), torch.inf).amin(-1)
-        self.range = given.scores.amax(-1) - lowest
+        lowest = given.scores.masked_fill(~given.scores.isfinite(), torch.inf).amin(
+            -1, keepdim=True
+        )
+        self.range = given.scores.amax(-1, keepdim=True) - lowest
         self.place = given.place.contiguous()
         nothing = given.place.new_full((*given.place.shape[:2], 1), torch.inf)
         before = given.place.masked_fill(~real, -torch.inf).cummax(-1).values
@@ -156,18 +161,18 @@ class _Near:
         self.before, self.after = torch.cat([-nothing, before], -1), torch.cat([after, nothing], -1)
 
     def window(self, t: int, state: Sequence[Tensor], search: Tensor) -> tuple[Tensor, int]:
-        """The first token (batch, head) of frame t, and how many there are."""
-        position, variance = state[0].unsqueeze(-1), state[1]
+        """The first token (batch, head, 1) of frame t, and how many there are."""
+        position, variance, _ = state
         at = torch.searchsorted(self.place, position)
         nearest = torch.minimum(position - self.before.gather(-1, at), self.after.gather(-1, at))
-        nearest = torch.minimum(nearest, self.after.gather(-1, at) - position).squeeze(-1)
+        nearest = torch.minimum(nearest, self.after.gather(-1, at) - position)
         nearest = nearest.clamp(min=0.0).masked_fill(nearest.isinf(), 0.0)
-        width = 2.0 * (variance + search)
-        reach = (nearest.square() + width * (NATS + self.range[..., t])).sqrt().unsqueeze(-1)
+        width = torch.add(search, variance, alpha=2.0)
+        reach = (nearest.square() + width * (NATS + self.range[:, :, t])).sqrt()
         first = torch.searchsorted(self.place, position - reach)
         stop = torch.searchsorted(self.place, position + reach, right=True)
         count = max(int((stop - first).max()), 1)
-        return first.squeeze(-1).clamp(max=self.place.shape[-1] - count), count
+        return first.clamp(max=self.place.shape[-1] - count), count
 
 
 class _Scan(torch.autograd.Function):
@@ -179,15 +184,15 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         state: Sequence[Tensor] = tensors[:3]
-        last, listens, taken, scores, place, *numbers = tensors[3:]
-        given = Given(taken, scores, place, last, listens, tuple(numbers))
+        last, taken, gain, scores, place, *numbers = tensors[3:]
+        given = Given(taken, scores, place, last, gain, tuple(numbers))
         near = _Near(given) if place.shape[-1] >= MANY else None
         before, made, errors, firsts, counts = [], [], [], [], []
         for t, frame in enumerate(given.frames()):
             before.append(state)
             if near is not None:
                 first, count = near.window(t, state, numbers[SEARCH])
-                frame = frame.only(first.unsqueeze(-1) + torch.arange(count, device=place.device))
+                frame = frame.only(first + torch.arange(count, device=place.device))
                 firsts.append(first)
                 counts.append(count)
             weights, away, _ = _look(state, frame)
@@ -196,45 +201,46 @@ class _Scan(torch.autograd.Function):
             state = _ticked(corrected, numbers[DIFFUSION])
             made.append(corrected)
             errors.append(error)
-        windows = (torch.stack(firsts, -1), torch.tensor(counts)) if firsts else ()
-        states = torch.stack([torch.stack(x, -1) for x in zip(*before, strict=True)])
+        windows = (torch.stack(firsts, 2), torch.tensor(counts)) if firsts else ()
+        states = torch.stack([torch.stack(x, 2) for x in zip(*before, strict=True)])
         ctx.save_for_backward(states, *tensors[3:], *windows)
-        abreast = [torch.stack(x, -1) for x in zip(*made, strict=True)]
-        center, variance = _shown(abreast, numbers[DIFFUSION].unsqueeze(-1))
-        observed = torch.addcmul(states[0], torch.stack(errors, -1), listens)
+        abreast = [torch.stack(x, 2) for x in zip(*made, strict=True)]
+        center, variance = _shown(abreast, numbers[DIFFUSION].unsqueeze(2))
+        observed = torch.where(gain > 0, states[0] + torch.stack(errors, 2), states[0])
         ctx.mark_non_differentiable(observed)
         return center, variance, observed, *state
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
         on_center, on_variance, _, *through = given
-        states, last, listens, taken, scores, place, *rest = ctx.saved_tensors
+        states, last, taken, gain, scores, place, *rest = ctx.saved_tensors
         numbers, windows = tuple(rest[:NUMBERS]), rest[NUMBERS:]
-        whole = Given(taken, scores, place, last, listens, numbers)
-        frames, row = taken.shape[-1], scores[:, :, 0].numel()
+        whole = Given(taken, scores, place, last, gain, numbers)
+        frames, row = taken.shape[2], scores[:, :, 0].numel()
         size = max(1, CHUNK // max(row, 1))
-        on_taken, on_scores = torch.empty_like(taken), torch.zeros_like(scores)
+        on_taken, on_gain = torch.empty_like(taken), torch.empty_like(gain)
+        on_scores = torch.empty_like(scores)
         on_place, on_numbers = torch.zeros_like(place), [torch.zeros_like(x) for x in numbers]
         on = torch.stack((on_center, on_variance)), torch.stack(through)
         after = on[1]
         for stop in range(frames, 0, -size):
             here = slice(max(0, stop - size), stop)
-            window = tuple(each[..., here] for each in windows)
-            chunk = _Chunk(states[..., here], whole.slice(here), window)
-            after, found = chunk.backward(on[0][..., here], after)
-            on_taken[..., here], on_scores[:, :, here] = found[:2]
-            on_place += found[2]
-            on_numbers = [a + b for a, b in zip(on_numbers, found[3:], strict=True)]
-        return *after, None, None, on_taken, on_scores, on_place, *on_numbers
+            window = (windows[0][:, :, here], windows[1][here]) if windows else ()
+            chunk = _Chunk(states[:, :, :, here], whole.slice(here), window)
+            after, found = chunk.backward(on[0][:, :, :, here], after)
+            on_taken[:, :, here], on_gain[:, :, here], on_scores[:, :, here] = found[:3]
+            on_place += found[3]
+            on_numbers = [a + b for a, b in zip(on_numbers, found[4:], strict=True)]
+        return *after, None, on_taken, on_gain, on_scores, on_place, *on_numbers
 
 
 class _Chunk:
     """A stretch of frames whose states before them are known: differentiated side by side.
 
-    Of weights and places, with ``d = away - error``: ``d error / d position = -1 + m2 / W``,
-    ``d error / d variance = (m3 + 2 error m2) / (2 W^2)``, ``d m2 / d position = m3 / W``,
-    ``d m2 / d variance = (m4 - m2^2 + 2 error m3) / (2 W^2)``, where m2 to m4 are the central
-    moments and W the kernel's variance; the rest is differentiated by autograd.
+    With the central moments m2 to m4 of the tokens' places and the kernel's variance W, ``d error /
+    d position = -1 + m2 / W``, ``d error / d variance = (m3 + 2 error m2) / (2 W^2)``, ``d m2 / d
+    position = m3 / W``, ``d m2 / d variance = (m4 - m2^2 + 2 error m3) / (2 W^2)``; the rest is
+    differentiated by autograd.
     """
 
     def __init__(self, states: Tensor, given: Given, window: tuple[Tensor, ...]) -> None:
@@ -243,14 +249,19 @@ class _Chunk:
         if window:
             first, counts = window
             offsets = torch.arange(int(counts.max()), device=given.place.device)
-            self.index = (first.unsqueeze(-1) + offsets).clamp(max=self.tokens - 1)
+            self.index = (first + offsets).clamp(max=self.tokens - 1)
             beyond = offsets >= counts.to(offsets.device).unsqueeze(-1)
             frames = frames.only(self.index, beyond)
         self.weights, self.away, self.width = _look(tuple(states), frames)
-        error, scatter = _moments(self.weights, self.away)
-        self.apart = self.away - error.unsqueeze(-1)
-        third, fourth = ((self.weights * self.apart.pow(n)).sum(-1) for n in (3, 4))
-        width = self.width.squeeze(-1)
+        error = (self.weights * self.away).sum(-1, keepdim=True)
+        apart = self.away - error
+        self.first = self.weights * apart
+        self.second = self.first * apart
+        cubed = self.second * apart
+        scatter, third, fourth = (
+            each.sum(-1, keepdim=True) for each in (self.second, cubed, cubed * apart)
+        )
+        width = self.width
         twice = 2.0 / width.square()
         self.inner = (
             (2.0 * scatter / width - 1.0, 2.0 * third / width),
@@ -262,9 +273,10 @@ class _Chunk:
         with torch.enable_grad():
             self.before = [each.detach().requires_grad_() for each in states]
             self.seen = [each.detach().requires_grad_() for each in (error, scatter)]
-            self.leaves = [x.detach().requires_grad_() for x in (given.taken, *given.numbers)]
-            taken, *numbers = self.leaves
-            whole = replace(given, taken=taken, numbers=tuple(numbers)).abreast()
+            leaves = (given.taken, given.gain, *given.numbers)
+            self.leaves = [each.detach().requires_grad_() for each in leaves]
+            taken, gain, *numbers = self.leaves
+            whole = replace(given, taken=taken, gain=gain, numbers=tuple(numbers)).abreast()
             diffusion = whole.numbers[DIFFUSION]
             made = _corrected(self.before, self.seen[0], self.seen[1], whole)
             self.shown, self.after = _shown(made, diffusion), _ticked(made, diffusion)
@@ -274,30 +286,29 @@ class _Chunk:
         own = self._rows(self.shown, on_shown)
         rows = [self._rows((x,), torch.ones_like(x).unsqueeze(0)) for x in self.after]
         jacobian, on_after = torch.stack(rows), []
-        for t in reversed(range(own.shape[-1])):
+        for here, turn in zip(own.unbind(3)[::-1], jacobian.unbind(4)[::-1], strict=True):
             on_after.append(after)
-            after = own[..., t] + (jacobian[..., t] * after.unsqueeze(1)).sum(0)
-        each = torch.stack(on_after[::-1], -1)
+            after = here + (turn * after.unsqueeze(1)).sum(0)
+        each = torch.stack(on_after[::-1], 3)
         made = (*self.shown, *self.after)
         inside = (*self.seen, *self.leaves)
         found = torch.autograd.grad(made, inside, (*on_shown, *each), allow_unused=True)
-        on_error, on_scatter, on_taken, *on_numbers = found
+        on_error, on_scatter, on_taken, on_gain, *on_numbers = found
         assert on_error is not None
         assert on_scatter is not None
         on_scores, on_place = self._tokens(on_error, on_scatter)
         through = self.inner[1]
-        searched = (on_error * through[0] + on_scatter * through[1]).sum((0, 2)).unsqueeze(0)
-        on_numbers[SEARCH] = searched
-        return after, (on_taken, on_scores, on_place, *on_numbers)
+        searched = 0.5 * (on_error * through[0] + on_scatter * through[1])
+        on_numbers[SEARCH] = searched.sum((0, 2)).unsqueeze(0)
+        return after, (on_taken, on_gain, on_scores, on_place, *on_numbers)
 
     def _tokens(self, on_error: Tensor, on_scatter: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of the scores and of the tokens' places."""
-        on_error, on_scatter = on_error.unsqueeze(-1), on_scatter.unsqueeze(-1)
-        spread = (self.weights * self.apart.square()).sum(-1, keepdim=True)
-        pull = on_error * self.apart + on_scatter * (self.apart.square() - spread)
-        on_scores = self.weights * pull
-        on_place = self.weights * (on_error + 2.0 * on_scatter * self.apart)
-        on_place = on_place - 2.0 * on_scores * self.away / self.width
+        level = on_scatter * self.seen[1].detach()
+        on_scores = torch.addcmul(on_error * self.first, on_scatter, self.second)
+        on_scores = torch.addcmul(on_scores, level, self.weights, value=-1.0)
+        on_place = torch.addcmul(on_error * self.weights, on_scatter, self.first, value=2.0)
+        on_place = torch.addcmul(on_place, on_scores, self.away / self.width, value=-2.0)
         if self.index is None:
             return on_scores, on_place.sum(2)
         empty = on_scores.new_zeros(*on_scores.shape[:3], self.tokens)

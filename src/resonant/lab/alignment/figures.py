@@ -18,6 +18,7 @@ from .conditions import ALIGNMENT, REAL, SHOWN, TEMPI
 from .tables import BOUNDARY, aligned, frame_ms, tested
 
 TRUTH = "#ee6677"
+SLOW = "0.6"  # the condition under which a clock that listens is drawn
 
 
 def tempo_curves(results: Results) -> str:
@@ -137,8 +138,47 @@ def _one_clock(axes: Any, kept: Mapping[str, np.ndarray]) -> None:
         target, source = kept[f"target@{name}"], kept[f"source@{name}"]
         ends = kept[f"durations@{name}"].cumsum()
         label = condition_title(name)
-        axes.plot(np.arange(1, len(target) + 1), target, color=colour, label=label)
+        # Clocks that listen are kept at the middle of each frame, others at its end.
+        middle = 0.5 if f"observed@{name}" in kept else 0.0
+        axes.plot(np.arange(1, len(target) + 1) - middle, target, color=colour, label=label)
         axes.plot(ends, source, ".", color=colour, markersize=5)
+
+
+def listening_clock(results: Results, directory: Path) -> str:
+    """The clock of the last arm that listens at tempo 0.6: place, spread, what it observed."""
+    name = f"@{SLOW}"
+    clocks = [
+        (arm, kept)
+        for arm, kept in kept_pictures(results, directory).items()
+        if f"observed{name}" in kept
+    ]
+    if not clocks:
+        return ""
+    arm, kept = clocks[-1]
+    place, source = kept[f"target{name}"], kept[f"source{name}"]
+    spread = 2.0 * np.sqrt(np.maximum(kept[f"variance{name}"], 0.0))
+    frames = np.arange(len(place)) + 0.5
+    ends = kept[f"durations{name}"].cumsum()
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.6, 3.9))
+        observed = kept[f"observed{name}"][1:]  # the first frame looks at nothing
+        axes.plot(frames[1:], observed, ".", color=PALETTE[1], markersize=4, label="observed")
+        axes.fill_between(
+            frames, place - spread, place + spread, color=PALETTE[0], alpha=0.25, linewidth=0
+        )
+        axes.plot(frames, place, color=PALETTE[0], label="the clock, 2 standard deviations")
+        axes.plot(
+            np.concatenate([[0], ends]),
+            np.concatenate([[0.0], source]),
+            color=TRUTH,
+            linewidth=1.2,
+            label="the truth",
+        )
+        axes.set_title(f"{arm}, {condition_title(SLOW)}", fontsize=10)
+        axes.set_xlabel("frame")
+        axes.set_ylabel("clock time (of the source)")
+        axes.legend(frameon=False, loc="upper left", fontsize=9)
+        return as_svg(figure)
 
 
 def shown_conditions(pictures: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:

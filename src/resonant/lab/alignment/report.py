@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..kit.domain import Figure, Section
 from ..kit.results import Results
-from .figures import clock_curves, matrices, tempo_curves
+from .figures import clock_curves, listening_clock, matrices, tempo_curves
 from .tables import alignment_tables
 
 
@@ -36,6 +36,13 @@ def _looks(results: Results, directory: Path) -> list[Figure]:
             "How clocks run, in the same utterance. Lines: the target's clock over frames. Dots: "
             "the source's clock at the end of each symbol, drawn at the frame where the symbol "
             "truly ends; dots on the line are boundaries in the right place.",
+        ),
+        Figure(
+            "listening",
+            listening_clock(results, directory),
+            "How a clock corrects itself, in the same utterance: its place with two standard "
+            "deviations, what each frame resembled, and the source's clock at the true ends of the "
+            "symbols.",
         ),
     ]
 
