@@ -56,9 +56,7 @@ TIME_ROWS = (
         0.05,
     ),
     Row("clocks: T16384 over T4096", "clocks-16384", "clocks-4096", 4.8, 4.1),
-    Row(
-        "clocks that listen over running, a step, 100 x 24", "listening-100", "running-100", 2, 1.5
-    ),
+    Row("clocks that listen over running, 100 frames", "listening-100", "running-100", 2.0, 1.5),
     Row("phase model over transformer, a step, 0.36M", "phases-0.36M", "matched-0.36M", 1.5, 1.2),
     Row("phase model over transformer, a step, 0.8M", "phases-0.8M", "matched-0.8M", 1.5, 1.2),
     Row("Krause over fused causal SDPA, B4 T1024", "krause-1024", "sdpa-1024", 1.5, 1.15),

@@ -140,8 +140,8 @@ def clock_filter(
     )
     begin = [each.unsqueeze(-1) for each in (state.position, state.variance, state.tempo)]
     run = scanned if path == "scan" and not torch.compiler.is_exporting() else looped
-    center, variance, observed, *state_after = (x.squeeze(-1) for x in run(begin, given))
-    after = ClockState(*state_after, state.frames + frames.sum(1))
+    center, variance, observed, position, left, tempo = (x.squeeze(-1) for x in run(begin, given))
+    after = ClockState(position, left, tempo, state.frames + frames.sum(1))
     return FilteredClock(center, variance, observed, after)
 
 

@@ -149,11 +149,9 @@ class _Near:
     """
 
     def __init__(self, given: Given) -> None:
-        real = given.scores[:, :, :1].isfinite().squeeze(2)
-        lowest = given.scores.masked_fill(~given.scores.isfinite(), torch.inf).amin(
-            -1, keepdim=True
-        )
-        self.range = given.scores.amax(-1, keepdim=True) - lowest
+        finite = given.scores.isfinite()
+        real, shown = finite[:, :, 0], given.scores.masked_fill(~finite, torch.inf)
+        self.range = given.scores.amax(-1, keepdim=True) - shown.amin(-1, keepdim=True)
         self.place = given.place.contiguous()
         nothing = given.place.new_full((*given.place.shape[:2], 1), torch.inf)
         before = given.place.masked_fill(~real, -torch.inf).cummax(-1).values
