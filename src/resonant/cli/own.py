@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     parser = make_parser(name, comparison)
     options, given = parsed(parser, rest)
     if options.arms is not None:
-        comparison = comparison.only(options.arms.split(","))
+        comparison = comparison.only([name.strip() for name in options.arms.split(",")])
     if options.seeds is not None:
         comparison = dataclasses.replace(comparison, seeds=options.seeds)
     comparison = _configured(comparison, options, given)

@@ -115,6 +115,11 @@ G = TypeVar("G", bound=type[EnergyGate])
 _GATES: dict[str, Callable[..., EnergyGate]] = {"energy": EnergyGate}
 
 
+def registered_gates() -> dict[str, Callable[..., EnergyGate]]:
+    """List the gates that there are, by name."""
+    return dict(_GATES)
+
+
 def register_gate(name: str) -> Callable[[G], G]:
     """Decorator: make a kind of ``EnergyGate`` a choice of ``model.attention.gate`` under ``name``.
 

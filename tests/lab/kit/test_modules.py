@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from resonant.errors import UserError
 from resonant.lab.kit.code.identity import digest, home_of, parts
@@ -83,11 +85,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 SOURCE = """
-LR, SIZES = 0.1, [1, {"a": (2,)}]
+import numpy as np
+LR, SIZES, ARRAY = 0.1, [1, {"a": (2,)}], np.zeros(3)
 def helper():
     return SIZES
 def train(arm, seed, run):
-    return LR, helper(), train.scale
+    return LR, helper(), train.scale, ARRAY, Model
 train.scale = 2
 class Model:
     width = 3
@@ -130,9 +133,23 @@ def test_workers_refuse_what_they_do_not_find(module: Any, tmp_path: Path) -> No
 
     assert worker(packed(module.train, "it")) == ""
     plain = packed(module.train, "it")
-    module.LR = 50
-    assert "settings_of_mine.LR was set to another value" in worker(packed(module.train, "it"))
-    unpacked(packed(module.train, "it"))  # here it is what it is
+    for name, value in (
+        ("LR", 50),
+        ("SIZES", [3]),
+        ("ARRAY", np.ones(3)),
+        ("helper", lambda: 3),
+    ):
+        before = getattr(module, name)
+        setattr(module, name, value)
+        said = f"settings_of_mine.{name} was set to another value"
+        assert said in worker(packed(module.train, "it")), name
+        unpacked(packed(module.train, "it"))  # here it is what it is
+        setattr(module, name, before)
+    module.Model.width = 4
+    said = "settings_of_mine.Model was set to another value"
+    assert said in worker(packed(module.train, "it"))
+    module.Model.width = 3
+    assert worker(packed(module.train, "it")) == ""
     (tmp_path / "settings_of_mine.py").write_text(SOURCE.replace("LR * ", "LR + ") + "\nNEW = 1\n")
     assert "the source of settings_of_mine, or of what it imports, changed" in worker(plain)
 
@@ -170,3 +187,55 @@ def test_partials_and_methods_have_the_home_of_what_they_call(module: Any) -> No
     assert home_of(module.Model().size) == "settings_of_mine"
     assert home_of(module.Model()) == "settings_of_mine"
     assert json.loads(packed(module.train, "it"))["modules"].keys() == {"settings_of_mine"}
+
+
+def test_a_script_s_settings_of_its_modules_are_seen_by_workers(tmp_path: Path) -> None:
+    """``helper.LR = 3`` where the script's own function reads ``helper.LR``."""
+    (tmp_path / "helper_of_mine.py").write_text("LR = 1\nCONF = {'lr': 1}\n")
+    for change in ("helper_of_mine.LR = 3", "helper_of_mine.CONF['lr'] = 3"):
+        script = (
+            "import helper_of_mine\nfrom resonant.lab.kit.code.sent import packed\n"
+            "def train(a, s, r): return helper_of_mine.LR, helper_of_mine.CONF\n"
+            f"{change}\nprint(packed(train, 'it'))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        worker = subprocess.run(
+            [sys.executable, "-c", WORKER],
+            input=done.stdout,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        name = change.split("=")[0].split("[")[0].strip()
+        assert f"{name} was set to another value" in worker.stderr
+
+
+def test_hooks_of_a_model_count() -> None:
+    def hooked(factor: int) -> torch.nn.Module:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(2, 2)
+        model.register_forward_hook(functools.partial(scaled, factor))
+        return model
+
+    assert digest(hooked(2)) == digest(hooked(2))
+    assert len({digest(hooked(2)), digest(hooked(5)), digest(torch.nn.Linear(2, 2))}) == 3
+
+
+def scaled(factor: int, _: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+    return factor * output
+
+
+def test_packages_above_a_module_count(tmp_path: Path) -> None:
+    script = "import pk.sub.part\ndef train(a, s, r): return pk.sub.part.f()"
+    (tmp_path / "pk" / "sub").mkdir(parents=True)
+    for name in ("__init__", "sub/__init__", "sub/part"):
+        (tmp_path / "pk" / f"{name}.py").write_text("def f(): return 1\n")
+    (tmp_path / "first.py").write_text("import pk.sub.part\ndef f(): return pk.sub.part.f()")
+    through = "import first\ndef train(a, s, r): return first.f()"
+    before = hashed(script, tmp_path), hashed(through, tmp_path)
+    (tmp_path / "pk" / "__init__.py").write_text("def f(): return 2\n")
+    assert hashed(through, tmp_path) != before[1]
+    assert hashed(script, tmp_path) != before[0]

@@ -177,6 +177,45 @@ def test_problems_that_measure_nothing_or_lack_their_fields() -> None:
             Comparison({"a": 1}, dataclasses.replace(problems.Copying(), **{name: 0}))
 
 
+class Given(problems.Copying):
+    """Its arm is the model, or what a model is made of and changed."""
+
+    def model(self, arm: Any) -> torch.nn.Module:
+        """The arm; or one made of what it holds, which grows."""
+        if isinstance(arm, torch.nn.Module):
+            return arm
+        arm["width"] *= 2
+        return problems.Reader(arm["width"], causal=True)
+
+
+def test_every_run_gets_its_arm_fresh(tmp_path: Path) -> None:
+    problem = Given(training=problems.TRAINING)
+    arms = {"model": problems.Reader(8, causal=True), "grows": {"width": 4}}
+    found = resonant.compare(arms, problem, seeds=2, out=tmp_path, workers=0, show=False)
+    sizes = [
+        json.loads((tmp_path / f"grows-seed{seed}" / "done.json").read_text())["parameters"]
+        for seed in (0, 1)
+    ]
+    assert sizes[0] == sizes[1]
+    alone = resonant.compare(
+        arms, problem, seeds=[1], out=tmp_path / "alone", workers=0, show=False, probe=False
+    )
+    assert alone.scores["model"][1] == found.scores["model"][1]
+
+
+def test_scores_that_some_batches_lack_are_refused(tmp_path: Path) -> None:
+    problem = problems.Wrong(training=TrainingConfig(steps=1))
+    with pytest.raises(UserError, match=r"Wrong\.metrics gives accuracy in some batches of valid"):
+        resonant.compare({"some": "some"}, problem, seeds=1, out=tmp_path, workers=0, show=False)
+
+
+def test_a_model_without_attention_needs_no_inputs(tmp_path: Path) -> None:
+    problem = problems.Wrong(training=TrainingConfig(steps=1))
+    options: dict[str, Any] = {"seeds": 1, "workers": 0, "probe": False, "show": False}
+    found = resonant.compare({"fine": "fine"}, problem, out=tmp_path, **options)
+    assert "is not shown" not in str(found)
+
+
 def test_a_lock_in_an_arm_is_named(tmp_path: Path) -> None:
     problem = problems.Copying(training=problems.TRAINING)
     with pytest.raises(UserError, match="the arm 'a' holds a lock"):

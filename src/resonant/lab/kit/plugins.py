@@ -166,7 +166,9 @@ def _gather(name: str, files: dict[str, Path]) -> None:
     files[name] = path
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for imported in _imports(path, package):
-        for each in (imported, imported.rpartition(".")[0]):  # a module, or a name in one
+        names = imported.split(".")  # a module, or a name in one, and the packages it is in
+        for count in range(len(names), 0, -1):
+            each = ".".join(names[:count])
             if each and not is_ours(each):
                 _gather(each, files)
 

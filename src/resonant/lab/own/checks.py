@@ -85,7 +85,7 @@ def check_kinds(comparison: Any) -> None:
 
 
 def _check_seeds(seeds: Any) -> None:
-    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, (Integral, Sequence)):
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, (Integral, Sequence, np.ndarray)):
         fine, shown = False, seeds
     elif isinstance(seeds, Integral):
         fine, shown = _is_whole(seeds, MOST_SEEDS) and int(seeds) > 0, seeds

@@ -6,14 +6,17 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ...errors import UserError, nearest
 from ..kit.code.identity import Untellable, digest, home_of, parts
+from ..kit.code.registered import registered_code
 from ..kit.config import flatten
 from ..kit.contents import read_held
 from ..problem.problem import Problem
@@ -21,6 +24,7 @@ from .checks import as_read, check_comparison, check_kinds, is_plain, of_python,
 from .folder import HELD_RUN, HELD_SCORES, RUN, SCORES
 
 MOST_RUNS = 10_000
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,10 @@ class Comparison:
     @property
     def seed_list(self) -> list[int]:
         """The seeds, in order."""
-        if isinstance(self.seeds, Sequence):
-            return [int(seed) for seed in self.seeds]
-        return [*range(int(self.seeds))]
+        given: Any = self.seeds
+        if isinstance(given, Integral):
+            return [*range(int(given))]
+        return [int(seed) for seed in given]
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """Every choice of one value a swept name."""
@@ -131,6 +136,7 @@ class Standing:
 
     function: Mapping[str, str]
     arms: Mapping[str, str]
+    beside: Mapping[str, Any]
     home: str | None
 
 
@@ -151,7 +157,12 @@ def stand(comparison: Comparison) -> Standing:
                 f"the arms {first!r} and {second!r} are the same; leave one out, or make them "
                 "differ in what is compared"
             )
-    return Standing(function, arms, home)
+    beside: dict[str, Any] = {"registered": registered_code()}
+    if comparison.config is not None:
+        beside["class of config"] = told(
+            "config", type(comparison.config), lambda x: digest(x, home)
+        )
+    return Standing(function, arms, beside, home)
 
 
 def plan_runs(
@@ -170,6 +181,7 @@ def plan_runs(
             for values in chosen[name]:
                 config = _plain(configuration(comparison, values), known.home)
                 on = {"train_and_score": known.function, "arm": known.arms[name], "config": config}
+                on |= known.beside
                 runs.append(OwnRun(name, seed, values, json.loads(json.dumps(on))))
     if len(runs) > MOST_RUNS:
         raise UserError(f"{len(runs)} runs are more than {MOST_RUNS}; give fewer arms or values")
@@ -195,7 +207,7 @@ def check_folder(run: OwnRun, out: Path) -> None:
 
 def _in_words(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What changed: values of a configuration as they were, code by its name alone."""
-    if name.startswith("config."):
+    if name.startswith("config.") and not any(HASH.fullmatch(str(x.get(name))) for x in (old, new)):
         return f"{name} was {old.get(name)}, is {new.get(name)}"
     return f"{'the arm itself' if name == 'arm' else name} changed"
 

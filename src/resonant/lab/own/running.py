@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,8 @@ def make_runs(
     comparison: Comparison, runs: Sequence[OwnRun], out: Path, *, workers: int, console: Console
 ) -> dict[str, str]:
     """Make what is not done yet; returns a sentence for every run that failed, by its folder."""
-    states = [RunState(out / run.name, {}, None) for run in runs]
+    # Functions may change the working directory.
+    states = [RunState(out.absolute() / run.name, {}, None) for run in runs]
     for state, run in zip(states, runs, strict=True):
         if run.is_done(out):
             state.status = "kept"
@@ -87,7 +89,11 @@ def _score_here(state: RunState, display: Display) -> None:
 
     display.show()
     job = {**state.job, "directory": str(state.directory)}
-    state.attempt(lambda: score_job(job, report, here=True))
+    before = Path.cwd()
+    try:
+        state.attempt(lambda: score_job(job, report, here=True))
+    finally:
+        os.chdir(before)
     display.show()
 
 

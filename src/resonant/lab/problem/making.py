@@ -22,15 +22,14 @@ from ...errors import UserError, in_words
 from ...files import WEIGHTS, damaged
 from ...models.fields import from_dict
 from ..kit.code.identity import digest, home_of
+from ..kit.code.registered import registered_code
 from ..kit.code.sent import importable, packed, unpacked
 from ..kit.config import RunConfig
 from .config import ArmConfig, ProblemConfig
 from .problem import Problem
 
-# Problems that this process was sent, with their arms by name, by the hash of their code; and what
-# was sent last.
-_sent: dict[str, tuple[Problem, Mapping[str, Any]]] = {}
-_last: dict[str, str] = {}
+# Problems that this process was sent, packed with their arms by name, by the hash of their code.
+_sent: dict[str, str] = {}
 
 
 def carry(problem: Problem, arms: Mapping[str, Any]) -> str:
@@ -45,9 +44,7 @@ def carry(problem: Problem, arms: Mapping[str, Any]) -> str:
 def receive(carried: str) -> None:
     """Take up what ``carry`` packed."""
     said = json.loads(carried)
-    if _last.get(said["code"]) != carried:
-        _sent[said["code"]] = unpacked(said["packed"])
-        _last[said["code"]] = carried
+    _sent[said["code"]] = said["packed"]
 
 
 def code_of(problem: Problem) -> str:
@@ -58,7 +55,7 @@ def code_of(problem: Problem) -> str:
         for name, value in vars(problem).items()
         if name != "training" and not isinstance(getattr(kind, name, None), cached_property)
     }
-    return digest((kind, held), home_of(problem))
+    return digest((kind, held, registered_code()), home_of(problem))
 
 
 def problem_config(problem: Problem) -> ProblemConfig:
@@ -125,7 +122,7 @@ def _as_json(value: Any, here: str | None) -> str:
 
 
 def made_for(config: RunConfig) -> tuple[Problem, Any]:
-    """The problem of a run, and the value of its arm.
+    """The problem of a run, and the value of its arm: fresh, as a run may change both.
 
     Raises ``UserError`` for one that this process was not sent and cannot make.
     """
@@ -133,7 +130,7 @@ def made_for(config: RunConfig) -> tuple[Problem, Any]:
     assert isinstance(data, ProblemConfig)
     assert isinstance(model, ArmConfig)
     if data.code in _sent:
-        problem, arms = _sent[data.code]
+        problem, arms = unpacked(_sent[data.code])
         return problem, arms[config.arm]
     return _made(config, data, model)
 

@@ -36,6 +36,7 @@ class ProblemTask:
         with kept_generators():  # what would fail in the end fails before training
             self._inputs()
             self._count()
+            self._means("valid", scores=True, most=1)
         self.start = learned_numbers(self.model)
 
     def loss(self, step: int) -> Tensor:
@@ -43,30 +44,46 @@ class ProblemTask:
         with calling(self.config.name):
             batch = self.problem.batch("train", self.config.seed, step)
             found = self.problem.loss(self.model, batch)
-        if not isinstance(found, Tensor) or found.dim() != 0 or not found.requires_grad:
+        self._check_loss(found)
+        if not found.requires_grad:
+            kind = type(self.problem).__name__
+            raise UserError(f"{kind}.loss does not depend on the model's parameters")
+        return found
+
+    def _check_loss(self, found: Any) -> None:
+        if not isinstance(found, Tensor) or found.dim() != 0:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise UserError(
                 f"{type(self.problem).__name__}.loss returns {shape}; return a tensor without "
                 "axes that depends on the model's parameters"
             )
-        return found
 
     def evaluate(self, split: str) -> float:
         """The mean loss over the batches of ``split``."""
         return self._means(split, scores=False)["loss"]
 
     @torch.no_grad()
-    def _means(self, split: str, *, scores: bool) -> dict[str, float]:
-        """Mean over batches of the loss, and of the problem's own scores."""
+    def _means(self, split: str, *, scores: bool, most: int | None = None) -> dict[str, float]:
+        """Mean over batches (``most`` at most) of the loss, and of the problem's own scores."""
         count = self.problem.valid_batches if split == "valid" else self.problem.test_batches
+        count = count if most is None else min(count, most)
         self.model.eval()
         found: dict[str, list[float]] = {}
         for step in range(count):
             with calling(self.config.name):
                 batch = self.problem.batch(split, 0, step)
-                each = {"loss": float(self.problem.loss(self.model, batch))}
+                loss = self.problem.loss(self.model, batch)
+                self._check_loss(loss)
+                each = {"loss": float(loss)}
                 if scores:
                     each |= self._scores(self.problem.metrics(self.model, batch))
+            if found and each.keys() != found.keys():
+                odd = ", ".join(sorted(each.keys() ^ found.keys()))
+                kind = type(self.problem).__name__
+                raise UserError(
+                    f"{kind}.metrics gives {odd} in some batches of {split} alone; give the same "
+                    "names in every batch"
+                )
             for name, value in each.items():
                 found.setdefault(name, []).append(value)
         self.model.train()
@@ -122,7 +139,7 @@ class ProblemTask:
         It is why not where the model is called otherwise than by its loss.
         """
         inputs = self._inputs()
-        if inputs.dim() < LEAST or not attention_layers(self.model):
+        if inputs.dim() < LEAST or not any(True for _ in attention_layers(self.model)):
             return {}, ""
         inputs = inputs[:LOOKED_AT]
         try:

@@ -18,6 +18,7 @@ class Child:
         # A file, not a pipe: a talkative child would fill a pipe that nobody reads, and stop.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        threads["PYTHONHASHSEED"] = "0"  # so that sets of strings have one order in all of them
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,

@@ -17,6 +17,7 @@ from types import (
     MappingProxyType,
     MethodType,
     ModuleType,
+    UnionType,
 )
 from typing import Any
 
@@ -27,7 +28,6 @@ from ....errors import UserError, in_words
 from ..plugins import digest_of_plugins, is_installed, is_local, is_ours
 
 Cached = type(lru_cache(len))  # what functools.cache makes of a function
-CODE = (FunctionType, staticmethod, classmethod, property)  # of a class
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 # Of a class: what Python adds itself.
 ADDED = {"__dict__", "__weakref__", "__module__", "__doc__", "__slotnames__"}
@@ -62,7 +62,7 @@ def parts(function: Any) -> dict[str, str]:
     known = _Digest(home_of(inner))
     found = {"code": known.of((inner.__code__, *known.beside(inner))).hex()}
     found |= {"arguments": known.of(given).hex()} if given else {}
-    for name, value in _read(inner):
+    for name, value, _ in _read(inner):
         found[f"global {name}"] = known.leniently(value).hex()
     return found
 
@@ -80,7 +80,7 @@ def needed(value: Any) -> tuple[dict[str, str], dict[str, str]]:
 
     Settings are values of modules, as "module:name".
     """
-    found = _Digest()
+    found = _Digest(collect=True)
     found.leniently(value)
     return {name: digest_of_plugins([name]) for name in sorted(found.modules)}, found.settings
 
@@ -97,26 +97,31 @@ def _globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
             yield name, function.__globals__[name]
 
 
-def _read(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function reads from outside: globals, of modules what it takes out, its imports."""
+def _read(function: FunctionType) -> Iterator[tuple[str, Any, str]]:
+    """What a function reads from outside: globals, of modules what it takes out, its imports.
+
+    With each the "module:name" where a module of one's own has it, or "".
+    """
     taken = _names(function.__code__, "LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "IMPORT_NAME")
+    home = str(function.__globals__.get("__name__"))
+    own = home != "__main__" and is_local(home)
     for name, value in _globals(function):
-        yield name, value
+        yield name, value, f"{home}:{name}" if own else ""
         if isinstance(value, ModuleType):
             yield from _taken(value, taken, name)
     for name in sorted(_names(function.__code__, "IMPORT_NAME")):
         for each in (name, *(f"{name}.{inner}" for inner in sorted(taken))):
             if is_local(each):  # imported when the function is called, perhaps not yet
-                yield each, _ByName(each)
+                yield each, _ByName(each), ""
 
 
-def _taken(module: ModuleType, names: set[str], said: str) -> Iterator[tuple[str, Any]]:
+def _taken(module: ModuleType, names: set[str], said: str) -> Iterator[tuple[str, Any, str]]:
     """What code takes out of a module of one's own, and of modules inside it."""
     if not is_local(module.__name__):
         return
     for name in sorted(names & vars(module).keys()):
         value = vars(module)[name]
-        yield f"{said}.{name}", value
+        yield f"{said}.{name}", value, f"{module.__name__}:{name}"
         if isinstance(value, ModuleType) and value.__name__.startswith(f"{module.__name__}."):
             yield from _taken(value, names, f"{said}.{name}")
 
@@ -149,8 +154,8 @@ class _Digest:
     read, as "module:name", by their hashes.
     """
 
-    def __init__(self, here: str | None = None) -> None:
-        self.here = here
+    def __init__(self, here: str | None = None, *, collect: bool = False) -> None:
+        self.here, self.collect = here, collect
         self.known: dict[int, bytes] = {}
         self.kept: list[Any] = []  # so that no id is used again
         self.modules: set[str] = set()
@@ -213,6 +218,8 @@ class _Digest:
             return self._class(value)
         if isinstance(value, (staticmethod, classmethod)):
             return [self.of(value.__func__)]
+        if isinstance(value, UnionType):
+            return [self.of(each) for each in value.__args__]
         if isinstance(value, property):
             return [self.of(each) for each in (value.fget, value.fset, value.fdel)]
         return self._object(value)
@@ -255,27 +262,23 @@ class _Digest:
         module = str(names.get("__name__"))
         home = self._home(module, names)
         if home == "here":
-            read = [_joined(name, self.leniently(each)) for name, each in _read(value)]
-            return [self.of(value.__code__), self.of(self.beside(value)), *read]
+            return [self.of(value.__code__), self.of(self.beside(value)), *self._outside(value)]
         name = f"{module}.{value.__code__.co_qualname}"  # of a decorator's, not what it wraps
         own = self.of(value.__code__)  # a module may hold several of one name, as lambdas are
-        found = [name.encode(), own, self.of(self.beside(value)[:3])]
+        found = [name.encode(), own, self.leniently(self.beside(value)[:3])]
         if home == "local":
-            found += [self._source(module), *self._settings(value, module)]
+            attributes = [self.leniently(vars(value))] if vars(value) else []
+            found += [self._source(module), *attributes, *self._outside(value)]
             _check_imported(sys.modules[module], value.__code__, own)
         return found
 
-    def _settings(self, function: FunctionType, module: str) -> list[bytes]:
-        """Values that a function of a module of one's own reads, which may have been set."""
-        found = [] if not vars(function) else [self.leniently(vars(function))]
-        for name, value in _read(function):
-            if _is_setting(value):
-                held = self.leniently(value)
-                found.append(_joined(name, held))
-                if "." not in name:
-                    self.settings[f"{module}:{name}"] = digest_leniently(value)
-            elif isinstance(value, (FunctionType, type)):
-                found.append(_joined(name, self.leniently(value)))
+    def _outside(self, function: FunctionType) -> list[bytes]:
+        """What a function reads from outside; values of modules of one's own may have been set."""
+        found = []
+        for name, value, where in _read(function):
+            found.append(_joined(name, self.leniently(value)))
+            if self.collect and where and not isinstance(value, ModuleType):
+                self.settings[where] = digest_leniently(value)
         return found
 
     def _source(self, module: str | None) -> bytes:
@@ -299,7 +302,6 @@ class _Digest:
             return [f"{value.__module__}.{value.__qualname__}".encode()]
         held = {n: v for n, v in vars(value).items() if n not in ADDED}
         if home == "local":
-            held = {n: v for n, v in held.items() if _is_setting(v) or isinstance(v, CODE)}
             held["source"] = self._source(value.__module__).decode()
         own = [_joined(n, self.leniently(v)) for n, v in sorted(held.items())]
         return [value.__qualname__.encode(), *(self.of(base) for base in value.__bases__), *own]
@@ -313,7 +315,10 @@ class _Digest:
             return [made.encode()]
         call, arguments, state, listed, items = (*made, None, None, None)[:5]
         if isinstance(state, Mapping) and isinstance(value, torch.nn.Module):
-            state = {k: v for k, v in state.items() if not k.endswith("_hooks")}
+            # Hooks stand under numbers that are counted up in each process.
+            state = {
+                k: [*v.values()] if k.endswith("_hooks") and v else v for k, v in state.items()
+            }
         return [
             self.of(type(value)),
             self.of(call),
@@ -330,15 +335,6 @@ def _is_found(value: type) -> bool:
     for each in value.__qualname__.split("."):
         found = getattr(found, each, None)
     return found is value
-
-
-def _is_setting(value: Any) -> bool:
-    """Tell whether a value is plain, or made of plain ones."""
-    if type(value) in PLAIN:
-        return True
-    if type(value) in (list, tuple, set, frozenset):
-        return all(_is_setting(each) for each in value)
-    return type(value) is dict and all(_is_setting(x) for pair in value.items() for x in pair)
 
 
 def _check_imported(module: ModuleType, code: CodeType, own: bytes) -> None:
