@@ -12,7 +12,11 @@ class UserError(Exception):
 
 def in_words(error: Exception) -> str:
     """A stranger's exception on one line: its kind and, cut short, what it says."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    try:
+        said = str(error)
+    except Exception:  # a stranger's exception may not even say what it is
+        said = "which cannot be said"
+    return f"{type(error).__name__}: {' '.join(said.split())[:300]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

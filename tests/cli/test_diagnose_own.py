@@ -107,6 +107,9 @@ def test_plugins_are_imported_first(models: str, capsys: pytest.CaptureFixture[s
 def test_a_file_that_would_hide_a_module_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "my.exp.py").write_text(MODELS)
+    assert main(["diagnose", f"{tmp_path}/my.exp.py:tensor"]) == 2
+    assert "cannot be imported by its name" in capsys.readouterr().err
     (tmp_path / "json.py").write_text(MODELS)
     assert main(["diagnose", f"{tmp_path}/json.py:tensor"]) == 2
     assert "json, which it would hide; rename the file" in capsys.readouterr().err

@@ -91,6 +91,11 @@ def _of_file(path: Path) -> Any:
     """Import a file by its name, as a process that finds it beside the script would."""
     from ..lab.kit.plugins import is_installed
 
+    if not path.stem.isidentifier():
+        raise UserError(
+            f"{path} cannot be imported by its name, which is of letters, digits and _ alone; "
+            "rename the file"
+        )
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

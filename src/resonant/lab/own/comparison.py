@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ...errors import UserError, nearest
+from ...errors import UserError, in_words, nearest
 from ..kit.code.identity import Untellable, digest, home_of, parts
 from ..kit.code.registered import registered_code
 from ..kit.config import flatten
@@ -127,7 +127,11 @@ def configuration(comparison: Comparison, chosen: Mapping[str, Any]) -> Any:
     """What a run is given as ``run.config``."""
     if comparison.config is None:
         return SimpleNamespace(**chosen)
-    return dataclasses.replace(comparison.config, **chosen)
+    try:
+        return dataclasses.replace(comparison.config, **chosen)
+    except (TypeError, ValueError) as error:
+        said = ", ".join(f"{name} = {value!r}" for name, value in chosen.items())
+        raise UserError(f"config does not take {said} ({in_words(error)}); sweep others") from error
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,11 @@ class Run:
         restore_generators(kept["random"])
         return _decoded(kept["state"])
 
+    def leave(self) -> None:
+        """Close the log as it is."""
+        if self._log is not None:
+            self._log.close()
+
     def close(self) -> None:
         """Close the log; one that was never written is emptied."""
         self._opened(keep=0).close()
@@ -171,7 +176,11 @@ def score(
         said = {"arm": run.arm, "seed": run.seed, "stands_on": dict(stands_on)}
         write_atomically(run.folder / RUN, json.dumps(said, indent=2).encode(), "config")
         started = time.perf_counter()
-        metrics = checked(_called(train_and_score, value, run), run.folder.name)
+        try:
+            metrics = checked(_called(train_and_score, value, run), run.folder.name)
+        except UserError:
+            run.leave()
+            raise
         done = {
             "hash": run.known,
             "arm": run.arm,
@@ -243,6 +252,8 @@ def _short(value: Any) -> str:
 
 def _encoded(value: Any, name: str) -> Any:
     """A state as ``torch.load`` reads it without running code; ``ValueError`` for what is none."""
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise ValueError(f"a checkpoint holds whole numbers of 64 bits; {name} is {_short(value)}")
     if type(value) in (*PLAIN, torch.Tensor):
         return value
     if isinstance(value, torch.Tensor):  # a parameter
