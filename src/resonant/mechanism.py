@@ -142,7 +142,7 @@ OURS = (
     Mechanism(
         "forward",
         projects=False,
-        module="resonant.nn.forward:ForwardAttention",
+        module="resonant.nn.mixture:ForwardAttention",
         crosses=True,
         timed=True,
     ),

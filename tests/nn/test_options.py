@@ -106,6 +106,8 @@ def values(name: str) -> dict[str, Any]:
         "normalized": False,
         "score": "density",
         "measure": True,
+        "listen": True,
+        "tempo": True,
         "diffusion": 0.5,
         "floor": 3.0,
         "query_rate": 2.0,

@@ -111,10 +111,7 @@ def clock_filter(
     if place.shape[-1] == 0:  # one token that takes no part, so that nothing below is empty
         place, logits, real = (F.pad(x, (0, 1)) for x in (place, logits, real))
     frames = torch.ones_like(rate[:, 0], dtype=torch.bool) if mask is None else mask
-    if state is None:
-        still = place.new_zeros(place.shape[:2])
-        count = torch.zeros(len(place), dtype=torch.int64, device=place.device)
-        state = ClockState(still, torch.full_like(still, start_variance), still, count)
+    state = _begun(place, start_variance) if state is None else state
     before = state.frames.unsqueeze(1) + frames.cumsum(1) - frames.long()
     listens = (frames & (before > 0)).unsqueeze(1) & real.any(-1, keepdim=True)
     scores = logits.double()
@@ -172,6 +169,13 @@ def filter_lift(
     key = value.new_zeros(*value.shape[:3], 0)
     pair = Gaussian(target.center, source.center, precision, direct)
     return Lift(query, key, value, bias, pair=pair)
+
+
+def _begun(place: Tensor, variance: float) -> ClockState:
+    """The state before any frame."""
+    still = place.new_zeros(place.shape[:2])
+    count = torch.zeros(len(place), dtype=torch.int64, device=place.device)
+    return ClockState(still, torch.full_like(still, variance), still, count)
 
 
 def _by_head(number: Number, heads: int, like: Tensor) -> Tensor:

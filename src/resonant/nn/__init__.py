@@ -9,12 +9,11 @@ from .cache import AttentionCache, CouplingCache, CrossCache, LinearCache, Model
 from .clock import ClockAttention
 from .energy import EnergyGate, build_gate, register_gate
 from .factory import attention
-from .forward import ForwardAttention
 from .heads import HeadAttention
 from .krause import KrauseAttention
 from .kuramoto import KuramotoAttention, PhaseAdapter
 from .linear import LinearAttention
-from .mixture import MixtureAttention
+from .mixture import ForwardAttention, MixtureAttention
 from .parameter import HeadScalar
 from .position import (
     HeadPosition,

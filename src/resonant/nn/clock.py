@@ -18,9 +18,8 @@ from ..functional.mask import as_bias, from_blocked
 from .cache import CrossCache
 from .core import AttentionCore
 from .energy import EnergyGate
-from .listening import ClockFilter
 from .parameter import HeadScalar
-from .timed import TimedAttention, inverse_softplus, wide_linear
+from .timed import ClockFilter, TimedAttention, inverse_softplus, wide_linear
 
 
 class ClockAttention(TimedAttention):
@@ -170,9 +169,9 @@ class ClockAttention(TimedAttention):
             side["start"], side["rate"], side["total"], side.get("mask"), self.normalized
         )
         if self.filter is not None:
-            lift = self._listening(query, source, side, real, cache)
+            lift = self._listening(query, source, side, real=real, cache=cache)
         else:
-            lift = self._running(query, source, side, real, cache)
+            lift = self._running(query, source, side, real=real, cache=cache)
         neighborhood = self.neighborhood_of(query, key, is_causal=is_causal)
         options: dict[str, Any] = {"neighborhood": neighborhood, "need_weights": need_weights}
         options |= {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
@@ -184,6 +183,7 @@ class ClockAttention(TimedAttention):
         query: Tensor,
         source: Clock,
         side: Mapping[str, Tensor],
+        *,
         real: Tensor | None,
         cache: CrossCache | None,
     ) -> Lift:
@@ -210,6 +210,7 @@ class ClockAttention(TimedAttention):
         query: Tensor,
         source: Clock,
         side: Mapping[str, Tensor],
+        *,
         real: Tensor | None,
         cache: CrossCache | None,
     ) -> Lift:

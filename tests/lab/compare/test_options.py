@@ -35,10 +35,12 @@ def test_there_are_conditions_in_every_kind_of_model_that_has_such_options() -> 
     names = {name for _, name in CONDITIONS}
     assert names == {
         "model.attention.components",
+        "model.attention.listen",
         "model.attention.measure",
         "model.attention.scalars_per",
         "model.attention.score",
         "model.attention.standardize",
+        "model.attention.tempo",
         "model.position.locality",
         "model.position.max_length",
         "model.symbols_per_frame",
@@ -70,7 +72,13 @@ def test_what_is_refused(experiment: str, option: str, value: Any, says: str) ->
         ("stdlib", ["softmax"], "model.position.locality", 9.0, "kind = morlet-relative only"),
         ("align", ["softmax"], "model.attention.score", "density", "mechanism = clock only"),
         ("align", ["clock"], "model.attention.components", 5, "mechanism = gaussian-mixture"),
-        ("align", ["clock"], "model.symbols_per_frame", 0.5, "by mixtures and by autoregressive"),
+        (
+            "align",
+            ["clock"],
+            "model.symbols_per_frame",
+            0.5,
+            "by mixtures, forward attention and autoregressive",
+        ),
     ],
 )
 def test_what_no_arm_reads_is_refused(
