@@ -306,4 +306,5 @@ def test_of_many_tokens_only_those_that_can_matter_are_looked_at(
     found = [torch.autograd.grad(each, inputs) for each in sums]  # type: ignore[arg-type]
     for ours, exact in zip(*found, strict=True):
         torch.testing.assert_close(ours, exact, rtol=1e-7, atol=1e-7 * float(exact.abs().max()))
-    assert min(looked) < (301 if padding == "row" else 100)  # of 300
+    if padding != "row":  # a row without tokens has all of them in one place
+        assert min(looked) < 100  # of 300

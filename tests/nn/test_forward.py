@@ -108,3 +108,12 @@ def test_what_is_refused() -> None:
     for rate in (0.0, 1.0):
         with pytest.raises(ValueError, match="a chance to move on"):
             ForwardAttention(16, 4, query_rate=rate)
+
+
+def test_a_token_far_behind_all_others_is_not_lost() -> None:
+    """The one token that can be reached resembles the frame by 2,000 nats less than another."""
+    logits = torch.zeros(1, 1, 4, 5, dtype=torch.float64)
+    logits[..., 4] = 2000.0
+    found = forward_posterior(logits, torch.full((1, 1, 4), 0.5, dtype=torch.float64))[0]
+    torch.testing.assert_close(found.sum(-1), torch.ones_like(found[..., 0]))
+    torch.testing.assert_close(found[0, 0, 3, :4] * 8, torch.tensor([1.0, 3.0, 3.0, 1.0]).double())

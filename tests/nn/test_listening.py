@@ -145,7 +145,7 @@ def test_a_cache_of_another_kind_is_refused() -> None:
     cache = listening().new_cache()
     with torch.no_grad():
         listening()(query, key, cache=cache)
-        with pytest.raises(TypeError, match="clocks of which one listens; make a new one"):
+        with pytest.raises(TypeError, match="begun by clocks that listen; make a new one"):
             listening(listen=False, tempo=False)(query, key, cache=cache)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from .lift import Lift
 from .pair import Gaussian
 
-SMALLEST = 1e-300  # of a sum that divides
-LARGEST = 1e300
+SMALLEST = 1e-300  # of a chance, and of a sum that divides
+LARGEST = 1e300  # of a logit, either way
 
 
 def mixture_lift(
@@ -211,10 +211,8 @@ def forward_posterior(
     before = _token_before(real)
     step = move.double()
     scores = logits.double().masked_fill(~real[:, None, None], -torch.inf)
-    scores = scores - scores.amax(-1, keepdim=True).clamp(min=-LARGEST)
-    emitted = scores.exp()
     first = _first(real).unsqueeze(1)
-    at = torch.zeros_like(emitted[:, :, 0]) if state is None else state  # zeros: before any frame
+    at = torch.zeros_like(scores[:, :, 0]) if state is None else state  # zeros: before any frame
     found = []
     for t in range(logits.shape[2]):
         here = None if frames is None else frames[:, t, None, None]
@@ -223,7 +221,10 @@ def forward_posterior(
         chance = step[:, :, t, None]
         expected = torch.lerp(at, came, chance)
         expected = torch.where(at.sum(-1, keepdim=True) > 0, expected, first)
-        weights = expected * emitted[:, :, t]
+        # Against the best token that can be reached: another may be beyond what a float holds.
+        far = expected < SMALLEST
+        best = scores[:, :, t].masked_fill(far, -torch.inf).amax(-1, keepdim=True)
+        weights = expected * (scores[:, :, t] - best.clamp(min=-LARGEST)).clamp(max=0.0).exp()
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=SMALLEST)
         at = weights if here is None else torch.where(here, weights, at)
         found.append(at)

@@ -94,7 +94,8 @@ def clock_filter(
     ``scan`` keeps states alone in the forward pass and differentiates many frames at once: a batch
     for the Jacobians, a recurrence of 3 x 3 for the states. Of 256 tokens or more it looks at those
     alone whose penalty is within 32 nats, and the range of the frame's logits, of the nearest
-    one's. ``direct`` is the plain loop, the specification.
+    one's. ``direct`` is the plain loop, the specification, and what is compiled and exported, frame
+    by frame.
 
     Raises ``ValueError`` for a normalized source and for sizes that do not fit.
 
@@ -136,7 +137,7 @@ def clock_filter(
         ),
     )
     begin = [each.unsqueeze(-1) for each in (state.position, state.variance, state.tempo)]
-    run = scanned if path == "scan" and not torch.compiler.is_exporting() else looped
+    run = scanned if path == "scan" and not torch.compiler.is_compiling() else looped
     center, variance, observed, position, left, tempo = (x.squeeze(-1) for x in run(begin, given))
     after = ClockState(position, left, tempo, state.frames + frames.sum(1))
     return FilteredClock(center, variance, observed, after)

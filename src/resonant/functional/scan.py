@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 WIDEST_TEMPO = 1.5  # of the log tempo, either way
 MANY = 256  # tokens, from which on only those that can matter are looked at
@@ -31,13 +32,13 @@ class Given:
     numbers: tuple[Tensor, ...]  # each (1, head, 1)
 
     def frames(self) -> Iterator[Given]:
-        """Each frame alone."""
+        """Yield each frame alone."""
         along = self.taken.unbind(2), self.scores.unbind(2), self.gain.unbind(2)
         for taken, scores, gain in zip(*along, strict=True):
             yield Given(taken, scores, self.place, self.last, gain, self.numbers)
 
     def slice(self, frames: slice) -> Given:
-        """A stretch of frames."""
+        """Take a stretch of frames."""
         return Given(
             self.taken[:, :, frames],
             self.scores[:, :, frames],
@@ -48,14 +49,14 @@ class Given:
         )
 
     def only(self, index: Tensor, beyond: Tensor | None = None) -> Given:
-        """The tokens at ``index`` alone, without those ``beyond``."""
+        """Keep the tokens at ``index`` alone, without those ``beyond``."""
         place = self.place.expand(*index.shape[:-1], self.place.shape[-1])
         scores = self.scores.gather(-1, index)
         scores = scores if beyond is None else scores.masked_fill(beyond, -torch.inf)
         return replace(self, place=place.gather(-1, index), scores=scores)
 
     def abreast(self) -> Given:
-        """All frames side by side: what has no frame axis gets one."""
+        """Put all frames side by side: what has no frame axis gets one."""
         return Given(
             self.taken,
             self.scores,
@@ -109,7 +110,7 @@ def _ticked(corrected: Sequence[Tensor], diffusion: Tensor) -> tuple[Tensor, ...
 
 
 def looped(state: Sequence[Tensor], given: Given) -> tuple[Tensor, ...]:
-    """Frame after frame, as the equations are written.
+    """Filter frame after frame, as the equations are written.
 
     Returns centers, variances and what was observed, then the state after all frames.
     """
@@ -127,7 +128,7 @@ def looped(state: Sequence[Tensor], given: Given) -> tuple[Tensor, ...]:
 
 
 def scanned(state: Sequence[Tensor], given: Given) -> tuple[Tensor, ...]:
-    """``looped`` over the tokens that can matter, its backward pass many frames at once."""
+    """Filter as ``looped`` does, over the tokens that can matter; differentiate many at once."""
     if given.taken.shape[2] == 0:
         return *[_nothing(given)] * SHOWN, *state
     parts = (given.taken, given.gain, given.scores, given.place, *given.numbers)
@@ -209,6 +210,7 @@ class _Scan(torch.autograd.Function):
         return center, variance, observed, *state
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
         on_center, on_variance, _, *through = given
         states, last, taken, gain, scores, place, *rest = ctx.saved_tensors

@@ -261,7 +261,8 @@ class ClockAttention(TimedAttention):
             cache.source = side
         cache.check(key)
         if ("content" in cache.source) != (self.filter is not None):
-            raise TypeError("this cache is of clocks of which one listens; make a new one")
+            begun = "do not listen" if self.filter is not None else "listen"
+            raise TypeError(f"this cache was begun by clocks that {begun}; make a new one")
         return cache.source, cache.source.get("bias")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -143,14 +143,8 @@ def padded_queries(
     timed = [module for module in model.modules() if isinstance(module, TimedAttention)]
     if not timed:
         raise ValueError(f"{type(model).__name__} holds no ClockAttention or MixtureAttention")
-    before = [module.query_padding for module in timed]
-    try:
-        for module in timed:
-            module.query_padding = query_padding_mask
+    with _set(timed, "query_padding", query_padding_mask):
         yield
-    finally:
-        for module, old in zip(timed, before, strict=True):
-            module.query_padding = old
 
 
 @contextmanager
@@ -171,14 +165,21 @@ def paced(model: nn.Module, tempo: float) -> Iterator[None]:
             f"{type(model).__name__} has no tempo: it holds no ClockAttention, MixtureAttention or "
             "ForwardAttention"
         )
-    before = [module.pace for module in timed]
+    with _set(timed, "pace", tempo):
+        yield
+
+
+@contextmanager
+def _set(modules: Sequence[nn.Module], name: str, value: object) -> Iterator[None]:
+    """An attribute of modules as ``value`` inside the block."""
+    before = [getattr(module, name) for module in modules]
     try:
-        for module in timed:
-            module.pace = tempo
+        for module in modules:
+            setattr(module, name, value)
         yield
     finally:
-        for module, old in zip(timed, before, strict=True):
-            module.pace = old
+        for module, old in zip(modules, before, strict=True):
+            setattr(module, name, old)
 
 
 def inverse_softplus(value: float) -> float:

@@ -171,7 +171,8 @@ def _details(arms: Sequence[ArmResult]) -> Grid:
         "of durations, in frames; by search: boundary error of the best monotone path through the "
         "weights (monotonic alignment search); focus: largest weight of a frame; symbols no frame "
         "points at; symbols entered again; utterances whose last frame is not on the last symbol; "
-        "frames at which the mean position goes back (for clocks a theorem says never).",
+        "frames at which the mean position goes back (for clocks a theorem says never, unless they "
+        "listen).",
     )
 
 
@@ -182,7 +183,7 @@ def _decoded(arms: Sequence[ArmResult]) -> Grid:
         rows,
         "Each frame from the model's own earlier frames, 64 test utterances. No stop: share that "
         "reached three times the true length. Clocks and mixtures stop when the median head of the "
-        "last layer passes the last symbol, softmax when its stop unit says so. Length off by: "
+        "last layer passes the last symbol, others when their stop unit says so. Length off by: "
         "mean of |frames made / true frames - 1|.",
     )
 

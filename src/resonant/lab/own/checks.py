@@ -49,18 +49,18 @@ def is_plain(value: Any) -> bool:
 
 
 def as_read(value: Any) -> Any:
-    """A plain value as JSON holds it; tuples, and numbers that are not finite, as they read."""
+    """Write a plain value as JSON holds it; tuples, infinities and NaN as they read."""
     finite = type(value) is not float or math.isfinite(value)
     return value if type(value) in PLAIN and finite else repr(value)
 
 
 def word_of(value: Any) -> str:
-    """A swept value in a folder's name."""
+    """Write a swept value for a folder's name."""
     return re.sub(r"[^\w.+-]", "_", str(value))[:40]
 
 
 def of_python(sweep: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Swept values with numbers of numpy as those of Python."""
+    """Make numbers of numpy among swept values those of Python."""
     return {
         name: [each.item() if isinstance(each, np.generic) else each for each in values]
         for name, values in sweep.items()
