@@ -73,3 +73,25 @@ def test_clocks_are_recorded_as_they_ran() -> None:
     with record_clocks(torch.nn.Linear(2, 2)) as nothing:
         pass
     assert nothing == []
+
+
+def test_a_place_is_lost_and_found_again() -> None:
+    """Six symbols of a frame each: three away at the second frame, back; away at the last one."""
+    durations = torch.ones(3, 6, dtype=torch.long)
+    path = torch.tensor([[0, 4, 2, 3, 4, 5], [0, 1, 2, 3, 4, 1], [0, 3, 2, 3, 2, 3]])
+    scores = measure_alignment(along_path(path, 6), durations)
+    assert scores.lost.tolist() == [1, 1, 0]  # two symbols away is not lost yet
+    assert scores.lost_at_end.tolist() == [0, 1, 0]
+
+
+def test_frames_at_another_tempo_count_as_that_many() -> None:
+    """At twice the tempo half of the frames are made, and each counts for two."""
+    durations = torch.tensor([[2, 4, 2, 0]])
+    path = torch.tensor([[0, 1, 1, 2, -1]])
+    scores = measure_alignment(along_path(path, 4), durations, tempo=2.0).means()
+    assert scores["boundary_error"] == scores["duration_error"] == scores["early_stop"] == 0
+    assert scores["correct"] == 1.0
+    early = torch.tensor([[0, 0, 1, 2, -1]])
+    off = measure_alignment(along_path(early, 4), durations, tempo=2.0).means()
+    assert off["boundary_error"] == (2 + 0) / 2
+    assert off["lost"] == 0

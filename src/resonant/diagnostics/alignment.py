@@ -15,6 +15,7 @@ from ..functional.filter import FilteredClock
 from ..nn import ClockAttention
 
 FALL = 1e-4  # tokens; a mean position that falls by less is a rounding error
+LOST = 2  # symbols; a frame that points farther from the true one has lost its place
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class AlignmentScores:
     largest weight of a frame; ``skips`` share of symbols that no frame points at; ``repeats`` times
     that symbols are left and entered again, per symbol; ``early_stop`` whether the last frame
     points at another symbol than the last; ``falls`` share of frames at which the mean position
-    goes back.
+    goes back; ``lost`` whether a frame points more than 2 symbols away from the true one,
+    ``lost_at_end`` whether the last frame that has a true one does.
     """
 
     boundary_error: Tensor
@@ -41,6 +43,8 @@ class AlignmentScores:
     repeats: Tensor
     early_stop: Tensor
     falls: Tensor
+    lost: Tensor
+    lost_at_end: Tensor
 
     def means(self) -> dict[str, float]:
         """The mean of each over utterances."""
@@ -54,18 +58,22 @@ def measure_alignment(
     lengths: Int[Tensor, "batch"] | None = None,
     *,
     tolerance: float = 1.0,
+    tempo: float = 1.0,
 ) -> AlignmentScores:
     """Scores of weights against true ``durations`` in frames, 0 where a symbol is padding.
 
     ``lengths`` are the frames that count (the durations' sum if left out); a frame points at the
-    symbol of its largest weight. ``tolerance`` is in frames.
+    symbol of its largest weight. ``tolerance`` is in frames. Where frames were made at ``tempo``
+    times the rate of ``durations``, each counts as ``tempo`` frames.
     """
-    lengths = durations.sum(-1) if lengths is None else lengths
+    lengths = (durations.sum(-1) / tempo).round().long() if lengths is None else lengths
     frames = torch.arange(weights.shape[1], device=weights.device)
     real = frames < lengths.unsqueeze(1)
+    frames = frames * tempo
     path = weights.argmax(-1).masked_fill(~real, -1)
     counts = durations.new_zeros(durations.shape[0], durations.shape[1])
     counts.scatter_add_(1, path.clamp(min=0), real.to(counts.dtype))
+    counts = counts * tempo
     symbol = durations > 0
     symbols = symbol.sum(-1)
     index = torch.arange(durations.shape[1], device=weights.device)
@@ -81,6 +89,8 @@ def measure_alignment(
     last = path.gather(1, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
     place = (weights * torch.arange(weights.shape[2], device=weights.device)).sum(-1)
     falls = (place.diff(dim=1) < -FALL) & real[:, 1:]
+    lost = (away > LOST) & both
+    at_end = (both.sum(1, keepdim=True) - 1).clamp(min=0)
     return AlignmentScores(
         boundary_error=_mean(off, inner),
         within=_mean((off <= tolerance).double(), inner),
@@ -92,6 +102,8 @@ def measure_alignment(
         repeats=(visits - seen).double() / symbols,
         early_stop=(last != symbols - 1).double(),
         falls=_mean(falls.double(), real[:, 1:]),
+        lost=lost.any(1).double(),
+        lost_at_end=lost.gather(1, at_end).squeeze(1).double(),
     )
 
 

@@ -61,20 +61,19 @@ class SpeechTransformer(FrameTransformer):
         """Frames and their number, nothing given but phonemes and voices.
 
         Parallel decoding makes as many frames as ``lengths`` guesses, divided by ``tempo``;
-        autoregressive decoding stops by itself, each row at three times its guess at the latest.
+        autoregressive decoding stops by itself, each row at three times that at the latest.
 
-        Raises ``ValueError`` for a ``tempo`` that is not 0.2 to 5, and for one other than 1 in
-        autoregressive decoding, which keeps its own.
+        Raises ``ValueError`` for a ``tempo`` that is not 0.2 to 5, and for one other than 1 where
+        frames come one by one and the attention keeps no time.
         """
-        if not 0.2 <= tempo <= 5 or (tempo != 1.0 and not self.parallel):
-            rule = "is 0.2 to 5" if self.parallel else "is the model's own: leave it out"
-            raise ValueError(f"tempo {rule}; it is {tempo}")
+        if not 0.2 <= tempo <= 5:
+            raise ValueError(f"tempo is 0.2 to 5; it is {tempo}")
         masks: dict[str, Any] = {"symbol_padding": symbol_padding}
         with evaluating(self):
             guess = (self.lengths(symbols, voice, **masks) / tempo).round().long().clamp(min=1)
             if not self.parallel:
                 most = int(3 * guess.max())
-                made = self.decode(symbols, voice=voice, most=most, **masks)
+                made = self.decode(symbols, voice=voice, most=most, tempo=tempo, **masks)
                 lengths = torch.minimum(made.lengths, 3 * guess)
                 beyond = torch.arange(made.frames.shape[1]) >= lengths.unsqueeze(1)
                 return made.frames.masked_fill(beyond.unsqueeze(-1), 0.0), lengths

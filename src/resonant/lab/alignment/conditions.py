@@ -8,6 +8,7 @@ TEMPI = (0.6, 0.8, 1.0, 1.25, 1.6)  # at which tests are made
 LONG = "long"  # twice as long as the utterances of training
 REAL = "real"  # recordings, by models of synthetic speech
 ALIGNMENT = "alignment.npz"  # in a run's folder: what pictures of alignments need
+PACES = (0.7, 1.4)  # at which models that keep time make frames on purpose
 SHOWN = ("1", "0.6", "1.6", REAL)  # of which a picture is kept
 
 

@@ -17,9 +17,10 @@ from ...diagnostics import along_path, measure_alignment, record_clocks
 from ...functional import FilteredClock, guided_attention_loss, monotonic_alignment_search
 from ...models.frame_configs import FrameTransformerConfig
 from ...models.frames import FrameTransformer
+from ...nn.timed import TimedAttention
 from ..kit.config import RunConfig
 from ..kit.task import Outcome
-from .conditions import ALIGNMENT, AS_TRAINED, SHOWN, Condition
+from .conditions import ALIGNMENT, AS_TRAINED, PACES, SHOWN, Condition
 from .utterances import Utterances
 
 EVALUATION_BATCH = 32
@@ -202,20 +203,29 @@ class FrameTask(ABC):
         return torch.cat(errors).mean().item()
 
     def _free(self) -> dict[str, float]:
-        """What becomes of utterances when the model hears only itself."""
+        """What becomes of utterances when the model sees only its own frames, by pace."""
         if self.model.parallel:
             return {}
+        found = self._alone(1.0)
+        if any(isinstance(module, TimedAttention) for module in self.model.modules()):
+            for pace in PACES:
+                paced = self._alone(pace)
+                found |= {f"{name}@{pace:g}": value for name, value in paced.items()}
+        return found
+
+    def _alone(self, pace: float) -> dict[str, float]:
+        """Scores of what the model makes at ``pace`` times the rate that it learnt."""
         layer, head = self.head
         batch = self._heard()
-        true = batch.durations.sum(-1)
+        true = batch.durations.sum(-1) / pace
         most = int(CAP * true.max())
         options = {"symbol_padding": batch.symbol_padding, "voice": batch.voices}
-        made = self.model.decode(batch.symbols, most=most, **options)
+        made = self.model.decode(batch.symbols, most=most, tempo=pace, **options)
         # The cap is each row's own.
         stopped = made.stopped & (made.lengths <= CAP * true)
         lengths = torch.minimum(made.lengths, (CAP * true).long())
         weights = made.weights[layer][:, head]
-        scores = measure_alignment(weights, batch.durations, lengths).means()
+        scores = measure_alignment(weights, batch.durations, lengths, tempo=pace).means()
         kept = ("boundary_error", "duration_error", "skips", "repeats", "early_stop")
         free = {f"free_{name}": scores[name] for name in kept}
         off = (lengths / true - 1).abs().mean().item()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..kit.grid import Grid
 from ..kit.results import ArmResult, Results
 from ..kit.statistics import paired_difference
-from .conditions import CONDITIONS, HARD, LONG, REAL
+from .conditions import CONDITIONS, HARD, LONG, PACES, REAL
 
 BOUNDARY = "boundary_error"
 COMPARED = ("0.6", "1", "1.6", LONG, REAL)
@@ -32,6 +32,11 @@ FREE = (
     ("free_repeats", "repeats"),
     ("free_early_stop", "early stop"),
 )
+LOST = {
+    "lost": "Utterances that lose their place, in %",
+    "lost_at_end": "Utterances that have lost their place when they end, in %",
+}
+LOST_SAYS = "A frame has lost its place where it points more than 2 symbols from the true one."
 
 
 def aligned(results: Results) -> list[ArmResult]:
@@ -72,6 +77,13 @@ def alignment_tables(results: Results) -> dict[str, Grid]:
     decoded = [arm for arm in arms if "free_length" in arm.runs[0]["metrics"]]
     if decoded:
         tables["Decoding that hears only itself"] = _decoded(decoded)
+    for pace in PACES:
+        paced = [arm for arm in arms if f"free_length@{pace:g}" in arm.runs[0]["metrics"]]
+        if paced:
+            heading = f"Decoding at {pace:g} times the tempo of training, on purpose"
+            tables[heading] = _decoded(paced, pace)
+    for name, heading in LOST.items() if tested(arms, "lost") else ():
+        tables[heading] = by_tempo(arms, name, digits=1, scale=100.0, says=LOST_SAYS)
     return {heading: grid for heading, grid in tables.items() if grid.rows}
 
 
@@ -176,16 +188,18 @@ def _details(arms: Sequence[ArmResult]) -> Grid:
     )
 
 
-def _decoded(arms: Sequence[ArmResult]) -> Grid:
-    rows = [[arm.name, *(_mean(arm, name, 3) for name, _ in FREE)] for arm in arms]
-    return Grid(
-        ("arm", *(says for _, says in FREE)),
-        rows,
+def _decoded(arms: Sequence[ArmResult], pace: float = 1.0) -> Grid:
+    at = "" if pace == 1 else f"@{pace:g}"
+    rows = [[arm.name, *(_mean(arm, f"{name}{at}", 3) for name, _ in FREE)] for arm in arms]
+    says = (
         "Each frame from the model's own earlier frames, 64 test utterances. No stop: share that "
         "reached three times the true length. Clocks and mixtures stop when the median head of the "
         "last layer passes the last symbol, others when their stop unit says so. Length off by: "
-        "mean of |frames made / true frames - 1|.",
+        "mean of |frames made / true frames - 1|."
     )
+    if pace != 1:
+        says += f" True: as if all was spoken at {pace:g} times its tempo; errors in frames of it."
+    return Grid(("arm", *(column for _, column in FREE)), rows, says)
 
 
 def _cells(
