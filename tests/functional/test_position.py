@@ -22,6 +22,8 @@ from resonant.functional import (
     mechanism,
     morlet_constraints,
     morlet_encoding,
+    oscillate,
+    oscillator_frequencies,
     record_paths,
     rotary_frequencies,
     rotate,
@@ -309,3 +311,75 @@ def test_what_is_refused_says_why() -> None:
         rotary_frequencies(8, 1.0)
     with pytest.raises(ValueError, match="a Gaussian is lifted block by block"):
         attend(gaussian_locality(lift, 2.0), path="fused")
+
+
+def oscillating(name: str, count: int = 3) -> Mechanism:
+    """A mechanism whose heads listen by oscillators, every head with another delay."""
+    plain = mechanism(name)
+    omega = oscillator_frequencies(count)
+
+    def lift(query: Tensor, key: Tensor, value: Tensor, swing: Tensor, **own: Tensor) -> Lift:
+        found = plain.lift(query, key, value, **own)
+        phase = -torch.arange(len(swing)).unsqueeze(-1) * omega
+        return oscillate(found, omega, swing.unsqueeze(-1).expand(-1, count), phase)
+
+    return Mechanism(
+        f"{name} + oscillators", lift, {**plain.scalars, "swing": Scalar(0.7, 0.0, name)}
+    )
+
+
+@pytest.mark.parametrize("name", ["softmax", "krause", "softmax-sink"])
+@pytest.mark.parametrize(
+    "law", sorted(set(LAWS) - {"permutation", "padding", "cache", "off", "ties"})
+)
+def test_laws_of_oscillators_on_any_mechanism(name: str, law: str) -> None:
+    LAWS[law](oscillating(name))
+
+
+def test_oscillators_add_cosines_of_the_distance() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, n, t, 8).double() for n, t in ((4, 5), (2, 9), (2, 9)))
+    omega, swing, phase = torch.tensor([3.1, 0.5]), torch.randn(4, 2), torch.randn(4, 2)
+    lift = softmax_lift(query, key, value)
+    found = attention_weights(oscillate(lift, omega, swing, phase))
+    t, u = torch.arange(4, 9).double(), torch.arange(9).double()  # the last query at the last key
+    away = (t[:, None] - u).unsqueeze(-1)
+    wave = torch.cos(omega * away + phase[:, None, None]) * swing[:, None, None]
+    logits = query @ key.repeat_interleave(2, 1).mT / 8**0.5 + wave.sum(-1)
+    torch.testing.assert_close(found, logits.softmax(-1), atol=1e-6, rtol=1e-6)
+    nothing = attention_weights(oscillate(lift, omega, torch.zeros(4, 2), phase))
+    torch.testing.assert_close(nothing, attention_weights(lift), atol=1e-15, rtol=1e-14)
+
+
+def test_oscillators_far_away_are_what_they_are_near() -> None:
+    """Angles are float64: a hundred million positions on, the weights are the same to 1e-6."""
+    torch.manual_seed(0)
+    heads = (torch.randn(1, 4, 30, 8) for _ in range(3))
+    lift, omega = softmax_lift(*heads), oscillator_frequencies(8)
+    options = {"amplitude": torch.full((4, 8), 0.7), "phase": torch.randn(4, 8)}
+    near, far = (
+        attention_weights(
+            oscillate(lift, omega, **options, query_position=places, key_position=places)
+        )
+        for places in (torch.arange(30), torch.arange(30) + 10**8)
+    )
+    torch.testing.assert_close(near, far, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_oscillators_refuse() -> None:
+    lift = softmax_lift(*(torch.randn(1, 4, 9, 8) for _ in range(3)))
+    omega, good = oscillator_frequencies(2), torch.zeros(4, 2)
+    assert oscillator_frequencies(1).tolist() == [pytest.approx(math.pi)]
+    for wrong, says in (
+        (lambda: oscillator_frequencies(0), "at least 1 oscillator; count is 0"),
+        (lambda: oscillator_frequencies(3, 1), "at least 2 positions; it is 1"),
+        (lambda: oscillate(lift, omega, torch.zeros(3, 2), good), "amplitude is .head, osc"),
+        (lambda: oscillate(lift, omega, good, torch.zeros(4, 3)), r"phase is .* \(4, 3\)"),
+        (
+            lambda: oscillate(lift, omega, good, good, key_position=torch.arange(9)),
+            "give query_position and key_position, or neither",
+        ),
+    ):
+        with pytest.raises(ValueError, match=says):
+            wrong()

@@ -14,6 +14,7 @@ from resonant.nn import (
     EnergyGate,
     ForwardAttention,
     MixtureAttention,
+    OscillatorPosition,
     PhaseAdapter,
     RelativeMorletPosition,
     RotaryPosition,
@@ -32,6 +33,10 @@ def phases(**options: Any) -> nn.Module:
     return PhaseAdapter(EMBED, HEADS, phases=8, **options)
 
 
+def oscillators() -> OscillatorPosition:
+    return OscillatorPosition(HEADS, within=RotaryPosition(4))
+
+
 MODULES: dict[str, Build] = {
     "softmax": lambda: attention("softmax", EMBED, HEADS),
     "sink": lambda: attention("softmax-sink", EMBED, HEADS),
@@ -45,7 +50,14 @@ MODULES: dict[str, Build] = {
     "gate on krause": lambda: with_gate("krause", neighborhood=Causal(5)),
     "rotary": lambda: attention("softmax", EMBED, HEADS, position=RotaryPosition(4)),
     "morlet": lambda: attention("krause", EMBED, HEADS, position=RelativeMorletPosition(4, HEADS)),
+    "oscillators": lambda: attention(
+        "krause", EMBED, HEADS, neighborhood=Causal(), position=oscillators()
+    ),
+    "oscillators in a window": lambda: attention(
+        "softmax", EMBED, HEADS, neighborhood=Causal(4), top_k=3, position=oscillators()
+    ),
     "kuramoto": phases,
+    "kuramoto with oscillators": lambda: phases(position=OscillatorPosition(HEADS)),
     "kuramoto with lag": lambda: phases(lag=True, steps=2, gate=EnergyGate(16, HEADS)),
     "kuramoto static": lambda: phases(phase_gate="static"),
     "linear": lambda: attention("linear", EMBED, HEADS, position=RotaryPosition(4)),

@@ -26,6 +26,7 @@ from resonant.nn import (
     LinearAttention,
     MixtureAttention,
     MorletPosition,
+    OscillatorPosition,
     PhaseAdapter,
     RelativeMorletPosition,
     RotaryPosition,
@@ -239,6 +240,15 @@ def of_lift(module: Any, **given: Any) -> Tensor:
 POSITIONS: dict[Any, dict[str, Any]] = {
     RotaryPosition: {"base": 50.0, "convention": "interleaved"},
     RelativeMorletPosition: {"base": 50.0, "convention": "interleaved", "ell": 3.0},
+    OscillatorPosition: {
+        "count": 3,
+        "within": RotaryPosition(4),
+        "amplitude": 0.3,
+        "longest": 64,
+        "delays": (3, 2, 1, 0),
+        "learn_frequencies": True,
+        "learn_phases": False,
+    },
     SinusoidalPosition: {"base": 50.0},
     MorletPosition: {},
     LearnedPosition: {},
@@ -259,11 +269,14 @@ def test_an_option_of_a_position_has_an_effect(kind: Any) -> None:
             places = torch.arange(LENGTH)
             turned = position.rotate(heads()[0], places)
             placed = position.place(softmax_lift(*heads()), places, places)
-            return torch.cat([turned.flatten(), attention_weights(placed).flatten()])
+            learned = torch.tensor([float(p.numel()) for p in position.parameters()])
+            seen = (turned, attention_weights(placed), learned)
+            return torch.cat([each.flatten() for each in seen])
         return position(torch.arange(LENGTH)[None])
 
     for option, value in POSITIONS[kind].items():
-        assert not torch.equal(output(), output(**{option: value})), option
+        plain, other = output(), output(**{option: value})
+        assert plain.shape != other.shape or not torch.equal(plain, other), option
 
 
 GATE = {"alpha": 0.3, "tau": 1.0, "standardize": "none", "allow_future_leak": True}

@@ -21,6 +21,8 @@ from ..functional import (
     gaussian_locality,
     krause_lift,
     manifold,
+    oscillate,
+    oscillator_frequencies,
     rotary_frequencies,
     softmax_lift,
 )
@@ -118,6 +120,20 @@ def locality(batch: int, length: int) -> Step:
 
     def step() -> None:
         lift = gaussian_locality(softmax_lift(query, key, value), ell)
+        attend(lift, Causal()).sum().backward()
+
+    return step
+
+
+def oscillators(batch: int, length: int, width: int = 64) -> Step:
+    """Softmax with eight reference oscillators, causal; ``width`` features beside theirs."""
+    query, key, value = _tensors(batch, length)
+    query, key = (x.detach()[..., :width].clone().requires_grad_() for x in (query, key))
+    amplitude, phase = (torch.full((8, 8), start, requires_grad=True) for start in (0.7, -0.5))
+    omega = oscillator_frequencies(8)
+
+    def step() -> None:
+        lift = oscillate(softmax_lift(query, key, value), omega, amplitude, phase)
         attend(lift, Causal()).sum().backward()
 
     return step
@@ -226,6 +242,8 @@ CASES: dict[str, Callable[[], Step]] = {
     "gate-4096": partial(gate, 1, 4096),
     "gate-4096-materialized": partial(gate, 1, 4096, path="materialized"),
     "locality-1024": partial(locality, 4, 1024),
+    "oscillators-1024": partial(oscillators, 4, 1024),
+    "oscillators-48-1024": partial(oscillators, 4, 1024, 48),
     "locality-4096": partial(locality, 1, 4096),
     "locality-16384": partial(locality, 1, 16384),
     "clocks-4096": partial(clocks, 4096),

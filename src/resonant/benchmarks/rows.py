@@ -40,6 +40,8 @@ TIME_ROWS = (
     Row("decode by a window, context 8192 over 256", "decode-8192", "decode-256", 1.3, 1.05),
     Row("Gaussian locality over fused SDPA, B4 T1024", "locality-1024", "sdpa-1024", 2.5, 1.5),
     Row("Gaussian locality: T16384 over T4096", "locality-16384", "locality-4096", 6.0, 4.1),
+    Row("oscillators over fused SDPA, B4 T1024", "oscillators-1024", "sdpa-1024", 1.4, 1.2),
+    Row("oscillators, 48 + 16 features, over SDPA", "oscillators-48-1024", "sdpa-1024", 1.2, 1.05),
     Row("Kuramoto over fused causal SDPA, B4 T1024", "kuramoto-1024", "sdpa-1024", 2.5, 2.0),
     Row(
         "Kuramoto over its materialized form, T4096",

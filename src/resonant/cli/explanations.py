@@ -144,11 +144,13 @@ EXPLANATIONS: dict[str, Explanation] = {
         equation=(
             "rotary: q, k turned by t omega_c",
             "relative Morlet: the same with learned omega, and logit - (i - j)^2 / (2 ell_h^2)",
+            "oscillators: logit + sum_f a_hf cos(w_f (i - j) + phi_hf), beside any of these",
             "absolute Morlet: exp(-t^2 / (2 sigma_i^2)) [cos, sin](omega_i t) added to embeddings",
         ),
         code=(
             ("rotation", "functional/position.py", "rotate"),
             ("locality", "functional/position.py", "gaussian_locality"),
+            ("oscillators", "functional/position.py", "oscillate"),
             ("absolute Morlet", "functional/position.py", "morlet_encoding"),
             ("modules", "nn/position.py", "RelativeMorletPosition"),
         ),

@@ -163,3 +163,71 @@ def gaussian_locality(
     precision = width.pow(-2).reshape(1, -1, 1)
     query, key = (x.to(wide).reshape(1, 1, -1) for x in (query_position, key_position))
     return replace(lift, pair=Gaussian(query, key, precision))
+
+
+def oscillator_frequencies(count: int, longest: int = 128) -> Float[Tensor, "count"]:
+    """``count`` frequencies in radians per position, log-spaced from pi to ``2 pi / longest``.
+
+    Float64. Periods go from 2 tokens to ``longest``.
+
+    Raises ``ValueError`` for fewer than 1, and for a period below 2 (Nyquist).
+    Source: ours (section 2b of the mathematics).
+    """
+    if count < 1:
+        raise ValueError(f"there is at least 1 oscillator; count is {count}")
+    if longest < 2:
+        raise ValueError(f"the longest period is at least 2 positions; it is {longest}")
+    last = math.log(2.0 * math.pi / longest)
+    return torch.linspace(math.log(math.pi), last, count, dtype=torch.float64).exp()
+
+
+def oscillate(
+    lift: Lift,
+    frequency: Float[Tensor, "oscillator"],
+    amplitude: Float[Tensor, "head oscillator"],
+    phase: Float[Tensor, "head oscillator"],
+    *,
+    query_position: Int[Tensor, "query"] | None = None,
+    key_position: Int[Tensor, "key"] | None = None,
+) -> Lift:
+    """The same lift with ``sum_f a_hf cos(omega_f (t - u) + phi_hf)`` added to the logits.
+
+    t and u are where query and key stand, integers (left out: the last query at the last key);
+    ``frequency`` in radians per position, ``amplitude`` in nats, ``phase`` in radians. As features:
+
+        query' = a [cos(omega t + phi), sin(omega t + phi)],  key' = [cos(omega u), sin(omega u)]
+
+    so that a lift grows by two features an oscillator, and stays on the fused kernel. Angles are
+    float64. An amplitude of 0 adds exactly nothing.
+
+    Raises ``ValueError`` unless there is one row of amplitudes and phases a head.
+
+    Source: ours; coordinates of Kuramoto attention (arXiv 2606.11585) that are in step everywhere,
+    so that they never move and only score.
+    """
+    if (query_position is None) != (key_position is None):
+        raise ValueError("give query_position and key_position, or neither")
+    if query_position is None or key_position is None:
+        sizes = lift.query.shape[2], lift.key.shape[2]
+        query_position, key_position = positions(*sizes, lift.query.device)
+    wanted = (lift.query.shape[1], len(frequency))
+    for name, given in (("amplitude", amplitude), ("phase", phase)):
+        if tuple(given.shape) != wanted:
+            raise ValueError(
+                f"{name} is (head, oscillator) = {wanted}, but it is {tuple(given.shape)}; a "
+                "position's num_heads must be that of the attention"
+            )
+    wide = torch.promote_types(lift.query.dtype, torch.float32)
+    omega = frequency.double()
+    turned = (query_position.double().unsqueeze(-1) * omega) + phase.double().unsqueeze(1)
+    still = key_position.double().unsqueeze(-1) * omega
+    swing = amplitude.to(wide).unsqueeze(1)
+    query = torch.cat([swing * turned.cos().to(wide), swing * turned.sin().to(wide)], dim=-1)
+    key = torch.cat([still.cos(), still.sin()], dim=-1)
+    query = query.to(lift.query.dtype).expand(*lift.query.shape[:3], -1)
+    key = key.to(lift.key.dtype).expand(*lift.key.shape[:3], -1)
+    return replace(
+        lift,
+        query=torch.cat([lift.query, query], dim=-1),
+        key=torch.cat([lift.key, key], dim=-1),
+    )

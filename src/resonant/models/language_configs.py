@@ -52,6 +52,7 @@ class PositionConfig:
         convention: which features rotations pair, half or interleaved (rotary, morlet-relative)
         locality: width at the start, in tokens (morlet-relative)
         max_length: number of positions (learned); the model takes no longer sequence
+        oscillators: cosines of distance beside it inside attention, of learned size (0: none)
     """
 
     kind: str = "rotary"
@@ -59,11 +60,12 @@ class PositionConfig:
     convention: str = "half"
     locality: float = read_with(64.0, "kind", "morlet-relative")
     max_length: int = read_with(512, "kind", "learned")
+    oscillators: int = 0
 
     def __post_init__(self) -> None:
         check_choice("model.position.kind", self.kind, POSITIONS)
         check_choice("model.position.convention", self.convention, ("half", "interleaved"))
-        check_least("model.position", self, {"max_length": 1})
+        check_least("model.position", self, {"max_length": 1, "oscillators": 0})
         if not self.locality > 0:
             raise ValueError(f"model.position.locality must be above 0; it is {self.locality}")
 

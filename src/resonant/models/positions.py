@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..nn import HeadPosition, RelativeMorletPosition, RotaryPosition
+from ..nn import HeadPosition, OscillatorPosition, RelativeMorletPosition, RotaryPosition
 from .language_configs import PositionConfig
 
 
 def head_position(config: PositionConfig, head_dim: int, heads: int) -> HeadPosition | None:
     """What acts inside attention, for heads of ``head_dim`` features; None if nothing does."""
+    within = _within(config, head_dim, heads)
+    if config.oscillators == 0:
+        return within
+    return OscillatorPosition(heads, config.oscillators, within=within)
+
+
+def _within(config: PositionConfig, head_dim: int, heads: int) -> HeadPosition | None:
     turning: dict[str, Any] = {"base": config.base, "convention": config.convention}
     match config.kind:
         case "rotary":

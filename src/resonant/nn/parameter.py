@@ -91,16 +91,16 @@ class _Wide(nn.Module):
 
 
 class WideVector(_Wide):
-    """A learned vector that stays float32 or better, also under ``model.to(torch.bfloat16)``.
+    """A learned vector or matrix that stays float32 or better under ``model.to(torch.bfloat16)``.
 
     For frequencies: position 8192 times a frequency rounded to 8 bits is off by many turns.
     """
 
-    def __init__(self, start: Float[Tensor, "size"]) -> None:
+    def __init__(self, start: Float[Tensor, "*size"]) -> None:
         super().__init__()
         self.value = nn.Parameter(start.float())
 
-    def forward(self) -> Float[Tensor, "size"]:
+    def forward(self) -> Float[Tensor, "*size"]:
         return self.value
 
 

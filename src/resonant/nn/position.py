@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,8 @@ from ..functional.position import (
     gaussian_locality,
     morlet_constraints,
     morlet_encoding,
+    oscillate,
+    oscillator_frequencies,
     rotary_frequencies,
     rotate,
     sinusoidal_encoding,
@@ -129,6 +132,88 @@ class RelativeMorletPosition(HeadPosition):
     def place(self, lift: Lift, query_position: Tensor, key_position: Tensor) -> Lift:
         positions = {"query_position": query_position, "key_position": key_position}
         return gaussian_locality(lift, self.ell(), **positions)
+
+
+class OscillatorPosition(HeadPosition):
+    """Reference oscillators: cosines of the distance, of learned size and delay in each head.
+
+    ``sum_f a_hf cos(omega_f (t - u) + phi_hf)`` is added to the logit of a query at t and a key at
+    u, beside what ``within``, another position, does (usually ``RotaryPosition``). ``a`` starts at
+    ``amplitude`` nats and ``phi_hf`` at ``-omega_f delay_h``, where every wave of a head has its
+    maximum: the head begins by looking ``delays[h]`` tokens back. ``count`` frequencies go from pi
+    to ``2 pi / longest`` radians per position; ``learn_frequencies`` and ``learn_phases`` say what
+    else than ``a`` is learned.
+
+    Two more features an oscillator; any mechanism with a lift, grouped heads, windows, caches,
+    documents and padding. Frequencies and phases stay in float32 or better.
+
+    Raises ``ValueError`` for fewer than one oscillator, a period below 2 or delays that are not one
+    a head and at least 0.
+
+    Source: ours (section 2b of the mathematics); ``functional.oscillate``.
+    """
+
+    OFF: ClassVar[dict[str, float]] = {"amplitude": 0.0}
+
+    def __init__(
+        self,
+        num_heads: int,
+        count: int = 8,
+        *,
+        within: HeadPosition | None = None,
+        amplitude: float = 0.7,
+        longest: int = 128,
+        delays: Sequence[int] | None = None,
+        learn_frequencies: bool = False,
+        learn_phases: bool = True,
+    ) -> None:
+        super().__init__()
+        self.within = within
+        if within is not None:
+            self.convention = within.convention
+        self.delays = usual_delays(num_heads) if delays is None else tuple(delays)
+        if len(self.delays) != num_heads or min(self.delays, default=0) < 0:
+            raise ValueError(
+                f"delays are one number of tokens a head ({num_heads}), each at least 0; they are "
+                f"{self.delays}"
+            )
+        self.count, self.longest = count, longest
+        omega = oscillator_frequencies(count, longest)  # refuses what has none
+        self.amplitude = WideVector(torch.full((num_heads, count), float(amplitude)))
+        self.omega = WideVector(omega) if learn_frequencies else None
+        self.phase = WideVector(self._delayed(omega)) if learn_phases else None
+
+    def _delayed(self, omega: Tensor) -> Tensor:
+        """Phases (head, oscillator) in (-pi, pi] at which waves are highest after the delays."""
+        delays = torch.tensor(self.delays, dtype=torch.float64, device=omega.device)
+        turned = -delays.unsqueeze(1) * omega.double()
+        return torch.remainder(turned + math.pi, 2.0 * math.pi) - math.pi
+
+    def angle(self, position: Tensor, dtype: torch.dtype) -> Tensor | None:
+        return None if self.within is None else self.within.angle(position, dtype)
+
+    def rotate(self, features: Tensor, position: Tensor) -> Tensor:
+        return features if self.within is None else self.within.rotate(features, position)
+
+    def place(self, lift: Lift, query_position: Tensor, key_position: Tensor) -> Lift:
+        if self.within is not None:
+            lift = self.within.place(lift, query_position, key_position)
+        # What is not learned is computed anew: no buffer that model.to(bfloat16) would round.
+        omega = oscillator_frequencies(self.count, self.longest).to(key_position.device)
+        omega = omega if self.omega is None else self.omega()
+        phase = self._delayed(omega) if self.phase is None else self.phase()
+        waves = omega, self.amplitude(), phase
+        return oscillate(lift, *waves, query_position=query_position, key_position=key_position)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.delays)}, {self.count}, delays={self.delays}"
+
+
+def usual_delays(heads: int) -> tuple[int, ...]:
+    """Tokens that heads look back at the start: (0, 1, 2, 4) of four, most heads none of many."""
+    if heads <= 4:
+        return (0, 1, 2, 4)[:heads]
+    return tuple((0, 0, 0, 1, 1, 2, 2, 3)[8 * head // heads] for head in range(heads))
 
 
 class SinusoidalPosition(nn.Module):
