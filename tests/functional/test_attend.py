@@ -36,8 +36,8 @@ def loop(
                 for j in range(keys):
                     back = position - j
                     match neighborhood:
-                        case Causal(window):
-                            seen = back >= 0 and (window is None or back < window)
+                        case Causal(window, own):
+                            seen = back >= (0 if own else 1) and (window is None or back < window)
                         case Band(radius):
                             seen = abs(back) <= radius
                         case _:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -119,3 +120,11 @@ def kuramoto_coupling(
     mean = attend(lift, neighborhood, **options).to(x.dtype)
     velocity = manifold.tangent(x, mean.unflatten(-1, (manifold.features, -1)))
     return velocity.squeeze(-2) if flat else velocity
+
+
+def with_own(
+    weights: Float[Tensor, "batch head query key"],
+) -> Float[Tensor, "batch head query key"]:
+    """Weights with what is left of each row as that of oneself, the last query at the last key."""
+    queries, keys = weights.shape[-2:]
+    return weights + F.pad(torch.diag_embed(1.0 - weights.sum(-1)), (keys - queries, 0))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .lift import Lift
-from .neighborhood import Causal, Neighborhood
+from .neighborhood import Causal, Neighborhood, without_own
 
 AS_GOOD_AS_BLOCKED = -10_000.0  # nats: other libraries write -1e4 or -1e9 for padding
 
@@ -136,3 +136,19 @@ def _four_axes(lift: Lift, mask: Tensor) -> Tensor:
             f"{tuple(target)} from 2 or 4 axes, but its shape is {tuple(mask.shape)}"
         )
     return mask.reshape(shape)
+
+
+def of_others(
+    neighborhood: Neighborhood, mask: Tensor | None, state: Tensor
+) -> tuple[Neighborhood, Tensor | None]:
+    """A neighborhood and a mask in MultiheadAttention's polarity that leave oneself out.
+
+    ``state`` is (batch, token, ...): queries and keys at once.
+    """
+    others = without_own(neighborhood)
+    if others is not None:
+        return others, mask
+    own = torch.eye(state.shape[1], dtype=torch.bool, device=state.device)
+    if mask is None or mask.dtype == torch.bool:
+        return neighborhood, own if mask is None else mask | own
+    return neighborhood, mask.masked_fill(own, -torch.inf)

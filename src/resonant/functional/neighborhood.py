@@ -19,14 +19,21 @@ class Causal:
     """Query i sees key j iff ``j <= i + S - L`` and, with a window W, ``j > i + S - L - W``.
 
     The corner is bottom-right: the last of L queries sees the last of S keys, as in decoding with
-    a cache (``is_causal`` of PyTorch's SDPA is top-left). ``window`` counts keys, oneself included.
+    a cache (``is_causal`` of PyTorch's SDPA is top-left). ``window`` counts keys, oneself included;
+    without ``own`` a query does not see its own key: ``j < i + S - L``.
 
-    Raises ``ValueError`` for a window below 1.
+    Raises ``ValueError`` for a window below 1, below 2 without ``own``.
     """
 
     window: int | None = None
+    own: bool = True
 
     def __post_init__(self) -> None:
+        if self.window == 1 and not self.own:
+            raise ValueError(
+                "a window of 1 holds oneself alone, and own=False leaves oneself out; take a "
+                "window of at least 2"
+            )
         if self.window is not None and self.window < 1:
             raise ValueError(
                 f"a window counts the keys a query sees, itself included, so it is at least 1; "
@@ -144,14 +151,24 @@ def reach(neighborhood: Neighborhood) -> tuple[int | None, int | None]:
     match neighborhood:
         case Full() | Grid():
             return None, None
-        case Causal(window):
-            return (None if window is None else window - 1), 0
+        case Causal(window, own):
+            return (None if window is None else window - 1), 0 if own else -1
         case Band(radius):
             return radius, radius
     raise TypeError(
         "a neighborhood is Full(), Causal(window), Band(radius) or Grid(height, width), not "
         f"{neighborhood!r}"
     )
+
+
+def without_own(neighborhood: Neighborhood) -> Neighborhood | None:
+    """The same past with oneself left out; None for what is not causal, which takes a mask.
+
+    Raises ``ValueError`` for a window of 1.
+    """
+    if not isinstance(neighborhood, Causal):
+        return None
+    return Causal(neighborhood.window, own=False)
 
 
 def causal_part(neighborhood: Neighborhood) -> Neighborhood:

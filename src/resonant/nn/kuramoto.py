@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..functional.kuramoto import BETA, CIRCLE, coupling_lift
+from ..functional.kuramoto import BETA, CIRCLE, coupling_lift, with_own
 from ..functional.lift import Lift
 from ..functional.manifold import Manifold
-from ..functional.neighborhood import Full, Neighborhood
+from ..functional.mask import of_others
+from ..functional.neighborhood import Full, Neighborhood, without_own
 from .cache import AttentionCache, CouplingCache
 from .core import NO_FAST_PATH, AttentionCore, check_rows, check_widths
 from .energy import EnergyGate
-from .parameter import HeadScalar, Strength, input_dtype
+from .parameter import HeadScalar, OwnScore, Strength, input_dtype
 from .position import HeadPosition
 
 PhaseGate = Literal["content", "static"]
+SelfScore = Literal["kept", "threshold"]
 PHASE_GATES: tuple[PhaseGate, ...] = ("content", "static")
+SELF_SCORES: tuple[SelfScore, ...] = ("kept", "threshold")
 GATE_START = 2.0  # of a coordinate's weight; 1 was worse by 0.09 nats in a trial
 GATE_SPREAD = 0.02
 
@@ -38,7 +42,10 @@ class KuramotoAttention(AttentionCore):
     weight per coordinate: a common shift of all phases then changes nothing). ``lag`` adds an
     offset inside the cosine, from [cos, sin] by a dense layer that starts at zero. ``steps``
     couples so often with the same weights. ``beta`` (sharpness, per head) and ``kappa`` (strength,
-    per coordinate, at most 2) are where these start. ``position`` gives drift and locality: drift
+    per coordinate, at most 2) are where these start. ``self_score`` "threshold" puts a learned
+    ``w . [cos, sin] + b`` per head in the place of one's own logit, the largest where gates are
+    positive: oneself moves nothing, so the others have a null beside them, whose share is reported
+    as the own weight. ``position`` gives drift and locality: drift
     by its ``angle`` (``RotaryPosition(2 * embed_dim / num_heads)`` is RoPE's); ``gate`` is an
     ``EnergyGate(embed_dim * features, num_heads)``. ``key`` are other tokens' phases, which stay as
     they are; ``value`` is the key.
@@ -61,6 +68,7 @@ class KuramotoAttention(AttentionCore):
         manifold: Manifold = CIRCLE,
         phase_gate: PhaseGate = "content",
         lag: bool = False,
+        self_score: SelfScore = "kept",
         steps: int = 1,
         beta: float = BETA,
         kappa: float = 1.0,
@@ -85,6 +93,8 @@ class KuramotoAttention(AttentionCore):
         )
         if phase_gate not in PHASE_GATES:
             raise ValueError(f"phase_gate is {' or '.join(PHASE_GATES)}; it is {phase_gate!r}")
+        if self_score not in SELF_SCORES:
+            raise ValueError(f"self_score is {' or '.join(SELF_SCORES)}; it is {self_score!r}")
         if not isinstance(manifold, Manifold):
             raise TypeError(
                 f"manifold is a Manifold such as Sphere(4), not {manifold!r}; "
@@ -107,6 +117,8 @@ class KuramotoAttention(AttentionCore):
         else:
             self.metric = HeadScalar(embed_dim, GATE_START, positive=True)
         self.lag_proj = nn.Linear(features, embed_dim, bias=False) if lag else None
+        without_own(neighborhood if self_score == "threshold" else Full())  # refuses a window of 1
+        self.own_score = OwnScore(features, num_heads) if self_score == "threshold" else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -163,6 +175,8 @@ class KuramotoAttention(AttentionCore):
         if key is not None and key is not query:
             others = self.manifold.embed(self.split(key))
         points, weights = self.split(query), None
+        if self.own_score is not None and others is None:
+            neighborhood, attn_mask = of_others(neighborhood, attn_mask, query)
         options: dict[str, Any] = {
             "key_padding_mask": key_padding_mask,
             "attn_mask": attn_mask,
@@ -174,7 +188,11 @@ class KuramotoAttention(AttentionCore):
             store = None if cache is None else cache.steps[step]
             x = self.manifold.embed(points)
             lift, source = self._lift(x, x if others is None else others, store)
+            if self.own_score is not None and others is None:
+                lift = replace(lift, sink=self.own_score(x.flatten(2)))
             mean, weights = self._attend(lift, source, cache=store, **options)
+            if lift.sink is not None and weights is not None:
+                weights = with_own(weights)
             self.watch(x, weights, self_coupled=others is None)
             mean = mean.transpose(1, 2).to(x.dtype).unflatten(-1, x.shape[-2:])
             kappa = self.kappa().to(x.dtype).unflatten(0, (self.num_heads, 1, -1))
@@ -250,11 +268,9 @@ class KuramotoAttention(AttentionCore):
             )
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.manifold}, embed_dim={self.embed_dim}, num_heads={self.num_heads}, "
-            f"phase_gate={self.phase_gate}, steps={self.steps}, neighborhood={self.neighborhood}, "
-            f"top_k={self.top_k}"
-        )
+        sizes = f"{self.manifold}, embed_dim={self.embed_dim}, num_heads={self.num_heads}, "
+        sizes += f"phase_gate={self.phase_gate}, steps={self.steps}, "
+        return sizes + f"neighborhood={self.neighborhood}, top_k={self.top_k}"
 
 
 class PhaseAdapter(nn.Module):

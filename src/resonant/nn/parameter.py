@@ -76,6 +76,20 @@ class HeadShare(nn.Module):
         return self.value.sigmoid()
 
 
+class OwnScore(nn.Linear):
+    """The logit that a token gives itself: ``w . x + b`` per head, 0 at the start."""
+
+    def reset_parameters(self) -> None:
+        """Everything 0."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, x: Float[Tensor, "batch token features"]
+    ) -> Float[Tensor, "batch head token"]:
+        return super().forward(x.to(self.weight.dtype)).mT
+
+
 class _Wide(nn.Module):
     """Keeps its own parameters in float32 or better when the module is made narrower."""
 

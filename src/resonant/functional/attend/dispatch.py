@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..lift import Lift
@@ -113,6 +114,7 @@ def attend(
     grouped queries need no switch, and scores are not scaled (the lift holds the scale).
     """
     _check_numbers(top_k, dropout_p, path)
+    lift, neighborhood, attn_mask = _others(lift, neighborhood, attn_mask)
     lift, mask = split_mask(lift, attn_mask, neighborhood)
     dtype = lift.value.dtype
     lift = _one_dtype(lift)
@@ -153,12 +155,15 @@ def attention_weights(
     """
     _check_numbers(top_k, 0.0, "materialized")
     check_sizes(neighborhood, lift.query.shape[2], lift.key.shape[2])
+    keys = lift.key.shape[2]
+    lift, neighborhood, attn_mask = _others(lift, neighborhood, attn_mask)
     if 0 in lift.query.shape[:3] or lift.key.shape[2] == 0:
         wide = torch.promote_types(lift.query.dtype, torch.float32)
-        return lift.query.new_zeros(*lift.query.shape[:3], lift.key.shape[2], dtype=wide)
+        return lift.query.new_zeros(*lift.query.shape[:3], keys, dtype=wide)
     lift, mask = split_mask(lift, attn_mask, neighborhood)
     with torch.autocast(lift.query.device.type, enabled=False):
-        return materialized_weights(_one_dtype(lift), neighborhood, mask, top_k)
+        weights = materialized_weights(_one_dtype(lift), neighborhood, mask, top_k)
+    return F.pad(weights, (0, keys - weights.shape[-1]))  # oneself, where that is left out
 
 
 @contextmanager
@@ -178,6 +183,22 @@ def _check_numbers(top_k: int | None, dropout_p: float, path: str) -> None:
         raise ValueError(f"dropout_p is a probability in [0, 1); it is {dropout_p}")
     if path != "auto" and path not in PATHS:
         raise ValueError(f"path is 'auto' or one of {', '.join(PATHS)}; it is {path!r}")
+
+
+def _others(
+    lift: Lift, neighborhood: Neighborhood, mask: Tensor | None
+) -> tuple[Lift, Neighborhood, Tensor | None]:
+    """Leave oneself out where a causal neighborhood does: plain causality without the last key.
+
+    The corner is the last query at the last key, so one key fewer moves every query's own key ahead
+    of it. Every path computes that already; on the fused one a sink takes the place of the key.
+    """
+    if not isinstance(neighborhood, Causal) or neighborhood.own:
+        return lift, neighborhood, mask
+    window = None if neighborhood.window is None else neighborhood.window - 1
+    if mask is not None and mask.shape[-1] == lift.key.shape[2]:
+        mask = mask[..., :-1]
+    return lift.keys(0, -1), Causal(window), mask
 
 
 def _zeros(lift: Lift, mask: Tensor | None) -> Tensor:
