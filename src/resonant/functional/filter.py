@@ -18,6 +18,8 @@ from .scan import Given, looped, scanned
 
 FEWEST = 1e-12  # of ``search`` and ``spread``, which divide
 VARIANCE = 0.05  # of a clock's place at the start, in clock time squared
+SHARES = ("gain", "tempo_gain")
+NUMBERS = (*SHARES, "diffusion", "search", "spread", "renewal", "start_variance")
 Number = float | Float[Tensor, "#head"]
 
 
@@ -105,8 +107,8 @@ def clock_filter(
     variance kept is the larger ``(1 - K) P``.
     """
     _check(rate, logits, source, mask, state)
-    shares, others = (gain, tempo_gain), (diffusion, search, spread, renewal, start_variance)
-    _check_numbers(shares, others, rate.shape[1], path)
+    numbers = (gain, tempo_gain, diffusion, search, spread, renewal, start_variance)
+    _check_numbers(numbers, rate.shape[1], path)
     heads = rate.shape[1]
     place = source.center.repeat_interleave(heads // source.center.shape[1], dim=1)
     real = torch.ones_like(place[:, :1], dtype=torch.bool)
@@ -193,26 +195,18 @@ def _by_head(number: Number, heads: int, like: Tensor) -> Tensor:
     return found.reshape(1, -1, 1).expand(1, heads, 1)
 
 
-def _check_numbers(
-    shares: tuple[Number, ...], others: tuple[Number, ...], heads: int, path: str
-) -> None:
+def _check_numbers(numbers: tuple[Number, ...], heads: int, path: str) -> None:
     """Refuse numbers out of range, those of other heads, and an unknown path."""
     if path not in ("scan", "direct"):
         raise ValueError(f"path is scan or direct; it is {path!r}")
-    for names, numbers, most in (
-        (("gain", "tempo_gain"), shares, 1.0),
-        (("diffusion", "search", "spread", "renewal", "start_variance"), others, math.inf),
-    ):
-        for name, number in zip(names, numbers, strict=True):
-            if isinstance(number, (int, float)):
-                if not 0.0 <= number <= most or number == math.inf:
-                    limits = "[0, 1]" if most == 1.0 else "[0, inf)"
-                    raise ValueError(f"{name} lies in {limits}; it is {number}")
-            elif number.numel() not in (1, heads):
-                raise ValueError(
-                    f"{name} is one number or one per head ({heads}), but there are "
-                    f"{number.numel()}"
-                )
+    for name, number in zip(NUMBERS, numbers, strict=True):
+        if not isinstance(number, (int, float)):
+            if number.numel() not in (1, heads):
+                counts = f"one number or one per head ({heads}), but there are {number.numel()}"
+                raise ValueError(f"{name} is {counts}")
+        elif not 0.0 <= number < math.inf or (name in SHARES and number > 1.0):
+            limits = "[0, 1]" if name in SHARES else "[0, inf)"
+            raise ValueError(f"{name} lies in {limits}; it is {number}")
 
 
 def _check(
