@@ -1,5 +1,6 @@
 """Scores of alignments worked out by hand."""
 
+import pytest
 import torch
 
 from resonant.diagnostics import along_path, measure_alignment, record_clocks
@@ -95,3 +96,20 @@ def test_frames_at_another_tempo_count_as_that_many() -> None:
     off = measure_alignment(along_path(early, 4), durations, tempo=2.0).means()
     assert off["boundary_error"] == (2 + 0) / 2
     assert off["lost"] == 0
+
+
+def test_tempi_and_lengths_that_there_cannot_be_are_refused() -> None:
+    durations = torch.tensor([[2, 4, 2]])
+    weights = along_path(torch.tensor([[0, 0, 1, 1]]), 3)
+    for tempo in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="tempo is a finite number above 0"):
+            measure_alignment(weights, durations, tempo=tempo)
+    with pytest.raises(ValueError, match="8 frames count, but only 4 have weights"):
+        measure_alignment(weights, durations)
+
+
+def test_a_frame_is_judged_by_its_middle() -> None:
+    """At 0.7 of the tempo, 5 frames of 0.7 each stand for 2 and 1.5; the third one is 1.75 in."""
+    weights = along_path(torch.tensor([[0, 0, 0, 1, 1]]), 2)
+    scores = measure_alignment(weights, torch.tensor([[2, 1]]), torch.tensor([5]), tempo=0.7)
+    assert scores.correct.item() == 1.0

@@ -308,3 +308,89 @@ def test_of_many_tokens_only_those_that_can_matter_are_looked_at(
         torch.testing.assert_close(ours, exact, rtol=1e-7, atol=1e-7 * float(exact.abs().max()))
     if padding != "row":  # a row without tokens has all of them in one place
         assert min(looked) < 100  # of 300
+
+
+@pytest.mark.parametrize("path", ["scan", "direct"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_padded_frames_need_not_be_numbers(path: Any, bad: float) -> None:
+    rate, logits, source, numbers = drawn(7, 5)
+    real = torch.tensor(MASKS["ragged"], dtype=torch.bool)
+    options = {**numbers, "mask": real, "path": path}
+    good = clock_filter(rate, logits, clock(source, normalized=False), **options)
+    rate, logits = rate.clone(), logits.clone()
+    rate[~real[:, None].expand_as(rate)] = bad
+    logits[~real[:, None].expand_as(rate)] = bad
+    logits[1, :, 0] = bad  # a row's first frame does not listen
+    found = clock_filter(rate, logits, clock(source, normalized=False), **options)
+    for ours, theirs in zip(parts(found), parts(good), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_gradients_have_gradients() -> None:
+    rate, logits, source, numbers = drawn(5, 4, batch=1, heads=2)
+    inside = [x.requires_grad_() for x in (rate, logits, *numbers.values())]
+
+    def run(rate: Tensor, logits: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        options = dict(zip(NAMES, given, strict=True))
+        return parts(clock_filter(rate, logits, clock(source, normalized=False), **options))
+
+    assert torch.autograd.gradgradcheck(run, inside, eps=1e-6, atol=1e-5, fast_mode=True)
+
+
+def test_tokens_hidden_in_some_frames_alone_are_looked_for_among_all() -> None:
+    """From 256 tokens on: the nearest token to the clock is hidden from frame 5 on."""
+    rate = torch.full((1, 1, 20), 0.1, dtype=torch.float64)
+    state = ClockState(
+        torch.full((1, 1), 112.0).double(),
+        torch.full((1, 1), 0.05).double(),
+        torch.zeros(1, 1).double(),
+        torch.ones(1, dtype=torch.int64),
+    )
+    logits = torch.randn(1, 1, 20, 300, dtype=torch.float64)
+    logits[:, :, 5:, 60:200] = -torch.inf
+    source = clock(torch.ones(1, 1, 300).double(), normalized=False)
+    scan, direct = (
+        clock_filter(rate, logits, source, state=state, path=path) for path in ("scan", "direct")
+    )
+    assert direct.center.isfinite().all()
+    torch.testing.assert_close(scan.center, direct.center, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("keys", [5, 300])
+def test_an_empty_batch_is_filtered(keys: int) -> None:
+    source = clock(torch.ones(0, 2, keys).double(), normalized=False)
+    found = clock_filter(torch.ones(0, 2, 7), torch.zeros(0, 2, 7, keys), source)
+    assert found.center.shape == (0, 2, 7)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"gain": 1.5}, r"gain lies in \[0, 1\]; it is 1.5"),
+        ({"tempo_gain": -0.1}, r"tempo_gain lies in \[0, 1\]"),
+        ({"gain": math.nan}, "it is nan"),
+        ({"diffusion": -1.0}, r"diffusion lies in \[0, inf\)"),
+        ({"search": math.inf}, r"search lies in \[0, inf\); it is inf"),
+        ({"start_variance": -5.0}, "start_variance lies in"),
+        ({"gain": torch.ones(2)}, r"gain is one number or one per head \(3\), but there are 2"),
+        ({"path": "scna"}, "path is scan or direct; it is 'scna'"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options: dict[str, Any], says: str) -> None:
+    rate, logits, source, _ = drawn(4, 5)
+    with pytest.raises(ValueError, match=says):
+        clock_filter(rate, logits, clock(source, normalized=False), **options)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_states_masks_and_floors_that_do_not_fit_are_refused() -> None:
+    rate, logits, source, _ = drawn(4, 5)
+    running = clock(source, normalized=False)
+    found = clock_filter(rate, logits, running)
+    with pytest.raises(ValueError, match="goes on with its own state"):
+        clock_filter(rate, logits, running, state=found.state.rows(torch.tensor([0])))
+    with pytest.raises(TypeError, match="mask must be boolean"):
+        clock_filter(rate, logits, running, mask=torch.ones(2, 4))
+    with pytest.raises(ValueError, match="floor is a spread in clock time"):
+        filter_lift(found, running, torch.ones(2, 3, 5, 8), floor=-1.0)

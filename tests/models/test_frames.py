@@ -12,6 +12,7 @@ from resonant.lab.alignment.config import SymbolsConfig
 from resonant.lab.alignment.symbols import Utterances, utterances
 from resonant.models.frame_configs import CrossAttentionConfig, FrameTransformerConfig
 from resonant.models.frames import FrameTransformer
+from resonant.nn import paced
 
 SMALL = FrameTransformerConfig(width=16, heads=2, hidden=24, encoder_hidden=24)
 CROSS = {
@@ -213,3 +214,16 @@ def test_what_keeps_no_time_has_no_tempo() -> None:
     for tempo in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="tempo is a finite number above 0"):
             build("clock", "autoregressive").decode(BATCH.symbols, tempo=tempo)
+
+
+def test_normalized_clocks_have_no_pace() -> None:
+    model, says = build("clock"), "normalized clocks, whose tempo is the number of frames"
+    with pytest.raises(ValueError, match=says), paced(model, 2.0):
+        pass
+
+
+def test_frames_to_make_and_chances_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="most counts frames, so it is at least 1; it is 0"):
+        build("clock", "autoregressive").decode(BATCH.symbols, most=0)
+    with pytest.raises(ValueError, match=r"model\.symbols_per_frame must be below 1; it is 1\.5"):
+        build("forward", "autoregressive", symbols_per_frame=1.5)

@@ -14,7 +14,7 @@ from resonant.models.phase_configs import PhaseLanguageModelConfig
 from resonant.nn import OscillatorPosition
 from resonant.testing import assert_cache, assert_causal, assert_padding
 
-SIZES = {"layers": 2, "width": 32, "heads": 4, "hidden": 24}
+SIZES: dict[str, Any] = {"layers": 2, "width": 32, "heads": 4, "hidden": 24}
 KINDS = ("rotary", "morlet-relative", "sinusoidal", "none")
 ATTENTION = {
     "softmax": AttentionConfig(),

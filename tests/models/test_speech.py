@@ -114,6 +114,12 @@ def test_tempo_divides_the_length() -> None:
         build("softmax", decoding="autoregressive").speak(SYMBOLS, VOICE, tempo=2.0)
 
 
+@pytest.mark.parametrize("decoding", ["parallel", "autoregressive"])
+def test_nothing_is_spoken_of_no_utterances(decoding: str) -> None:
+    frames, lengths = build(decoding=decoding).speak(SYMBOLS[:0], VOICE[:0])
+    assert len(frames) == len(lengths) == 0
+
+
 def test_voices_are_needed_where_there_are_any_and_refused_elsewhere() -> None:
     frames = torch.zeros(2, 9, dtype=torch.bool)
     with pytest.raises(ValueError, match="SpeechTransformer needs a voice for each utterance"):

@@ -18,6 +18,7 @@ from resonant.nn import (
     ClockAttention,
     CrossCache,
     EnergyGate,
+    ForwardAttention,
     MixtureAttention,
     padded_queries,
 )
@@ -240,7 +241,7 @@ def test_normalized_clocks_start_on_the_diagonal() -> None:
 
 
 def test_off_values_are_off() -> None:
-    for kind in (ClockAttention, MixtureAttention):
+    for kind in (ClockAttention, MixtureAttention, ForwardAttention):
         parameters = inspect.signature(kind.__init__).parameters.values()
         numbers = {p.name for p in parameters if isinstance(p.default, float)}
         assert numbers | ({"diffusion"} & set(kind.OFF)) == set(kind.OFF)  # which starts by listen

@@ -105,9 +105,50 @@ def test_what_is_refused() -> None:
     module, (query, key) = build(), inputs()
     with pytest.raises(ValueError, match="leave out attn_mask and is_causal"):
         module(query, key, is_causal=True)
-    for rate in (0.0, 1.0):
+    for rate in (-0.1, 1.0):
         with pytest.raises(ValueError, match="a chance to move on"):
             ForwardAttention(16, 4, query_rate=rate)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_masks_and_sizes_that_do_not_fit_are_refused() -> None:
+    module, (query, key) = build(), inputs()
+    with pytest.raises(TypeError, match=r"key_padding_mask must be boolean .* probabilities"):
+        module(query, key, key_padding_mask=torch.zeros(key.shape[:2]))
+    logits, move = drawn()
+    wrong: list[tuple[dict[str, Tensor], str]] = [
+        ({"move": move[..., :4]}, r"go with move of \(2, 3, 6\)"),
+        ({"mask": torch.ones(2, 5).bool()}, "go with mask"),
+        ({"frames": torch.ones(2, 9).bool()}, "go with frames"),
+        ({"state": torch.ones(1, 3, 4)}, "go with state"),
+    ]
+    for given, says in wrong:
+        with pytest.raises(ValueError, match=says):
+            forward_posterior(logits, **({"move": move} | given))
+    with pytest.raises(TypeError, match="frames must be boolean"):
+        forward_posterior(logits, move, frames=torch.ones(2, 6))
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_who_must_move_on_from_the_last_token_stays(tokens: int) -> None:
+    move = torch.ones(1, 1, 6, dtype=torch.float64, requires_grad=True)
+    found = forward_posterior(torch.zeros(1, 1, 6, tokens, dtype=torch.float64), move)[0]
+    assert found[0, 0].argmax(-1).tolist() == [min(t, tokens - 1) for t in range(6)]
+    assert found.sum(-1).eq(1).all()
+    (gradient,) = torch.autograd.grad((found * torch.randn_like(found)).sum(), move)
+    assert gradient.isfinite().all()
+
+
+def test_standing_still_and_having_no_end() -> None:
+    query, key = inputs()
+    still = ForwardAttention(16, 4, query_rate=0.0).double().eval()
+    _, weights = still(query, key, need_weights=True)
+    assert weights[..., 0].eq(1).all()
+    cache = still.new_cache()
+    with torch.no_grad():
+        still(query[:, :1], key, cache=cache)
+    with pytest.raises(ValueError, match="ForwardAttention has no end to pass"):
+        cache.finished  # noqa: B018
 
 
 def test_a_token_far_behind_all_others_is_not_lost() -> None:

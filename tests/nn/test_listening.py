@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from resonant.functional import ClockState
-from resonant.nn import ClockAttention, padded_queries
+from resonant.nn import ClockAttention, padded_queries, trusted
 from resonant.nn.cache import CrossCache
 
 WIDTH, HEADS = 16, 4
@@ -83,6 +83,42 @@ def test_the_future_changes_no_bit() -> None:
     after = module(query, key)[0]
     assert torch.equal(before[:, :8], after[:, :8])
     assert not torch.equal(before[:, 8:], after[:, 8:])
+
+
+@pytest.mark.parametrize("name", ["diffusion", "search", "spread", "renewal"])
+def test_numbers_without_end_stay_numbers(name: str) -> None:
+    options = {"diffusion": torch.inf} if name == "diffusion" else {}
+    module = listening(**options).float()
+    assert module.filter is not None
+    if name != "diffusion":
+        getattr(module.filter, name).value.data.fill_(100.0)
+    frames, source = (x.float() for x in drawn())
+    assert module(frames, source)[0].isfinite().all()
+
+
+def test_half_trust_is_half_the_gain_and_none_the_running_clock() -> None:
+    module = listening(tempo=True)
+    frames, source = drawn()
+    whole, _ = module(frames, source)
+    with trusted(module, 0.5):
+        half, _ = module(frames, source)
+    halved = listening(tempo=True)
+    assert halved.filter is not None
+    gain = halved.filter.gain
+    gain.value.data = (0.5 * gain()).logit()
+    torch.testing.assert_close(half, halved(frames, source)[0], atol=1e-12, rtol=1e-12)
+    assert not torch.allclose(half, whole)
+    assert torch.equal(module(frames, source)[0], whole)  # only inside the block
+    with trusted(module, 0.0):
+        none, _ = module(frames, source)
+    gain.value.data.fill_(-torch.inf)
+    assert torch.equal(none, halved(frames, source)[0])
+    for share in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="share is of a correction"), trusted(module, share):
+            pass
+    running = ClockAttention(16, 4, normalized=False)
+    with pytest.raises(ValueError, match="holds no ClockAttention with"), trusted(running, 0.5):
+        pass
 
 
 def test_rows_are_reordered_with_their_state() -> None:

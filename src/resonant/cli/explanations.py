@@ -115,6 +115,40 @@ EXPLANATIONS: dict[str, Explanation] = {
         one_line="decoder.multihead_attn = resonant.nn.ClockAttention(64, 4)",
         page="docs/mechanisms/clock.md",
     ),
+    "gaussian-mixture": Explanation(
+        says="Cross-attention by Gaussians whose means only move forwards along the source.",
+        equation=(
+            "mean_t = mean_{t-1} + softplus(a . x_t),  width_t and shares read off x_t",
+            "A[t, s] ~ sum_k share_k exp(-(s - mean_k)^2 / (2 width_k^2))",
+        ),
+        code=(
+            ("the function", "functional/alignment.py", "mixture_lift"),
+            ("the module", "nn/mixture.py", "MixtureAttention"),
+        ),
+        cost="blocks of the fused kernel, one lift a component",
+        when="a baseline for clocks between ordered sequences",
+        differs=("components are normalized over the source, so that each is a Gaussian lift",),
+        source="arXiv 1308.0850; arXiv 1910.10288",
+        one_line="decoder.multihead_attn = resonant.nn.MixtureAttention(64, 4)",
+        page="docs/mechanisms/clock.md",
+    ),
+    "forward": Explanation(
+        says="Cross-attention that stays at a source token or moves on by one, by content.",
+        equation=(
+            "a_t(s) ~ ((1 - move_t) a_{t-1}(s) + move_t a_{t-1}(s - 1)) exp(q_t . k_s / sqrt(d))",
+            "move_t = sigmoid(w . x_t + b); the weights are a_t",
+        ),
+        code=(
+            ("the function", "functional/alignment.py", "forward_posterior"),
+            ("the module", "nn/mixture.py", "ForwardAttention"),
+        ),
+        cost="frames x tokens, frame after frame",
+        when="a baseline for clocks that listen; it has no end, so a model needs a stop unit",
+        differs=("the chance is that of moving on, theirs of staying",),
+        source="arXiv 1807.06736",
+        one_line="decoder.multihead_attn = resonant.nn.ForwardAttention(64, 4)",
+        page="docs/mechanisms/clock.md",
+    ),
     "energy": Explanation(
         says="A gate per key: tokens of low energy are listened to less, by any mechanism.",
         equation=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -62,14 +63,18 @@ def measure_alignment(
 ) -> AlignmentScores:
     """Scores of weights against true ``durations`` in frames, 0 where a symbol is padding.
 
-    ``lengths`` are the frames that count (the durations' sum if left out); a frame points at the
-    symbol of its largest weight. ``tolerance`` is in frames. Where frames were made at ``tempo``
-    times the rate of ``durations``, each counts as ``tempo`` frames.
+    ``lengths`` are the frames that count (the durations' sum over ``tempo`` if left out); a frame
+    points at the symbol of its largest weight. Where frames were made at ``tempo`` times the rate
+    of ``durations``, each counts as ``tempo`` frames: errors and ``tolerance`` are in frames of
+    ``durations``, and rounding alone makes errors of a fraction of a frame. ``lost`` looks at the
+    frames that there are: an utterance that ends early has not lost its place.
+
+    Raises ``ValueError`` for a tempo that is not above 0, and for more frames than have weights.
     """
-    lengths = (durations.sum(-1) / tempo).round().long() if lengths is None else lengths
+    lengths = _lengths(weights, durations, lengths, tempo)
     frames = torch.arange(weights.shape[1], device=weights.device)
     real = frames < lengths.unsqueeze(1)
-    frames = frames * tempo
+    frames = (frames + 0.5) * tempo  # their middles
     path = weights.argmax(-1).masked_fill(~real, -1)
     counts = durations.new_zeros(durations.shape[0], durations.shape[1])
     counts.scatter_add_(1, path.clamp(min=0), real.to(counts.dtype))
@@ -80,7 +85,7 @@ def measure_alignment(
     inner = symbol & (index < (symbols - 1).unsqueeze(1))
     ends, truth = counts.cumsum(1), durations.cumsum(1)
     off = (ends - truth).abs().double()
-    true_path = (frames.unsqueeze(-1) >= truth.unsqueeze(1)).sum(-1)  # symbols ended before a frame
+    true_path = (frames.unsqueeze(-1) >= truth.unsqueeze(1)).sum(-1)  # symbols ended before
     both = real & (frames < truth[:, -1:])
     away = (path - true_path).abs()
     entered = (path[:, 1:] != path[:, :-1]) & real[:, 1:]
@@ -105,6 +110,19 @@ def measure_alignment(
         lost=lost.any(1).double(),
         lost_at_end=lost.gather(1, at_end).squeeze(1).double(),
     )
+
+
+def _lengths(weights: Tensor, durations: Tensor, lengths: Tensor | None, tempo: float) -> Tensor:
+    """How many frames of each row count."""
+    if not 0.0 < tempo < math.inf:
+        raise ValueError(f"tempo is a finite number above 0; it is {tempo}")
+    lengths = (durations.sum(-1) / tempo).round().long() if lengths is None else lengths
+    most = weights.shape[1]
+    if lengths.numel() and int(lengths.max()) > most:
+        raise ValueError(
+            f"{int(lengths.max())} frames count, but only {most} have weights; give lengths"
+        )
+    return lengths
 
 
 def along_path(

@@ -3,6 +3,7 @@
 from ..mechanism import Mechanism, Scalar, mechanism, mechanisms, register
 from .alignment import (
     durations,
+    forward_posterior,
     guided_attention_loss,
     mixture_lift,
     monotonic_alignment_search,
@@ -64,6 +65,7 @@ __all__ = [
     "energy_gate",
     "energy_log_gate",
     "filter_lift",
+    "forward_posterior",
     "gaussian_locality",
     "guided_attention_loss",
     "krause_attention",

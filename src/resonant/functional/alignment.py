@@ -193,15 +193,19 @@ def forward_posterior(
 
         a_t(s) ~ ((1 - move_t) a_{t-1}(s) + move_t a_{t-1}(s - 1)) exp(logits_t(s))
 
-    normalized over tokens; a row's first real frame is at the first token. ``mask`` and ``frames``
+    normalized over tokens; a row's first real frame is at the first token, and from the last one
+    there is nowhere to go, even for a certain ``move``. ``mask`` and ``frames``
     are True on what is real: padded tokens take no part, padded frames change nothing. ``state`` is
     the last frame's posterior of an earlier call. Returns the posteriors, which are the weights of
     attention, and the state; all in float64.
+
+    Raises ``ValueError`` for sizes that do not fit, ``TypeError`` for masks that are not boolean.
 
     Source: forward attention (Zhang, Ling and Dai, arXiv 1807.06736), section 3, equations 8 to 12
     with the transition agent. Differs: the emission is ``exp(logits)``, not its softmax, which
     the normalization makes the same; ``move`` is the chance of moving on, theirs of staying.
     """
+    _check_forward(logits, move, mask=mask, frames=frames, state=state)
     real = mask
     if real is None:
         real = torch.ones(logits.shape[0], logits.shape[3], dtype=torch.bool, device=logits.device)
@@ -220,7 +224,9 @@ def forward_posterior(
         came = at.gather(-1, index).masked_fill(before.unsqueeze(1) < 0, 0.0)
         chance = step[:, :, t, None]
         expected = torch.lerp(at, came, chance)
-        expected = torch.where(at.sum(-1, keepdim=True) > 0, expected, first)
+        # At the end all may have moved on, to nowhere: then all stay. Before any frame none is.
+        still = torch.where(at.sum(-1, keepdim=True) > 0, at, first)
+        expected = torch.where(expected.sum(-1, keepdim=True) > 0, expected, still)
         # Against the best token that can be reached: another may be beyond what a float holds.
         far = expected < SMALLEST
         best = scores[:, :, t].masked_fill(far, -torch.inf).amax(-1, keepdim=True)
@@ -229,6 +235,32 @@ def forward_posterior(
         at = weights if here is None else torch.where(here, weights, at)
         found.append(at)
     return torch.stack(found, 2), at
+
+
+def _check_forward(
+    logits: Tensor,
+    move: Tensor,
+    *,
+    mask: Tensor | None,
+    frames: Tensor | None,
+    state: Tensor | None,
+) -> None:
+    batch, heads, count, keys = logits.shape
+    wanted = {
+        "move": (move, (batch, heads, count)),
+        "mask": (mask, (batch, keys)),
+        "frames": (frames, (batch, count)),
+        "state": (state, (batch, heads, keys)),
+    }
+    for name, (given, shape) in wanted.items():
+        if given is not None and tuple(given.shape) != shape:
+            raise ValueError(
+                f"logits of {tuple(logits.shape)} go with {name} of {shape}, but it is "
+                f"{tuple(given.shape)}"
+            )
+    for name, given in (("mask", mask), ("frames", frames)):
+        if given is not None and given.dtype != torch.bool:
+            raise TypeError(f"{name} must be boolean (True = real), not {given.dtype}")
 
 
 def _token_before(real: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from .scan import Given, looped, scanned
 
 FEWEST = 1e-12  # of ``search`` and ``spread``, which divide
 VARIANCE = 0.05  # of a clock's place at the start, in clock time squared
+SHARES = ("gain", "tempo_gain")
+NUMBERS = (*SHARES, "diffusion", "search", "spread", "renewal", "start_variance")
 Number = float | Float[Tensor, "#head"]
 
 
@@ -95,15 +97,18 @@ def clock_filter(
     for the Jacobians, a recurrence of 3 x 3 for the states. Of 256 tokens or more it looks at those
     alone whose penalty is within 32 nats, and the range of the frame's logits, of the nearest
     one's. ``direct`` is the plain loop, the specification, and what is compiled and exported, frame
-    by frame.
+    by frame; it also makes what second derivatives need.
 
-    Raises ``ValueError`` for a normalized source and for sizes that do not fit.
+    Raises ``ValueError`` for a normalized source, for numbers outside their range, for sizes that
+    do not fit and for an unknown ``path``; ``TypeError`` for a mask that is not boolean.
 
     Source: ours; a Kalman filter (Kalman, 1960) over the clocks of arXiv 2509.14678. Differs from
     Kalman's: w holds the prior already, so o leans towards c and m says so; with a gain below 1 the
     variance kept is the larger ``(1 - K) P``.
     """
-    _check(rate, logits, source, mask)
+    _check(rate, logits, source, mask, state)
+    numbers = (gain, tempo_gain, diffusion, search, spread, renewal, start_variance)
+    _check_numbers(numbers, rate.shape[1], path)
     heads = rate.shape[1]
     place = source.center.repeat_interleave(heads // source.center.shape[1], dim=1)
     real = torch.ones_like(place[:, :1], dtype=torch.bool)
@@ -115,7 +120,8 @@ def clock_filter(
     state = _begun(place, start_variance) if state is None else state
     before = state.frames.unsqueeze(1) + frames.cumsum(1) - frames.long()
     listens = (frames & (before > 0)).unsqueeze(1) & real.any(-1, keepdim=True)
-    scores = logits.double()
+    # What does not count must not be a number either.
+    scores = logits.double().masked_fill(~listens.unsqueeze(-1), 0.0)
     if source.mask is not None:  # of a row without real tokens all stay, which correct nothing
         hidden = ~real & real.any(-1, keepdim=True)
         scores = scores.masked_fill(hidden.unsqueeze(2), -torch.inf)
@@ -123,7 +129,7 @@ def clock_filter(
     by_head = [_by_head(x, heads, place) for x in (gain, diffusion, search, spread, renewal)]
     trust, noise, near, floor, own = by_head
     given = Given(
-        taken=(rate.double() * frames.unsqueeze(1)).unsqueeze(-1),
+        taken=rate.double().masked_fill(~frames.unsqueeze(1), 0.0).unsqueeze(-1),
         scores=scores,
         place=place,
         last=last,
@@ -153,6 +159,8 @@ def filter_lift(
 ) -> Lift:
     """Scores of a filtered clock: ``-(Lambda_s - c_t)^2 / (2 (V_t + floor^2))``.
 
+    Raises ``ValueError`` for a floor that is not above 0.
+
     The ``frozen`` score of ``clock_lift`` with the filter's own variance in place of both clocks'.
     ``floor`` is in clock time, a number or (head,); ``direct`` as there. Padding of the source
     takes no part. The mean source position may fall as frames go on: corrections go back.
@@ -160,6 +168,8 @@ def filter_lift(
     Source: ours, see ``clock_filter``.
     """
     heads = target.center.shape[1]
+    if isinstance(floor, (int, float)) and not floor > 0:
+        raise ValueError(f"floor is a spread in clock time and must be above 0; it is {floor}")
     narrow = _by_head(floor, heads, target.center).clamp(NARROWEST, WIDEST)
     precision = 1.0 / (target.variance + narrow.square())
     bias = None
@@ -185,7 +195,23 @@ def _by_head(number: Number, heads: int, like: Tensor) -> Tensor:
     return found.reshape(1, -1, 1).expand(1, heads, 1)
 
 
-def _check(rate: Tensor, logits: Tensor, source: Clock, mask: Tensor | None) -> None:
+def _check_numbers(numbers: tuple[Number, ...], heads: int, path: str) -> None:
+    """Refuse numbers out of range, those of other heads, and an unknown path."""
+    if path not in ("scan", "direct"):
+        raise ValueError(f"path is scan or direct; it is {path!r}")
+    for name, number in zip(NUMBERS, numbers, strict=True):
+        if not isinstance(number, (int, float)):
+            if number.numel() not in (1, heads):
+                counts = f"one number or one per head ({heads}), but there are {number.numel()}"
+                raise ValueError(f"{name} is {counts}")
+        elif not 0.0 <= number < math.inf or (name in SHARES and number > 1.0):
+            limits = "[0, 1]" if name in SHARES else "[0, inf)"
+            raise ValueError(f"{name} lies in {limits}; it is {number}")
+
+
+def _check(
+    rate: Tensor, logits: Tensor, source: Clock, mask: Tensor | None, state: ClockState | None
+) -> None:
     if source.normalized:
         raise ValueError(
             "a filter follows a running clock; make the source's with normalized=False"
@@ -198,6 +224,13 @@ def _check(rate: Tensor, logits: Tensor, source: Clock, mask: Tensor | None) -> 
             f"source's, but shapes are {tuple(logits.shape)}, {tuple(rate.shape)} and "
             f"{tuple(source.rate.shape)}"
         )
+    if state is not None and tuple(state.position.shape) != tuple(rate.shape[:2]):
+        raise ValueError(
+            f"state is of (batch, head) = {tuple(state.position.shape)}, but the rates are of "
+            f"{tuple(rate.shape[:2])}; a filter goes on with its own state"
+        )
+    if mask is not None and mask.dtype != torch.bool:
+        raise TypeError(f"mask must be boolean (True = real), not {mask.dtype}")
     if mask is not None and tuple(mask.shape) != (rate.shape[0], rate.shape[2]):
         raise ValueError(
             f"mask must be (batch, frame) = {(rate.shape[0], rate.shape[2])}, but it is "

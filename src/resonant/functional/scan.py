@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 WIDEST_TEMPO = 1.5  # of the log tempo, either way
 MANY = 256  # tokens, from which on only those that can matter are looked at
@@ -144,6 +143,14 @@ def _nothing(given: Given) -> Tensor:
     return found
 
 
+def _can_be_cut(given: Given) -> bool:
+    """Whether tokens far away may be left out: many, and the same ones hidden in every frame."""
+    if given.place.shape[-1] < MANY or given.place.numel() == 0:
+        return False
+    finite = given.scores.isfinite()
+    return bool((finite == finite[:, :, :1]).all())
+
+
 class _Near:
     """The tokens that can matter to a clock: penalties within 32 nats, and the range of its logits,
     of the nearest real token's.
@@ -185,7 +192,7 @@ class _Scan(torch.autograd.Function):
         state: Sequence[Tensor] = tensors[:3]
         last, taken, gain, scores, place, *numbers = tensors[3:]
         given = Given(taken, scores, place, last, gain, tuple(numbers))
-        near = _Near(given) if place.shape[-1] >= MANY else None
+        near = _Near(given) if _can_be_cut(given) else None
         before, made, errors, firsts, counts = [], [], [], [], []
         for t, frame in enumerate(given.frames()):
             before.append(state)
@@ -202,7 +209,7 @@ class _Scan(torch.autograd.Function):
             errors.append(error)
         windows = (torch.stack(firsts, 2), torch.tensor(counts)) if firsts else ()
         states = torch.stack([torch.stack(x, 2) for x in zip(*before, strict=True)])
-        ctx.save_for_backward(states, *tensors[3:], *windows)
+        ctx.save_for_backward(states, *tensors, *windows)
         abreast = [torch.stack(x, 2) for x in zip(*made, strict=True)]
         center, variance = _shown(abreast, numbers[DIFFUSION].unsqueeze(2))
         observed = torch.where(gain > 0, states[0] + torch.stack(errors, 2), states[0])
@@ -210,10 +217,11 @@ class _Scan(torch.autograd.Function):
         return center, variance, observed, *state
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # gradients that have gradients: from the plain loop's graph
+            return _graphed(ctx.saved_tensors[1 : 9 + NUMBERS], given)
         on_center, on_variance, _, *through = given
-        states, last, taken, gain, scores, place, *rest = ctx.saved_tensors
+        states, _, _, _, last, taken, gain, scores, place, *rest = ctx.saved_tensors
         numbers, windows = tuple(rest[:NUMBERS]), rest[NUMBERS:]
         whole = Given(taken, scores, place, last, gain, numbers)
         frames, row = taken.shape[2], scores[:, :, 0].numel()
@@ -232,6 +240,19 @@ class _Scan(torch.autograd.Function):
             on_place += found[3]
             on_numbers = [a + b for a, b in zip(on_numbers, found[4:], strict=True)]
         return *after, None, on_taken, on_gain, on_scores, on_place, *on_numbers
+
+
+def _graphed(tensors: Sequence[Tensor], on: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Gradients of ``_Scan``'s inputs that can be differentiated again."""
+    state, (last, taken, gain, scores, place, *numbers) = tensors[:3], tensors[3:]
+    made = looped(state, Given(taken, scores, place, last, gain, tuple(numbers)))
+    pairs = [(x, g) for x, g in zip(made, on, strict=True) if x.requires_grad]
+    inside = [x for x in tensors if x.requires_grad]
+    outputs, gradients = zip(*pairs, strict=True)
+    options = {"create_graph": True, "allow_unused": True}
+    found = torch.autograd.grad(outputs, inside, gradients, **options)
+    each = iter(found)
+    return tuple(next(each) if x.requires_grad else None for x in tensors)
 
 
 class _Chunk:

@@ -128,6 +128,11 @@ class FrameTransformerConfig:
             raise ValueError(
                 f"model.symbols_per_frame must be above 0; it is {self.symbols_per_frame}"
             )
+        if self.attention.mechanism == "forward" and self.symbols_per_frame >= 1:
+            raise ValueError(
+                "forward attention moves on by at most a symbol a frame: model.symbols_per_frame "
+                f"must be below 1; it is {self.symbols_per_frame}"
+            )
         if self.position == "scaled" and self.decoding == "autoregressive":
             raise ValueError(
                 "model.position = scaled needs the number of frames, which autoregressive decoding "

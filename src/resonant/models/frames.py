@@ -200,9 +200,11 @@ class FrameTransformer(nn.Module):
         Clocks and mixtures stop when the median head of the last layer has passed the source's end;
         softmax and forward attention, which have no end, when the stop unit says so.
 
-        Raises ``ValueError`` for a model that decodes in parallel, and for a ``tempo`` of attention
-        that keeps no time.
+        Raises ``ValueError`` for a model that decodes in parallel, for ``most`` below 1, and for a
+        ``tempo`` of attention that keeps no time.
         """
+        if most < 1:
+            raise ValueError(f"most counts frames, so it is at least 1; it is {most}")
         if self.parallel or self.frame_proj is None or self.stop is None:
             raise ValueError("decoding is parallel: call the model with the number of frames")
         with evaluating(self), nullcontext() if tempo == 1.0 else paced(self, tempo):

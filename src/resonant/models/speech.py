@@ -72,12 +72,14 @@ class SpeechTransformer(FrameTransformer):
         with evaluating(self):
             guess = (self.lengths(symbols, voice, **masks) / tempo).round().long().clamp(min=1)
             if not self.parallel:
-                most = int(3 * guess.max())
+                most = int(3 * guess.max()) if len(guess) else 1
                 made = self.decode(symbols, voice=voice, most=most, tempo=tempo, **masks)
                 lengths = torch.minimum(made.lengths, 3 * guess)
-                beyond = torch.arange(made.frames.shape[1]) >= lengths.unsqueeze(1)
+                places = torch.arange(made.frames.shape[1], device=lengths.device)
+                beyond = places >= lengths.unsqueeze(1)
                 return made.frames.masked_fill(beyond.unsqueeze(-1), 0.0), lengths
-            padding = torch.arange(int(guess.max()), device=guess.device) >= guess.unsqueeze(1)
+            most = int(guess.max()) if len(guess) else 0
+            padding = torch.arange(most, device=guess.device) >= guess.unsqueeze(1)
             frames = self(symbols, padding, voice=voice, **masks).frames
             return frames.masked_fill(padding.unsqueeze(-1), 0.0), guess
 

@@ -26,7 +26,7 @@ from .position import (
     SinusoidalPosition,
 )
 from .softmax import SoftmaxAttention
-from .timed import paced, padded_queries
+from .timed import paced, padded_queries, trusted
 from .vision import DropPath, VisionBlock
 from .window import PatchMerging, WindowAttention
 
@@ -69,4 +69,5 @@ __all__ = [
     "paced",
     "padded_queries",
     "register_gate",
+    "trusted",
 ]

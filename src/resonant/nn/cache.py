@@ -225,8 +225,12 @@ class CrossCache:
     def finished(self) -> Bool[Tensor, "batch"]:
         """Rows whose median head has passed the source's end: where decoding may stop.
 
-        Raises ``ValueError`` before the first frame.
+        Raises ``ValueError`` before the first frame, and for forward attention.
         """
+        if self.passed is None and self._length > 0:
+            raise ValueError(
+                f"{self.owner} has no end to pass: its last token stays; stop by another sign"
+            )
         if self.passed is None:
             raise ValueError("no frame was decoded with this cache yet")
         return self.passed.double().mean(-1) >= 0.5

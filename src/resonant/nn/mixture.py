@@ -150,14 +150,14 @@ class ForwardAttention(TimedAttention):
     frame + b)``, which starts at ``query_rate`` tokens a frame. A baseline for ``ClockAttention``,
     called as it is; it has no end beyond its last token.
 
-    Raises ``ValueError`` for a ``query_rate`` outside (0, 1), and for ``attn_mask`` and
-    ``is_causal``.
+    Raises ``ValueError`` for a ``query_rate`` outside [0, 1), and for ``attn_mask`` and
+    ``is_causal``, ``TypeError`` for a ``key_padding_mask`` that is not boolean.
 
     Source: forward attention with transition agent (arXiv 1807.06736). Differs: see
     ``functional.forward_posterior``; every head follows by itself.
     """
 
-    OFF: ClassVar[dict[str, float]] = {**AttentionCore.OFF}
+    OFF: ClassVar[dict[str, float]] = {**AttentionCore.OFF, "query_rate": 0.0}
 
     def __init__(
         self,
@@ -173,14 +173,15 @@ class ForwardAttention(TimedAttention):
     ) -> None:
         options = {"vdim": vdim, "dropout": dropout, "batch_first": batch_first}
         super().__init__(embed_dim, num_heads, bias=bias, **options)
-        if not 0.0 < query_rate < 1.0:
-            raise ValueError(f"query_rate is a chance to move on, in (0, 1); it is {query_rate}")
+        if not 0.0 <= query_rate < 1.0:
+            raise ValueError(f"query_rate is a chance to move on, in [0, 1); it is {query_rate}")
         self.kdim = embed_dim if kdim is None else kdim
         self.q_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         self.k_proj = nn.Linear(self.kdim, embed_dim, bias=bias)
         self.move = nn.Linear(embed_dim, num_heads)
         nn.init.zeros_(self.move.weight)
-        nn.init.constant_(self.move.bias, math.log(query_rate / (1.0 - query_rate)))
+        start = math.log(query_rate / (1.0 - query_rate)) if query_rate else -math.inf
+        nn.init.constant_(self.move.bias, start)
 
     def forward(
         self,
@@ -232,6 +233,11 @@ class ForwardAttention(TimedAttention):
 
     def _source(self, key: Tensor, value: Tensor, padding: Tensor | None) -> dict[str, Tensor]:
         """Keys, values and what is real of the source."""
+        if padding is not None and padding.dtype != torch.bool:
+            raise TypeError(
+                "key_padding_mask must be boolean (True = padding) in forward attention, not "
+                f"{padding.dtype}: its weights are probabilities, not scores"
+            )
         content = wide_linear(self.k_proj, key).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         side = {"key": content, "value": self._values(value)}
         mask = self._real_source(padding, key)

@@ -39,8 +39,9 @@ class HeadScalar(nn.Module):
     def forward(self) -> Float[Tensor, "head"]:
         if not self.positive:
             return self.value
-        # The largest finite number stands for infinity, whose gradient would be 0 times infinity.
-        return self.value.clamp(max=math.log(torch.finfo(self.value.dtype).max)).exp()
+        # A large finite number stands for infinity, whose gradient would be 0 times infinity.
+        kind = torch.finfo(self.value.dtype)
+        return self.value.clamp(max=math.log(kind.max) * (1.0 - kind.eps)).exp()
 
 
 class Strength(nn.Module):

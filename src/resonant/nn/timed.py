@@ -23,8 +23,8 @@ from .parameter import HeadScalar, HeadShare, input_dtype
 class TimedAttention(AttentionCore):
     """Cross-attention whose target keeps time: what a frame sees depends on the frames before it.
 
-    Shared by ``ClockAttention`` and ``MixtureAttention``: projections of values, padding of
-    queries, and the cache for decoding frame by frame.
+    Shared by ``ClockAttention``, ``MixtureAttention`` and ``ForwardAttention``: projections of
+    values, padding of queries, and the cache for decoding frame by frame.
     """
 
     keyed = True  # whether features of the key are read
@@ -133,7 +133,7 @@ def _real(name: str, blocked: Tensor | None, of: Tensor) -> Tensor | None:
 def padded_queries(
     model: nn.Module, query_padding_mask: Bool[Tensor, "batch query"]
 ) -> Iterator[None]:
-    """Inside the block, ``model``'s clocks know which queries are padding (True = padding).
+    """Inside the block, which of ``model``'s timed queries are padding is given (True = padding).
 
     For modules that have no such argument: ``with padded_queries(decoder, tgt_key_padding_mask):
     decoder(...)`` with clocks as ``multihead_attn`` of its ``nn.TransformerDecoderLayer``.
@@ -142,7 +142,9 @@ def padded_queries(
     """
     timed = [module for module in model.modules() if isinstance(module, TimedAttention)]
     if not timed:
-        raise ValueError(f"{type(model).__name__} holds no ClockAttention or MixtureAttention")
+        raise ValueError(
+            f"{type(model).__name__} holds no ClockAttention, MixtureAttention or ForwardAttention"
+        )
     with _set(timed, "query_padding", query_padding_mask):
         yield
 
@@ -154,18 +156,41 @@ def paced(model: nn.Module, tempo: float) -> Iterator[None]:
     Clocks take so much more time a frame, mixtures move so much farther, forward attention moves on
     so much more often (at most always).
 
-    Raises ``ValueError`` where there are no such modules, and for a tempo that is no finite number
-    above 0.
+    Raises ``ValueError`` where there are no such modules, where clocks are normalized (their tempo
+    is the number of frames), and for a tempo that is no finite number above 0.
     """
     timed = [module for module in model.modules() if isinstance(module, TimedAttention)]
-    if not 0.0 < tempo < math.inf:
+    if not isinstance(tempo, (int, float)) or not 0.0 < tempo < math.inf:
         raise ValueError(f"tempo is a finite number above 0; it is {tempo}")
     if not timed:
         raise ValueError(
             f"{type(model).__name__} has no tempo: it holds no ClockAttention, MixtureAttention or "
             "ForwardAttention"
         )
+    if any(getattr(module, "normalized", False) for module in timed):
+        raise ValueError(
+            f"{type(model).__name__} has normalized clocks, whose tempo is the number of frames: "
+            "give more or fewer"
+        )
     with _set(timed, "pace", tempo):
+        yield
+
+
+@contextmanager
+def trusted(model: nn.Module, share: float) -> Iterator[None]:
+    """Inside the block, clocks of ``model`` that listen take ``share`` of every correction.
+
+    For sound unlike that of training, where what a frame resembles says less than the filter has
+    learnt; 0 is the running clock.
+
+    Raises ``ValueError`` where no clock listens, and for a share outside [0, 1].
+    """
+    filters = [module for module in model.modules() if isinstance(module, ClockFilter)]
+    if not isinstance(share, (int, float)) or not 0.0 <= share <= 1.0:
+        raise ValueError(f"share is of a correction, so it lies in [0, 1]; it is {share}")
+    if not filters:
+        raise ValueError(f"{type(model).__name__} holds no ClockAttention with listen=True")
+    with _set(filters, "trust", share):
         yield
 
 
@@ -223,6 +248,7 @@ class ClockFilter(nn.Module):
     ) -> None:
         super().__init__()
         count, key_heads = heads
+        self.trust = 1.0  # set by trusted
         self.q_content = nn.Linear(embed_dim, count * CONTENT, bias=False)
         self.k_content = nn.Linear(source_dim, key_heads * CONTENT, bias=False)
         self.gain = HeadShare(count, 0.5)
@@ -259,7 +285,7 @@ class ClockFilter(nn.Module):
             rate,
             logits,
             source,
-            gain=self.gain(),
+            gain=self.trust * self.gain(),
             tempo_gain=0.0 if self.tempo_gain is None else self.tempo_gain(),
             diffusion=diffusion,
             search=self.search(),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor
 
 from resonant.lab.alignment.conditions import CONDITIONS
-from resonant.lab.alignment.symbols import Utterances
+from resonant.lab.alignment.frames import DECODED
+from resonant.lab.alignment.symbols import Utterances, utterances
 from resonant.lab.alignment.task import AlignmentTask
 from resonant.lab.domains import EXPERIMENTS
+from resonant.models.frames import Decoded
 
 from ..running import quality, resonant
 
@@ -123,6 +126,41 @@ def test_a_head_that_knows_is_found_and_has_no_error() -> None:
         assert found[f"correct@{condition.name}"] == 1.0
         assert 0.0 < found[f"stretched_boundary_error@{condition.name}"] < 4.0
     assert found["stretched_boundary_error@1.6"] < found["stretched_boundary_error@0.6"]
+
+
+def test_frames_made_on_purpose_at_another_tempo_are_measured_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model that spends on every symbol its duration over the tempo errs by rounding alone."""
+    overrides = {"training.evaluation_windows": 2}
+    task = AlignmentTask(ALIGN.config(ALIGN.base, ALIGN.arm("next-clock"), 0, overrides), None)
+    batch = utterances(task.data, "test", key=(0, 0), count=DECODED)
+    asked = []
+
+    def decode(symbols: Tensor, *, most: int, tempo: float, **masks: Any) -> Decoded:
+        asked.append((tempo, most))
+        lengths = (batch.durations.sum(1) / tempo).round().long()
+        middles = (torch.arange(int(lengths.max())) + 0.5) * tempo
+        path = (middles[None, :, None] >= batch.durations.cumsum(1).unsqueeze(1)).sum(-1)
+        weights = torch.nn.functional.one_hot(path.clamp(max=symbols.shape[1] - 1)).double()
+        stopped = torch.arange(len(symbols)) > 0  # all but one
+        weights = weights.unsqueeze(1).expand(-1, 4, -1, -1)
+        return Decoded(weights[:, 0], lengths, stopped, (weights, weights))
+
+    monkeypatch.setattr(task.model, "decode", decode)
+    found = task.metrics()
+    longest = int(batch.durations.sum(1).max())
+    assert asked == [
+        (1.0, 3 * longest),
+        (0.7, int(3 * longest / 0.7)),
+        (1.4, int(3 * longest / 1.4)),
+    ]
+    assert found["free_boundary_error"] == found["free_length"] == found["free_skips"] == 0.0
+    for pace in ("0.7", "1.4"):
+        assert 0.0 < found[f"free_boundary_error@{pace}"] < 0.5
+        assert found[f"free_skips@{pace}"] == 0.0
+        assert found[f"free_length@{pace}"] < 0.02
+        assert found[f"free_no_stop@{pace}"] == pytest.approx(1 / DECODED)
 
 
 def test_without_jitter_durations_are_known() -> None:

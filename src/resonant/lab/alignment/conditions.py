@@ -18,6 +18,7 @@ class Condition:
 
     ``bend`` changes the tempo inside an utterance: "ramp" from 0.6 to 1 / 0.6, "rubato" up and down
     by 1.6 twice. ``motif`` repeats the first so many symbols; ``noise`` multiplies that of frames.
+    ``trust`` is the share of their corrections that clocks which listen take.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Condition:
     bend: str = ""
     motif: int = 0
     noise: float = 1.0
+    trust: float = 1.0
 
 
 AS_TRAINED = Condition("1")
@@ -40,3 +42,4 @@ HARD = (
     Condition("noisy", noise=3.0),
 )
 ON_RECORDINGS = Condition(REAL)
+WARY = Condition("real-half", trust=0.5)  # the same, half of each correction taken

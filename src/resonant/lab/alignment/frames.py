@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ...diagnostics import along_path, measure_alignment, record_clocks
 from ...functional import FilteredClock, guided_attention_loss, monotonic_alignment_search
 from ...models.frame_configs import FrameTransformerConfig
 from ...models.frames import FrameTransformer
-from ...nn.timed import TimedAttention
+from ...nn.timed import ClockFilter, TimedAttention, trusted
 from ..kit.config import RunConfig
 from ..kit.task import Outcome
 from .conditions import ALIGNMENT, AS_TRAINED, PACES, SHOWN, Condition
@@ -136,9 +136,15 @@ class FrameTask(ABC):
         with self._measuring():
             self.head = self._best_head()
             for condition in self.conditions:
-                measured = self._measured(condition)
+                with self._trusting(condition):
+                    measured = self._measured(condition)
                 found |= {f"{name}@{condition.name}": value for name, value in measured.items()}
             return found | self._free()
+
+    def _trusting(self, condition: Condition) -> AbstractContextManager[None]:
+        """Let clocks that listen take the condition's share of their corrections."""
+        listens = any(isinstance(module, ClockFilter) for module in self.model.modules())
+        return trusted(self.model, condition.trust) if listens else nullcontext()
 
     def _measured(self, condition: Condition) -> dict[str, float]:
         """Everything that is measured under one condition."""

@@ -14,7 +14,7 @@ from ...diagnostics import measure_alignment
 from ...files import write_atomically
 from ...models.frame_configs import SpeechTransformerConfig
 from ...models.speech import SpeechTransformer
-from ..alignment.conditions import AS_TRAINED, CONDITIONS, ON_RECORDINGS, Condition
+from ..alignment.conditions import AS_TRAINED, CONDITIONS, ON_RECORDINGS, WARY, Condition
 from ..alignment.frames import DECODED, EVALUATION_BATCH, FrameTask
 from ..alignment.utterances import Utterances
 from ..kit.config import RunConfig, check_corpus
@@ -42,7 +42,7 @@ class SpeechTask(FrameTask):
         need_size(config.model, "vocabulary", 1 + len(self.corpus.symbols))
         sets = self.corpus.sets
         here = [each for each in CONDITIONS if sets.get(f"test@{each.name}")]
-        self.conditions = (*here, *([ON_RECORDINGS] if "real" in sets else []))
+        self.conditions = (*here, *((ON_RECORDINGS, WARY) if "real" in sets else ()))
         self.frame_ms = 1000 * config.data.hop / SAMPLE_RATE
         self._recognizer: Recognizer | None = None
         super().__init__(config, SpeechTransformer, device)
@@ -56,7 +56,8 @@ class SpeechTask(FrameTask):
     def batches(self, split: str, condition: Condition = AS_TRAINED) -> list[Utterances]:
         name, most = split, self.config.training.evaluated(split)
         if split == "test":
-            name = "real" if condition == ON_RECORDINGS else f"test@{condition.name}"
+            real = condition in (ON_RECORDINGS, WARY)
+            name = "real" if real else f"test@{condition.name}"
         count = min(most, len(self.corpus.sets[name]))
         starts = range(0, count, EVALUATION_BATCH)
         ends = (min(start + EVALUATION_BATCH, count) for start in starts)
@@ -90,7 +91,7 @@ class SpeechTask(FrameTask):
     def _measured(self, condition: Condition) -> dict[str, float]:
         batches = self.batches("test", condition)
         found = super()._measured(condition) | self.boundaries_within(batches)
-        if condition == ON_RECORDINGS:
+        if condition in (ON_RECORDINGS, WARY):
             del found["loss"]  # another voice, which no model has learnt to make
             return found
         truth = [(batch, batch.frames) for batch in batches]
