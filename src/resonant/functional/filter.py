@@ -107,13 +107,12 @@ def clock_filter(
     variance kept is the larger ``(1 - K) P``.
     """
     _check(rate, logits, source, mask, state)
-    numbers = (gain, tempo_gain, diffusion, search, spread, renewal, start_variance)
-    _check_numbers(numbers, rate.shape[1], path)
     heads = rate.shape[1]
+    numbers = (gain, tempo_gain, diffusion, search, spread, renewal, start_variance)
+    _check_numbers(numbers, heads, path)
     place = source.center.repeat_interleave(heads // source.center.shape[1], dim=1)
-    real = torch.ones_like(place[:, :1], dtype=torch.bool)
-    if source.mask is not None:
-        real = source.mask.unsqueeze(1)
+    everywhere = torch.ones_like(place[:, :1], dtype=torch.bool)
+    real = everywhere if source.mask is None else source.mask.unsqueeze(1)
     if place.shape[-1] == 0:  # one token that takes no part, so that nothing below is empty
         place, logits, real = (F.pad(x, (0, 1)) for x in (place, logits, real))
     frames = torch.ones_like(rate[:, 0], dtype=torch.bool) if mask is None else mask
