@@ -125,21 +125,15 @@ def clock_filter(
         hidden = ~real & real.any(-1, keepdim=True)
         scores = scores.masked_fill(hidden.unsqueeze(2), -torch.inf)
     last = place.masked_fill(~real, -torch.inf).amax(-1, keepdim=True)
-    by_head = [_by_head(x, heads, place) for x in (gain, diffusion, search, spread, renewal)]
-    trust, noise, near, floor, own = by_head
+    used = (gain, tempo_gain, diffusion, search, spread, renewal)
+    trust, speed, noise, near, floor, own = (_by_head(x, heads, place) for x in used)
     given = Given(
         taken=rate.double().masked_fill(~frames.unsqueeze(1), 0.0).unsqueeze(-1),
         scores=scores,
         place=place,
         last=last,
         gain=trust.unsqueeze(2) * listens.to(place.dtype).unsqueeze(-1),
-        numbers=(
-            _by_head(tempo_gain, heads, place),
-            noise,
-            2.0 * near.clamp(min=FEWEST),
-            own,
-            own + floor.clamp(min=FEWEST),
-        ),
+        numbers=(speed, noise, 2.0 * near.clamp(min=FEWEST), own, own + floor.clamp(min=FEWEST)),
     )
     begin = [each.unsqueeze(-1) for each in (state.position, state.variance, state.tempo)]
     run = scanned if path == "scan" and not torch.compiler.is_compiling() else looped
