@@ -106,7 +106,7 @@ def clock_filter(
     Kalman's: w holds the prior already, so o leans towards c and m says so; with a gain below 1 the
     variance kept is the larger ``(1 - K) P``.
     """
-    _check(rate, logits, source, mask, state)
+    _check(rate, logits, source, mask=mask, state=state)
     heads = rate.shape[1]
     numbers = (gain, tempo_gain, diffusion, search, spread, renewal, start_variance)
     _check_numbers(numbers, heads, path)
@@ -203,7 +203,7 @@ def _check_numbers(numbers: tuple[Number, ...], heads: int, path: str) -> None:
 
 
 def _check(
-    rate: Tensor, logits: Tensor, source: Clock, mask: Tensor | None, state: ClockState | None
+    rate: Tensor, logits: Tensor, source: Clock, *, mask: Tensor | None, state: ClockState | None
 ) -> None:
     if source.normalized:
         raise ValueError(
