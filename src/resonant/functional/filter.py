@@ -106,14 +106,13 @@ def clock_filter(
     Kalman's: w holds the prior already, so o leans towards c and m says so; with a gain below 1 the
     variance kept is the larger ``(1 - K) P``.
     """
-    _check(rate, logits, source, mask, state)
-    numbers = (gain, tempo_gain, diffusion, search, spread, renewal, start_variance)
-    _check_numbers(numbers, rate.shape[1], path)
+    _check(rate, logits, source, mask=mask, state=state)
     heads = rate.shape[1]
+    numbers = (gain, tempo_gain, diffusion, search, spread, renewal, start_variance)
+    _check_numbers(numbers, heads, path)
     place = source.center.repeat_interleave(heads // source.center.shape[1], dim=1)
-    real = torch.ones_like(place[:, :1], dtype=torch.bool)
-    if source.mask is not None:
-        real = source.mask.unsqueeze(1)
+    everywhere = torch.ones_like(place[:, :1], dtype=torch.bool)
+    real = everywhere if source.mask is None else source.mask.unsqueeze(1)
     if place.shape[-1] == 0:  # one token that takes no part, so that nothing below is empty
         place, logits, real = (F.pad(x, (0, 1)) for x in (place, logits, real))
     frames = torch.ones_like(rate[:, 0], dtype=torch.bool) if mask is None else mask
@@ -126,21 +125,15 @@ def clock_filter(
         hidden = ~real & real.any(-1, keepdim=True)
         scores = scores.masked_fill(hidden.unsqueeze(2), -torch.inf)
     last = place.masked_fill(~real, -torch.inf).amax(-1, keepdim=True)
-    by_head = [_by_head(x, heads, place) for x in (gain, diffusion, search, spread, renewal)]
-    trust, noise, near, floor, own = by_head
+    used = (gain, tempo_gain, diffusion, search, spread, renewal)
+    trust, speed, noise, near, floor, own = (_by_head(x, heads, place) for x in used)
     given = Given(
         taken=rate.double().masked_fill(~frames.unsqueeze(1), 0.0).unsqueeze(-1),
         scores=scores,
         place=place,
         last=last,
         gain=trust.unsqueeze(2) * listens.to(place.dtype).unsqueeze(-1),
-        numbers=(
-            _by_head(tempo_gain, heads, place),
-            noise,
-            2.0 * near.clamp(min=FEWEST),
-            own,
-            own + floor.clamp(min=FEWEST),
-        ),
+        numbers=(speed, noise, 2.0 * near.clamp(min=FEWEST), own, own + floor.clamp(min=FEWEST)),
     )
     begin = [each.unsqueeze(-1) for each in (state.position, state.variance, state.tempo)]
     run = scanned if path == "scan" and not torch.compiler.is_compiling() else looped
@@ -210,7 +203,7 @@ def _check_numbers(numbers: tuple[Number, ...], heads: int, path: str) -> None:
 
 
 def _check(
-    rate: Tensor, logits: Tensor, source: Clock, mask: Tensor | None, state: ClockState | None
+    rate: Tensor, logits: Tensor, source: Clock, *, mask: Tensor | None, state: ClockState | None
 ) -> None:
     if source.normalized:
         raise ValueError(
