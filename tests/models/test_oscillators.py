@@ -11,7 +11,7 @@ from resonant.models.language import LanguageModel, language_model
 from resonant.models.language_configs import AttentionConfig, LanguageModelConfig, PositionConfig
 from resonant.models.phase import PhaseLanguageModel
 from resonant.models.phase_configs import PhaseLanguageModelConfig
-from resonant.nn import OscillatorPosition
+from resonant.nn import KuramotoAttention, OscillatorPosition
 from resonant.testing import assert_cache, assert_causal, assert_padding
 
 SIZES: dict[str, Any] = {"layers": 2, "width": 32, "heads": 4, "hidden": 24}
@@ -36,10 +36,10 @@ def build(kind: str = "rotary", attention: str = "softmax", **changes: Any) -> L
     return stirred(LanguageModel(config))
 
 
-def phases(kind: str = "rotary") -> PhaseLanguageModel:
+def phases(kind: str = "rotary", self_score: str = "kept") -> PhaseLanguageModel:
     torch.manual_seed(0)
-    position = PositionConfig(kind, oscillators=3)
-    return stirred(PhaseLanguageModel(PhaseLanguageModelConfig(32, **SIZES, position=position)))
+    options = {"position": PositionConfig(kind, oscillators=3), "self_score": self_score}
+    return stirred(PhaseLanguageModel(PhaseLanguageModelConfig(32, **SIZES, **options)))
 
 
 def stirred(model: Any) -> Any:
@@ -47,12 +47,15 @@ def stirred(model: Any) -> Any:
     for module in model.modules():
         if isinstance(module, OscillatorPosition):
             torch.nn.init.normal_(module.amplitude.value)
+        if isinstance(module, KuramotoAttention) and module.own_score is not None:
+            torch.nn.init.normal_(module.own_score.weight)
     return model.double().eval()
 
 
 MODELS = {
     **{f"{kind} {name}": (build, kind, name) for kind in KINDS for name in ATTENTION},
     **{f"phases {kind}": (phases, kind) for kind in ("rotary", "none")},
+    "phases threshold": (phases, "rotary", "threshold"),
 }
 
 

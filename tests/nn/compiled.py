@@ -42,6 +42,7 @@ CASES = [
     ("krause", {"position": RelativeMorletPosition(4, 4), "neighborhood": Causal(4)}, {}),
     ("kuramoto", {"position": RotaryPosition(4), "lag": True}, {"is_causal": True}),
     ("kuramoto", {"neighborhood": Causal(4), "top_k": 2, "steps": 2}, {}),
+    ("kuramoto", {"self_score": "threshold"}, {"is_causal": True}),
     ("kuramoto", {"gate": EnergyGate(16, 4), "phase_gate": "static"}, {"is_causal": True}),
     ("kuramoto", {"manifold": Sphere(4), "position": RotaryPosition(4)}, {"is_causal": True}),
     ("kuramoto", {"manifold": SpecialOrthogonal(3)}, {"is_causal": True}),

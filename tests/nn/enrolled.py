@@ -59,6 +59,10 @@ MODULES: dict[str, Build] = {
     "kuramoto": phases,
     "kuramoto with oscillators": lambda: phases(position=OscillatorPosition(HEADS)),
     "kuramoto with lag": lambda: phases(lag=True, steps=2, gate=EnergyGate(16, HEADS)),
+    "kuramoto threshold": lambda: phases(self_score="threshold"),
+    "kuramoto threshold in a window": lambda: phases(
+        self_score="threshold", neighborhood=Causal(4), top_k=2, steps=2
+    ),
     "kuramoto static": lambda: phases(phase_gate="static"),
     "linear": lambda: attention("linear", EMBED, HEADS, position=RotaryPosition(4)),
 }

@@ -101,6 +101,7 @@ def values(name: str) -> dict[str, Any]:
         "manifold": Sphere(4),
         "phase_gate": "static",
         "lag": True,
+        "self_score": "threshold",
         "steps": 2,
         "beta": 0.3,
         "kappa": 0.4,

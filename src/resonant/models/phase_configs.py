@@ -31,6 +31,7 @@ class PhaseLanguageModelConfig:
         manifold: circle, sphere-N, so-N or u-N
         phase_gate: what weighs coordinates, content or static
         lag: whether a content-dependent lag stands inside the cosine
+        self_score: what one's own logit is, kept (as written) or threshold (learned)
         steps: couplings per layer, with the same weights
         readout: untied, or tied to the embedding
         decay_phases: whether the embedding's angles get weight decay
@@ -47,6 +48,7 @@ class PhaseLanguageModelConfig:
     manifold: str = "circle"
     phase_gate: str = "content"
     lag: bool = False
+    self_score: str = "kept"
     steps: int = 1
     readout: str = "untied"
     decay_phases: bool = True
@@ -59,6 +61,7 @@ class PhaseLanguageModelConfig:
         counts = ("vocabulary", "layers", "width", "heads", "hidden", "steps")
         check_least("model", self, dict.fromkeys(counts, 1))
         check_choice("model.phase_gate", self.phase_gate, ("content", "static"))
+        check_choice("model.self_score", self.self_score, ("kept", "threshold"))
         check_choice("model.readout", self.readout, ("untied", "tied"))
         check_choice("model.position.kind", self.position.kind, PHASE_POSITIONS)
         check_choice("model.position.convention", self.position.convention, ("half",))

@@ -18,8 +18,8 @@ from ..functional.mask import as_bias, from_blocked
 from .cache import CrossCache
 from .core import AttentionCore
 from .energy import EnergyGate
-from .parameter import HeadScalar
-from .timed import ClockFilter, TimedAttention, inverse_softplus, wide_linear
+from .parameter import HeadScalar, wide_linear
+from .timed import ClockFilter, TimedAttention, inverse_softplus
 
 
 class ClockAttention(TimedAttention):

@@ -17,7 +17,7 @@ from ..functional.neighborhood import Full, Neighborhood, without_own
 from .cache import AttentionCache, CouplingCache
 from .core import NO_FAST_PATH, AttentionCore, check_rows, check_widths
 from .energy import EnergyGate
-from .parameter import HeadScalar, OwnScore, Strength, input_dtype
+from .parameter import HeadScalar, Strength, input_dtype, wide_linear
 from .position import HeadPosition
 
 PhaseGate = Literal["content", "static"]
@@ -103,10 +103,8 @@ class KuramotoAttention(AttentionCore):
         if steps < 1:
             raise ValueError(f"steps counts couplings, so it is at least 1; it is {steps}")
         if position is not None and position.convention != "half":
-            raise ValueError(
-                "phases drift by their own angles, which pair no features; leave out the "
-                f"position's convention {position.convention!r}"
-            )
+            move = f"leave out the position's convention {position.convention!r}"
+            raise ValueError(f"phases drift by their own angles, which pair no features; {move}")
         self.manifold, self.phase_gate, self.steps = manifold, phase_gate, steps
         features = embed_dim * manifold.features
         self._check_gate(features)
@@ -117,23 +115,24 @@ class KuramotoAttention(AttentionCore):
         else:
             self.metric = HeadScalar(embed_dim, GATE_START, positive=True)
         self.lag_proj = nn.Linear(features, embed_dim, bias=False) if lag else None
-        without_own(neighborhood if self_score == "threshold" else Full())  # refuses a window of 1
-        self.own_score = OwnScore(features, num_heads) if self_score == "threshold" else None
+        if self_score == "threshold":
+            without_own(neighborhood)  # refuses a window of 1
+        self.own_score = nn.Linear(features, num_heads) if self_score == "threshold" else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """A gate near a constant, no lag."""
+        """A gate near a constant, no lag, one's own logit 0."""
         if self.phase_gate == "content":
             nn.init.normal_(self.gate_proj.weight, std=GATE_SPREAD)
             nn.init.constant_(self.gate_proj.bias, GATE_START)
-        if self.lag_proj is not None:
-            nn.init.zeros_(self.lag_proj.weight)
+        for layer in filter(None, (self.lag_proj, self.own_score)):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def new_cache(self) -> CouplingCache:  # type: ignore[override]
         """An empty cache for decoding with this module."""
-        return CouplingCache(
-            [super(KuramotoAttention, self).new_cache() for _ in range(self.steps)]
-        )
+        one = super().new_cache
+        return CouplingCache([one() for _ in range(self.steps)])
 
     def split(
         self, state: Float[Tensor, "batch token state"]
@@ -189,7 +188,7 @@ class KuramotoAttention(AttentionCore):
             x = self.manifold.embed(points)
             lift, source = self._lift(x, x if others is None else others, store)
             if self.own_score is not None and others is None:
-                lift = replace(lift, sink=self.own_score(x.flatten(2)))
+                lift = replace(lift, sink=wide_linear(self.own_score, x.flatten(2)).mT)
             mean, weights = self._attend(lift, source, cache=store, **options)
             if lift.sink is not None and weights is not None:
                 weights = with_own(weights)
@@ -269,8 +268,7 @@ class KuramotoAttention(AttentionCore):
 
     def extra_repr(self) -> str:
         sizes = f"{self.manifold}, embed_dim={self.embed_dim}, num_heads={self.num_heads}, "
-        sizes += f"phase_gate={self.phase_gate}, steps={self.steps}, "
-        return sizes + f"neighborhood={self.neighborhood}, top_k={self.top_k}"
+        return f"{sizes}steps={self.steps}, neighborhood={self.neighborhood}, top_k={self.top_k}"
 
 
 class PhaseAdapter(nn.Module):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..functional.alignment import forward_posterior, mixture_lift
 from .cache import CrossCache
 from .core import AttentionCore
-from .timed import TimedAttention, inverse_softplus, wide_linear
+from .parameter import wide_linear
+from .timed import TimedAttention, inverse_softplus
 
 SMALLEST_WIDTH = 0.1  # source tokens; a narrower component sees one token and has no gradient
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,6 +19,19 @@ def input_dtype(layer: nn.Module) -> torch.dtype:
     """
     weight = getattr(layer, "weight", None)
     return weight.dtype if isinstance(weight, Tensor) else torch.float32
+
+
+def wide_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """``layer(x)`` in float32 or better, also under autocast: rates add up over whole lengths.
+
+    A layer that someone put in the place of an ``nn.Linear`` is called with its own dtype.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        if type(layer) is not nn.Linear:
+            return layer(x.to(input_dtype(layer))).to(wide)
+        bias = None if layer.bias is None else layer.bias.to(wide)
+        return F.linear(x.to(wide), layer.weight.to(wide), bias)
 
 
 class HeadScalar(nn.Module):
@@ -75,20 +89,6 @@ class HeadShare(nn.Module):
 
     def forward(self) -> Float[Tensor, "head"]:
         return self.value.sigmoid()
-
-
-class OwnScore(nn.Linear):
-    """The logit that a token gives itself: ``w . x + b`` per head, 0 at the start."""
-
-    def reset_parameters(self) -> None:
-        """Everything 0."""
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(
-        self, x: Float[Tensor, "batch token features"]
-    ) -> Float[Tensor, "batch head token"]:
-        return super().forward(x.to(self.weight.dtype)).mT
 
 
 class _Wide(nn.Module):

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from ..functional.mask import real_keys
 from .cache import CrossCache, refuse_training
 from .core import AttentionCore, check_widths
 from .energy import EnergyGate
-from .parameter import HeadScalar, HeadShare, input_dtype
+from .parameter import HeadScalar, HeadShare, wide_linear
 
 
 class TimedAttention(AttentionCore):
@@ -214,19 +213,6 @@ def inverse_softplus(value: float) -> float:
     if value == 0.0:
         return -math.inf
     return value + math.log(-math.expm1(-value))
-
-
-def wide_linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """``layer(x)`` in float32 or better, also under autocast: rates add up over whole lengths.
-
-    A layer that someone put in the place of an ``nn.Linear`` is called with its own dtype.
-    """
-    wide = torch.promote_types(x.dtype, torch.float32)
-    with torch.autocast(x.device.type, enabled=False):
-        if type(layer) is not nn.Linear:
-            return layer(x.to(input_dtype(layer))).to(wide)
-        bias = None if layer.bias is None else layer.bias.to(wide)
-        return F.linear(x.to(wide), layer.weight.to(wide), bias)
 
 
 CONTENT = 16  # features by which a head compares frames with tokens
