@@ -162,7 +162,7 @@ def listening_clock(results: Results, directory: Path) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8.6, 3.9))
         observed = kept[f"observed{name}"][1:]  # the first frame looks at nothing
-        axes.plot(frames[1:], observed, ".", color=PALETTE[1], markersize=4, label="observed")
+        axes.plot(frames[1:], observed, ".", color=PALETTE[2], markersize=4, label="observed")
         axes.fill_between(
             frames, place - spread, place + spread, color=PALETTE[0], alpha=0.25, linewidth=0
         )
