@@ -9,7 +9,8 @@ import resonant
 from resonant.cli.main import main
 from resonant.lab.text.tokens import Tokenizer
 
-from ..lab.running import FINISHED
+from ..lab.running import FINISHED, compare, write_text
+from ..lab.running import resonant as command
 
 
 def saved(model: resonant.PhaseLanguageModel | resonant.LanguageModel, where: Path) -> Path:
@@ -85,3 +86,35 @@ def test_models_of_made_up_ids_read_no_text(
     option = "--text" if command == "diagnose" else "--prompt"
     assert main([command, str(run), option, "hello"]) == 2
     assert "made-up ids, which reads and writes no text" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_attention_is_worth_of_runs_of_two_domains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = compare(write_text(tmp_path), tmp_path / "text")
+    assert done.returncode in (0, 1), done.stderr  # it misses the demo's ceiling
+    run = str(tmp_path / "text" / "krause-window-topk-seed0")
+    assert main(["diagnose", run, "--worth"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "blocks.0.attention" in said
+    assert "Validation loss" in said
+    assert "What attention is worth" in Path(run, "diagnosis.html").read_text()
+    tiny = ["--arms=next-clock-tempo", "--seeds=1", "--workers=1", "--training.steps=2"]
+    tiny += ["--training.evaluate_every=2", "--training.warmup=1", "--data.longest=13"]
+    done = command("compare", "align", f"--out={tmp_path / 'align'}", *tiny, "--no-probe")
+    assert done.returncode == 0, done.stderr
+    assert main(["diagnose", str(tmp_path / "align" / "next-clock-tempo-seed0"), "--worth"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "blocks.0.cross" in said
+    assert "encoder.0.attention" in said
+
+
+def test_worth_needs_the_run_of_a_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = saved(resonant.language_model("0.11M"), tmp_path / "run")
+    assert main(["diagnose", str(run), "--worth"]) == 2
+    assert "has no configuration: --worth needs the data of a run" in capsys.readouterr().err
+    assert main(["diagnose", "resonant:language_model", "--worth"]) == 2
+    assert "--worth is not for resonant:language_model" in capsys.readouterr().err
+    assert main(["diagnose", str(run), "--data-dir", "."]) == 2
+    assert "which reads no data without --worth" in capsys.readouterr().err

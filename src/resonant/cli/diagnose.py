@@ -25,8 +25,25 @@ def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
     directory = Path(options.run)
     if not directory.is_dir() and ":" in options.run:
+        _refuse_worth(options)
         return _named(options, arguments)
     import_plugins_of(directory if directory.is_dir() else None, options.plugins)
+    if options.worth and directory.is_dir() and open_own(directory) is None:
+        return _worth(directory, options, arguments)
+    _refuse_worth(options)
+    return _look(directory, options, arguments)
+
+
+def _refuse_worth(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` where nothing has a validation loss of ours."""
+    _refuse({"worth": options.worth or None}, options.run, "which has no validation loss of ours")
+    _refuse({"data-dir": options.data_dir}, options.run, "which reads no data without --worth")
+
+
+def _look(
+    directory: Path, options: argparse.Namespace, arguments: list[str], worth: Any = None
+) -> int:
+    """Whatever is named, at work on a text or on its own inputs."""
     if directory.is_dir() and open_own(directory) is not None:
         return _named(options, arguments)
     _refuse({"length": options.length}, options.run, "which reads a text")
@@ -39,6 +56,7 @@ def main(arguments: list[str]) -> int:
 
     from ..diagnostics import has_phases, record_phases, summarize
     from ..lab.domains import open_reader
+    from ..lab.report.attention import worth_table
     from ..lab.report.phases import phase_sections
 
     try:
@@ -52,7 +70,34 @@ def main(arguments: list[str]) -> int:
     tokens = [tokenizer.decode(token[None].numpy()) for token in inputs[0]]
     found["tokens"] = np.array(tokens[: found["weights"].shape[-1]])
     phases = None if record is None else phase_sections(record, tokens)
-    return _show(found, tokens, options, arguments, phases=phases)
+    own = dict(zip(found["layers"].tolist(), found["own"].mean(1).tolist(), strict=True))
+    table = None if worth is None else worth_table(worth, own)
+    return _show(found, tokens, options, arguments, phases=phases, worth=table)
+
+
+def _worth(directory: Path, options: argparse.Namespace, arguments: list[str]) -> int:
+    """What each layer's attention is worth, beside the rest where the model reads a text."""
+    from ..diagnostics import attention_worth
+    from ..lab.domains import build_task, domain_of, read_run
+    from ..lab.kit.contents import described_run
+    from ..lab.report.attention import worth_table
+    from ..models.architectures import load_model
+
+    _check_finished(directory)
+    values = described_run(directory)
+    if not values:
+        raise UserError(f"{directory} has no configuration: --worth needs the data of a run")
+    config = read_run(values)
+    task = build_task(config, None if options.data_dir is None else Path(options.data_dir))
+    try:
+        task.model.load_state_dict(load_model(directory).state_dict())
+        worth = attention_worth(task.model, lambda: task.evaluate("valid"))
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(f"{directory}: {error}") from error
+    if domain_of(config).reader is not None:
+        return _look(directory, options, arguments, worth)
+    _print(worth_table(worth))
+    return 0
 
 
 def _named(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -134,8 +179,8 @@ def _show(
     arguments: list[str],
     *,
     phases: dict[str, Any] | None = None,
+    worth: Any = None,
 ) -> int:
-    from ..lab.kit.grid import as_rich, table_console
     from ..lab.report.attention import depth_table
     from ..lab.report.page import write_diagnosis
 
@@ -145,14 +190,21 @@ def _show(
     out.mkdir(parents=True, exist_ok=True)
     again = shlex.join(["resonant", "diagnose", *arguments])
     page = write_diagnosis(
-        found, tokens, out, title=_title(options.run), command=again, phases=phases
+        found, tokens, out, title=_title(options.run), command=again, phases=phases, worth=worth
     )
+    _print(depth_table(found), worth, None if phases is None else phases["table"])
+    print(f"pictures: {page}")
+    return 0
+
+
+def _print(*grids: Any) -> None:
+    """Print tables, those that there are."""
+    from ..lab.kit.grid import as_rich, table_console
+
     console = table_console()
-    for grid in [depth_table(found)] + ([] if phases is None else [phases["table"]]):
+    for grid in filter(None, grids):
         console.print(as_rich(grid))
         console.print(grid.legend, highlight=False)
-    console.print(f"pictures: {page}", highlight=False, soft_wrap=True)
-    return 0
 
 
 def _title(name: str) -> str:
@@ -211,6 +263,13 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("pretrained", "branch"),
         help="which attention of a model of transformers with a branch (pretrained)",
     )
+    parser.add_argument(
+        "--worth",
+        action="store_true",
+        help="what each layer's attention, and each head, is worth: the validation loss of a run "
+        "without it",
+    )
+    parser.add_argument("--data-dir", help="folder to take the run's data from, for --worth")
     parser.add_argument(
         "--plugins", help="modules to import first, by comma (a run's too: they are code)"
     )

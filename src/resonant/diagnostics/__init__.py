@@ -13,15 +13,19 @@ from .attention import (
 from .collapse import Collapse, clusters, collapse, residual
 from .phases import PhaseRecord, has_phases, record_phases
 from .summary import summarize, summarize_record
+from .worth import LayerWorth, Worth, attention_worth, without_attention
 
 __all__ = [
     "AlignmentScores",
     "AttentionRecord",
     "Collapse",
     "LayerRecord",
+    "LayerWorth",
     "PhaseRecord",
+    "Worth",
     "along_path",
     "attention_layers",
+    "attention_worth",
     "clusters",
     "collapse",
     "effective_rank",
@@ -35,4 +39,5 @@ __all__ = [
     "summarize",
     "summarize_record",
     "token_cosine",
+    "without_attention",
 ]

@@ -88,6 +88,12 @@ class LayerRecord:
         alike = (seen / seen.sum(-1, keepdim=True).clamp(min=1.0)).unsqueeze(1)
         return _mean(self._first(alike), self._later()).item()
 
+    def own(self) -> Float[Tensor, "head"]:
+        """Mean weight that a token gives itself; not a number where keys are other tokens."""
+        if self.weights.shape[-1] != self.weights.shape[-2]:
+            return torch.full((self.weights.shape[1],), float("nan"))
+        return _mean(self.weights.diagonal(dim1=-2, dim2=-1), self.real_queries.unsqueeze(1))
+
     def _first(self, weights: Tensor) -> Tensor:
         """(batch, head, query): the weight of the first real key."""
         first = self.real.int().argmax(-1)[:, None, None, None]

@@ -37,9 +37,9 @@ def summarize_record(record: AttentionRecord) -> dict[str, np.ndarray]:
     """A record as arrays by name.
 
     ``layers`` names (layer); ``weights`` (layer, head, token, token) of the first tokens of the
-    first row; ``entropy``, ``sink`` (layer, head); ``sink_share``, ``uniform_sink``, ``residual``,
-    ``clusters``, ``token_cosine``, ``effective_rank`` (layer). Where all layers are Krause's
-    ``key_clusters`` (layer, head), a mean over rows. With energy gates ``gated`` names,
+    first row; ``entropy``, ``sink``, ``own`` (layer, head); ``sink_share``, ``uniform_sink``,
+    ``residual``, ``clusters``, ``token_cosine``, ``effective_rank`` (layer). Where all layers are
+    Krause's ``key_clusters`` (layer, head), a mean over rows. With energy gates ``gated`` names,
     ``gates`` (gated, head, token) and ``gates_shut``, the share below 0.1 (gated).
 
     Raises ``ValueError`` for layers of several shapes.
@@ -56,6 +56,7 @@ def summarize_record(record: AttentionRecord) -> dict[str, np.ndarray]:
     shown = [layer.weights[0, :, :SHOWN, :SHOWN].half().numpy() for layer in layers]
     found["weights"] = np.stack(shown)
     found["entropy"] = np.stack([layer.entropy().numpy() for layer in layers])
+    found["own"] = np.stack([layer.own().numpy() for layer in layers])
     found["sink"] = np.stack([layer.sink().numpy() for layer in layers])
     found["sink_share"] = np.array([layer.sink_share() for layer in layers])
     found["uniform_sink"] = np.array([layer.uniform_sink() for layer in layers])

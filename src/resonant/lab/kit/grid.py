@@ -12,7 +12,20 @@ from rich.table import Table
 
 from .statistics import Difference
 
-LEFT = frozenset({"arm", "control", "verdict", "note", "phases", "contrast", "row", "metric"})
+LEFT = frozenset(
+    {
+        "arm",
+        "by head",
+        "contrast",
+        "control",
+        "metric",
+        "name",
+        "note",
+        "phases",
+        "row",
+        "verdict",
+    }
+)
 WIDTH = 140  # of tables outside a terminal
 
 

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ...diagnostics.worth import Worth
 from ..kit.contents import read_arrays
 from ..kit.folder import DIAGNOSIS
 from ..kit.grid import Grid
@@ -146,6 +147,23 @@ def depth_table(diagnosis: Diagnosis) -> Grid:
         "Of its weights: entropy over log(visible keys), mean weight of the first token, what "
         "uniform attention would give it, and the share of heads that give it above 0.3 (not where "
         "fewer than 10 keys are seen).",
+    )
+
+
+def worth_table(worth: Worth, own: Mapping[str, float] | None = None) -> Grid:
+    """What each attention layer is worth; ``own`` is the mean weight of oneself, by layer."""
+    rows = []
+    for index, layer in enumerate(worth.layers, start=1):
+        heads = " ".join(f"{each:+.4f}" for each in layer.heads)
+        seen = [] if own is None else [f"{own[layer.name]:.3f}"]
+        rows.append([str(index), layer.name, f"{layer.worth:+.4f}", *seen, heads])
+    seen = () if own is None else ("own weight",)
+    return Grid(
+        ("layer", "name", "worth", *seen, "by head"),
+        rows,
+        f"Validation loss {worth.loss:.4f}. Worth: what it rises by where the layer, or one head "
+        "of it, adds nothing; below 0 the model is better without."
+        + (" Own weight: what a token gives itself, mean over heads." if seen else ""),
     )
 
 

@@ -116,10 +116,12 @@ def write_diagnosis(
     title: str,
     command: str,
     phases: dict[str, Any] | None = None,
+    worth: Grid | None = None,
 ) -> Path:
     """Write the page into ``directory`` and return its path.
 
-    ``tokens`` are the texts of the row looked at; ``phases`` what ``phase_sections`` made.
+    ``tokens`` are the texts of the row looked at; ``phases`` what ``phase_sections`` made;
+    ``worth`` the table of ``worth_table``.
     """
     known = {title: diagnosis}
     page = render(
@@ -131,6 +133,7 @@ def write_diagnosis(
         maps=attention_maps(diagnosis),
         gates=gate_texts(known),
         phases=phases,
+        worth=worth,
         command=command,
     )
     path = directory / DIAGNOSIS_PAGE
