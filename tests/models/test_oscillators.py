@@ -1,5 +1,6 @@
 """Models whose heads listen by reference oscillators: caches, padding, documents, saving."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ def build(kind: str = "rotary", attention: str = "softmax", **changes: Any) -> L
     return stirred(LanguageModel(config))
 
 
-def phases(kind: str = "rotary", self_score: str = "kept") -> PhaseLanguageModel:
+def phases(kind: str = "rotary", **options: Any) -> PhaseLanguageModel:
     torch.manual_seed(0)
-    options = {"position": PositionConfig(kind, oscillators=3), "self_score": self_score}
+    options |= {"position": PositionConfig(kind, oscillators=3)}
     return stirred(PhaseLanguageModel(PhaseLanguageModelConfig(32, **SIZES, **options)))
 
 
@@ -55,7 +56,8 @@ def stirred(model: Any) -> Any:
 MODELS = {
     **{f"{kind} {name}": (build, kind, name) for kind in KINDS for name in ATTENTION},
     **{f"phases {kind}": (phases, kind) for kind in ("rotary", "none")},
-    "phases threshold": (phases, "rotary", "threshold"),
+    "phases threshold": (partial(phases, self_score="threshold"),),
+    "phases successors": (partial(phases, self_score="threshold", successors=True),),
 }
 
 

@@ -43,6 +43,7 @@ CASES = [
     ("kuramoto", {"position": RotaryPosition(4), "lag": True}, {"is_causal": True}),
     ("kuramoto", {"neighborhood": Causal(4), "top_k": 2, "steps": 2}, {}),
     ("kuramoto", {"self_score": "threshold"}, {"is_causal": True}),
+    ("kuramoto", {"successors": True, "neighborhood": Causal()}, {}),
     ("kuramoto", {"gate": EnergyGate(16, 4), "phase_gate": "static"}, {"is_causal": True}),
     ("kuramoto", {"manifold": Sphere(4), "position": RotaryPosition(4)}, {"is_causal": True}),
     ("kuramoto", {"manifold": SpecialOrthogonal(3)}, {"is_causal": True}),

@@ -63,6 +63,9 @@ MODULES: dict[str, Build] = {
     "kuramoto threshold in a window": lambda: phases(
         self_score="threshold", neighborhood=Causal(4), top_k=2, steps=2
     ),
+    "kuramoto successors": lambda: phases(
+        successors=True, self_score="threshold", neighborhood=Causal()
+    ),
     "kuramoto static": lambda: phases(phase_gate="static"),
     "linear": lambda: attention("linear", EMBED, HEADS, position=RotaryPosition(4)),
 }

@@ -102,6 +102,7 @@ def values(name: str) -> dict[str, Any]:
         "phase_gate": "static",
         "lag": True,
         "self_score": "threshold",
+        "successors": True,
         "steps": 2,
         "beta": 0.3,
         "kappa": 0.4,

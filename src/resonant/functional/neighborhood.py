@@ -40,6 +40,10 @@ class Causal:
                 f"it is {self.window}. Leave it out (None) to see the whole past"
             )
 
+    def others(self) -> Causal:
+        """What is left of it over all keys but the last, where oneself is left out."""
+        return Causal(None if self.window is None else self.window - 1)
+
 
 @dataclass(frozen=True)
 class Band:
@@ -161,11 +165,17 @@ def reach(neighborhood: Neighborhood) -> tuple[int | None, int | None]:
     )
 
 
-def without_own(neighborhood: Neighborhood) -> Neighborhood | None:
+def without_own(neighborhood: Neighborhood, *, successors: bool = False) -> Neighborhood | None:
     """The same past with oneself left out; None for what is not causal, which takes a mask.
 
-    Raises ``ValueError`` for a window of 1.
+    Raises ``ValueError`` for a window of 1, and for what is not causal where ``successors`` are to
+    be known.
     """
+    if successors and not isinstance(neighborhood, Causal):
+        raise ValueError(
+            f"successors are those of earlier tokens: give neighborhood=Causal(), not "
+            f"{neighborhood}"
+        )
     if not isinstance(neighborhood, Causal):
         return None
     return Causal(neighborhood.window, own=False)

@@ -120,6 +120,7 @@ def _block(config: PhaseLanguageModelConfig) -> PhaseBlock:
         manifold=points,
         phase_gate=config.phase_gate,  # type: ignore[arg-type]
         lag=config.lag,
+        successors=config.successors,
         self_score=config.self_score,  # type: ignore[arg-type]
         steps=config.steps,
         dropout=chosen.dropout,

@@ -32,6 +32,7 @@ class PhaseLanguageModelConfig:
         phase_gate: what weighs coordinates, content or static
         lag: whether a content-dependent lag stands inside the cosine
         self_score: what one's own logit is, kept (as written) or threshold (learned)
+        successors: whether tokens are pulled towards the one after each that they attend to
         steps: couplings per layer, with the same weights
         readout: untied, or tied to the embedding
         decay_phases: whether the embedding's angles get weight decay
@@ -49,6 +50,7 @@ class PhaseLanguageModelConfig:
     phase_gate: str = "content"
     lag: bool = False
     self_score: str = "kept"
+    successors: bool = False
     steps: int = 1
     readout: str = "untied"
     decay_phases: bool = True

@@ -15,7 +15,7 @@ from ..mechanism import Mechanism, Scalar, mechanism
 from .cache import AttentionCache
 from .core import AttentionCore, check_rows, check_widths
 from .energy import EnergyGate
-from .parameter import HeadScalar
+from .parameter import HeadScalar, start_projections
 from .position import HeadPosition
 
 
@@ -104,10 +104,7 @@ class Attention(AttentionCore):
 
     def reset_parameters(self) -> None:
         """Xavier-uniform projections and zero biases, as MultiheadAttention starts."""
-        for projection in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
-            nn.init.xavier_uniform_(projection.weight)
-            if projection.bias is not None:
-                nn.init.zeros_(projection.bias)
+        start_projections(self.q_proj, self.k_proj, self.v_proj, self.out_proj)
 
     def lift(self, query: Tensor, key: Tensor, value: Tensor) -> Lift:
         """The mechanism's lift of projected heads with this module's learned scalars."""

@@ -162,14 +162,18 @@ class AttentionCore(nn.Module):
         if cache is not None:
             lift = cache.update(lift)
             cache.document = None if documents is None else documents[:, -1:]
-        options = {
-            "neighborhood": neighborhood,
-            "top_k": self.top_k,
-            "attn_mask": self._functional_mask(attn_mask, lift.query.shape[0]),
-        }
+        mask = self._functional_mask(attn_mask, lift.query.shape[0])
+        lift, neighborhood, mask = self._met(lift, neighborhood, mask)
+        options = {"neighborhood": neighborhood, "top_k": self.top_k, "attn_mask": mask}
         dropout_p = self.dropout if self.training else 0.0
         weights = attention_weights(lift, **options) if need_weights else None
         return attend(lift, **options, dropout_p=dropout_p), weights
+
+    def _met(
+        self, lift: Lift, neighborhood: Neighborhood, mask: Tensor | None
+    ) -> tuple[Lift, Neighborhood, Tensor | None]:
+        """What queries meet, cached keys among it, as attention takes it."""
+        return lift, neighborhood, mask
 
     def neighborhood_of(
         self, query: Tensor, key: Tensor | None, *, is_causal: bool
@@ -276,6 +280,14 @@ class AttentionCore(nn.Module):
             same = mask.shape[0] > 1 and mask.stride(0) == 0
             mask = mask[0] if same else mask.unflatten(0, (batch, self.num_heads))
         return from_blocked(mask)
+
+
+def check_value(query: Tensor, key: Tensor | None, value: Tensor | None) -> None:
+    """Raise ``ValueError`` unless the values are the keys."""
+    if value is not None and value is not (query if key is None else key):
+        raise ValueError(
+            "the values of coupling are the phases of its keys; leave value out, or pass the key"
+        )
 
 
 def _check_sizes(

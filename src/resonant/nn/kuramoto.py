@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..functional.kuramoto import BETA, CIRCLE, coupling_lift, with_own
+from ..functional.kuramoto import BETA, CIRCLE, coupling_lift, following, with_own
 from ..functional.lift import Lift
 from ..functional.manifold import Manifold
 from ..functional.mask import of_others
 from ..functional.neighborhood import Full, Neighborhood, without_own
 from .cache import AttentionCache, CouplingCache
-from .core import NO_FAST_PATH, AttentionCore, check_rows, check_widths
+from .core import NO_FAST_PATH, AttentionCore, check_rows, check_value, check_widths
 from .energy import EnergyGate
-from .parameter import HeadScalar, Strength, input_dtype, wide_linear
+from .parameter import HeadScalar, Strength, input_dtype, start_projections, wide_linear
 from .position import HeadPosition
 
 PhaseGate = Literal["content", "static"]
@@ -45,7 +45,8 @@ class KuramotoAttention(AttentionCore):
     per coordinate, at most 2) are where these start. ``self_score`` "threshold" puts a learned
     ``w . [cos, sin] + b`` per head in the place of one's own logit, the largest where gates are
     positive: oneself moves nothing, so the others have a null beside them, whose share is reported
-    as the own weight. ``position`` gives drift and locality: drift
+    as the own weight. ``successors``: the pull is towards the token *after* the one attended to;
+    causal alone (``functional.kuramoto.following``). ``position`` gives drift and locality: drift
     by its ``angle`` (``RotaryPosition(2 * embed_dim / num_heads)`` is RoPE's); ``gate`` is an
     ``EnergyGate(embed_dim * features, num_heads)``. ``key`` are other tokens' phases, which stay as
     they are; ``value`` is the key.
@@ -53,8 +54,7 @@ class KuramotoAttention(AttentionCore):
     Remaining arguments, masks (boolean True = blocked) and errors: see ``Attention``. There are no
     grouped heads: heads share out the coordinates.
 
-    Source: arXiv 2606.11585, Kuramoto attention. Differs: manifolds, lag, energy gate and locality
-    are ours; several steps share one set of weights.
+    Source: arXiv 2606.11585; successors 2606.18694. Ours: manifolds, lag, gate, locality, steps.
     """
 
     OFF: ClassVar[dict[str, float]] = {**AttentionCore.OFF, "beta": 0.0, "kappa": 0.0}
@@ -69,6 +69,7 @@ class KuramotoAttention(AttentionCore):
         phase_gate: PhaseGate = "content",
         lag: bool = False,
         self_score: SelfScore = "kept",
+        successors: bool = False,
         steps: int = 1,
         beta: float = BETA,
         kappa: float = 1.0,
@@ -105,7 +106,8 @@ class KuramotoAttention(AttentionCore):
         if position is not None and position.convention != "half":
             move = f"leave out the position's convention {position.convention!r}"
             raise ValueError(f"phases drift by their own angles, which pair no features; {move}")
-        self.manifold, self.phase_gate, self.steps = manifold, phase_gate, steps
+        self.manifold, self.phase_gate = manifold, phase_gate
+        self.steps, self.successors = steps, successors
         features = embed_dim * manifold.features
         self._check_gate(features)
         self.beta = HeadScalar(num_heads, beta, positive=True)
@@ -115,8 +117,8 @@ class KuramotoAttention(AttentionCore):
         else:
             self.metric = HeadScalar(embed_dim, GATE_START, positive=True)
         self.lag_proj = nn.Linear(features, embed_dim, bias=False) if lag else None
-        if self_score == "threshold":
-            without_own(neighborhood)  # refuses a window of 1
+        if self_score == "threshold" or successors:
+            without_own(neighborhood, successors=successors)  # refuses what cannot be
         self.own_score = nn.Linear(features, num_heads) if self_score == "threshold" else None
         self.reset_parameters()
 
@@ -174,7 +176,7 @@ class KuramotoAttention(AttentionCore):
         if key is not None and key is not query:
             others = self.manifold.embed(self.split(key))
         points, weights = self.split(query), None
-        if self.own_score is not None and others is None:
+        if self.own_score is not None and others is None and not self.successors:
             neighborhood, attn_mask = of_others(neighborhood, attn_mask, query)
         options: dict[str, Any] = {
             "key_padding_mask": key_padding_mask,
@@ -190,13 +192,20 @@ class KuramotoAttention(AttentionCore):
             if self.own_score is not None and others is None:
                 lift = replace(lift, sink=wide_linear(self.own_score, x.flatten(2)).mT)
             mean, weights = self._attend(lift, source, cache=store, **options)
-            if lift.sink is not None and weights is not None:
-                weights = with_own(weights)
+            if weights is not None and (self.successors or lift.sink is not None):
+                keys, null = weights.shape[-1] + self.successors, lift.sink is not None
+                weights = with_own(weights, keys, null=null)
             self.watch(x, weights, self_coupled=others is None)
             mean = mean.transpose(1, 2).to(x.dtype).unflatten(-1, x.shape[-2:])
             kappa = self.kappa().to(x.dtype).unflatten(0, (self.num_heads, 1, -1))
             points = self.manifold.retract(points, kappa * self.manifold.tangent(x, mean))
         return self.join(points), weights
+
+    def _met(
+        self, lift: Lift, neighborhood: Neighborhood, mask: Tensor | None
+    ) -> tuple[Lift, Neighborhood, Tensor | None]:
+        met = lift, neighborhood, mask
+        return following(*met) if self.successors else met
 
     def _lift(self, x: Tensor, others: Tensor, cache: AttentionCache | None) -> tuple[Lift, Tensor]:
         """The lift of embedded points (batch, token, head, feature, coordinate) and its source."""
@@ -259,7 +268,9 @@ class KuramotoAttention(AttentionCore):
                     f"coupling takes states (batch, token, {size}), but the {name} has shape "
                     f"{tuple(state.shape)}"
                 )
-        _check_value(query, key, value)
+        check_value(query, key, value)
+        if self.successors and key is not None and key is not query:
+            raise ValueError("successors are of one sequence: leave out the key, or successors")
         if cache is not None and len(cache.steps) != self.steps:
             raise ValueError(
                 f"this cache is for {len(cache.steps)} coupling steps, but there are {self.steps}; "
@@ -335,11 +346,7 @@ class PhaseAdapter(nn.Module):
 
     def reset_parameters(self) -> None:
         """Xavier-uniform projections and zero biases."""
-        for projection in (self.in_proj, self.key_proj, self.out_proj):
-            if projection is not None:
-                nn.init.xavier_uniform_(projection.weight)
-                if projection.bias is not None:
-                    nn.init.zeros_(projection.bias)
+        start_projections(self.in_proj, self.key_proj, self.out_proj)
 
     def new_cache(self) -> CouplingCache:
         """An empty cache for decoding with this module."""
@@ -362,7 +369,7 @@ class PhaseAdapter(nn.Module):
 
         Masks, weights, ``cache`` and ``documents`` as in ``Attention.forward``.
         """
-        _check_value(query, key, value)
+        check_value(query, key, value)
         check_rows(query)
         check_widths(query=(query, self.embed_dim))
         others_dim = self.embed_dim if self.key_proj is None else self.kdim
@@ -391,10 +398,3 @@ class PhaseAdapter(nn.Module):
 
     def _embedded(self, state: Tensor) -> Tensor:
         return self.coupling.manifold.embed(self.coupling.split(state)).flatten(2)
-
-
-def _check_value(query: Tensor, key: Tensor | None, value: Tensor | None) -> None:
-    if value is not None and value is not (query if key is None else key):
-        raise ValueError(
-            "the values of coupling are the phases of its keys; leave value out, or pass the key"
-        )

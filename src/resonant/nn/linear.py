@@ -14,6 +14,7 @@ from ..functional.neighborhood import Causal, Full, Neighborhood
 from .cache import LinearCache
 from .core import AttentionCore, check_rows, check_widths
 from .energy import EnergyGate
+from .parameter import start_projections
 from .position import HeadPosition
 
 
@@ -73,10 +74,7 @@ class LinearAttention(AttentionCore):
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
             nn.Linear(embed_dim, embed_dim, bias=bias) for _ in range(4)
         )
-        for projection in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
-            nn.init.xavier_uniform_(projection.weight)
-            if projection.bias is not None:
-                nn.init.zeros_(projection.bias)
+        start_projections(self.q_proj, self.k_proj, self.v_proj, self.out_proj)
 
     def new_cache(self) -> LinearCache:  # type: ignore[override]
         return LinearCache()

@@ -21,6 +21,14 @@ def input_dtype(layer: nn.Module) -> torch.dtype:
     return weight.dtype if isinstance(weight, Tensor) else torch.float32
 
 
+def start_projections(*layers: nn.Linear | None) -> None:
+    """Xavier-uniform weights and zero biases, as MultiheadAttention starts."""
+    for layer in filter(None, layers):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
 def wide_linear(layer: nn.Module, x: Tensor) -> Tensor:
     """``layer(x)`` in float32 or better, also under autocast: rates add up over whole lengths.
 

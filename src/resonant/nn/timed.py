@@ -16,7 +16,7 @@ from ..functional.mask import real_keys
 from .cache import CrossCache, refuse_training
 from .core import AttentionCore, check_widths
 from .energy import EnergyGate
-from .parameter import HeadScalar, HeadShare, wide_linear
+from .parameter import HeadScalar, HeadShare, start_projections, wide_linear
 
 
 class TimedAttention(AttentionCore):
@@ -54,10 +54,7 @@ class TimedAttention(AttentionCore):
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
         self.query_padding: Tensor | None = None  # set by padded_queries
         self.pace = 1.0  # set by paced
-        for projection in (self.v_proj, self.out_proj):
-            nn.init.xavier_uniform_(projection.weight)
-            if projection.bias is not None:
-                nn.init.zeros_(projection.bias)
+        start_projections(self.v_proj, self.out_proj)
 
     def new_cache(self) -> CrossCache:  # type: ignore[override]
         """An empty cache for decoding frame by frame."""

@@ -195,10 +195,9 @@ def _others(
     """
     if not isinstance(neighborhood, Causal) or neighborhood.own:
         return lift, neighborhood, mask
-    window = None if neighborhood.window is None else neighborhood.window - 1
     if mask is not None and mask.shape[-1] == lift.key.shape[2]:
         mask = mask[..., :-1]
-    return lift.keys(0, -1), Causal(window), mask
+    return lift.keys(0, -1), neighborhood.others(), mask
 
 
 def _zeros(lift: Lift, mask: Tensor | None) -> Tensor:
