@@ -76,7 +76,7 @@ def loss_of(model: LanguageModel, ids: Tensor) -> Tensor:
 def test_what_a_task_needs_is_worth_something_and_an_empty_head_nothing() -> None:
     torch.manual_seed(0)
     model, ids = trained(language_model("0.11M", vocabulary=8, layers=1))
-    (layer,) = model.attentions()
+    layer: Any = model.attentions()[0]
     with torch.no_grad():
         layer.out_proj.weight[:, :16] = 0.0  # head 0 says nothing
     found = attention_worth(model, lambda: loss_of(model, ids))
