@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from .base import CausalModel
 from .phase_configs import PhaseLanguageModelConfig, phase_preset
 from .positions import head_position
 
-# Uniform angles would scramble what the drift tells (math: section 2).
+# Uniform angles scramble what the drift tells, where no oscillators tell it (math: 2b).
 EMBEDDING_SPREAD = 0.5
 
 
@@ -55,7 +56,10 @@ class PhaseLanguageModel(CausalModel):
 
     def reset_parameters(self) -> None:
         """A start near the uniform guess; drives shrunk by depth."""
-        nn.init.normal_(self.embedding.weight, std=EMBEDDING_SPREAD)
+        if self.config.embedding_start == "uniform":
+            nn.init.uniform_(self.embedding.weight, -math.pi, math.pi)
+        else:
+            nn.init.normal_(self.embedding.weight, std=EMBEDDING_SPREAD)
         if self.readout is None:
             nn.init.constant_(self.scale, self.config.width**-0.5)
         else:
@@ -130,6 +134,10 @@ def _block(config: PhaseLanguageModelConfig) -> PhaseBlock:
         gate=gate,
         **scalars,
     )
+    if config.phase_gate == "content":
+        nn.init.constant_(coupling.gate_proj.bias, config.gate_start)
+    else:
+        nn.init.constant_(coupling.metric.value, math.log(config.gate_start))
     return PhaseBlock(coupling, config.hidden)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class PhaseLanguageModelConfig:
         lag: whether a content-dependent lag stands inside the cosine
         self_score: what one's own logit is, kept (as written) or threshold (learned)
         successors: whether tokens are pulled towards the one after each that they attend to
+        embedding_start: angles of tokens at the start, normal (0.5 wide) or uniform (the circle)
+        gate_start: weight of a coordinate at the start
         steps: couplings per layer, with the same weights
         readout: untied, or tied to the embedding
         decay_phases: whether the embedding's angles get weight decay
@@ -51,6 +54,8 @@ class PhaseLanguageModelConfig:
     lag: bool = False
     self_score: str = "kept"
     successors: bool = False
+    embedding_start: str = "normal"
+    gate_start: float = 2.0
     steps: int = 1
     readout: str = "untied"
     decay_phases: bool = True
@@ -64,6 +69,14 @@ class PhaseLanguageModelConfig:
         check_least("model", self, dict.fromkeys(counts, 1))
         check_choice("model.phase_gate", self.phase_gate, ("content", "static"))
         check_choice("model.self_score", self.self_score, ("kept", "threshold"))
+        check_choice("model.embedding_start", self.embedding_start, ("normal", "uniform"))
+        if self.embedding_start == "uniform" and self.manifold != "circle":
+            raise ValueError(
+                "model.embedding_start = uniform is of angles: take model.manifold = circle, not "
+                f"{self.manifold}"
+            )
+        if not 0.0 < self.gate_start < math.inf:
+            raise ValueError(f"model.gate_start must be above 0; it is {self.gate_start}")
         check_choice("model.readout", self.readout, ("untied", "tied"))
         check_choice("model.position.kind", self.position.kind, PHASE_POSITIONS)
         check_choice("model.position.convention", self.position.convention, ("half",))

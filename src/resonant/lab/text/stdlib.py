@@ -19,6 +19,7 @@ from ..kit.experiment import Arm, Experiment, locality_arms
 from .config import TextConfig
 
 CONTEXT = 128
+OSCILLATORS = 8
 WINDOW = 32
 TOP_K = 24
 
@@ -97,6 +98,52 @@ def phase_arms(
             "an energy gate on the tokens listened to",
             control="kuramoto",
             changes={"model.attention.gate": "energy"},
+        ),
+    )
+
+
+def oscillator_arms(
+    model: PhaseLanguageModelConfig, learning_rate: float, threshold_hidden: int
+) -> tuple[Arm, ...]:
+    """What the phase model lacked, one by one, and the same help for a transformer.
+
+    ``threshold_hidden`` takes from the drive what a threshold needs. With oscillators angles start
+    uniform on the circle and gates at 0.5.
+    """
+    waves = replace(model.position, oscillators=OSCILLATORS)
+    started = replace(model, position=waves, embedding_start="uniform", gate_start=0.5)
+    threshold = {"self_score": "threshold", "hidden": threshold_hidden}
+    models = {
+        "threshold": ("one's own logit a learned threshold", replace(model, **threshold)),
+        "oscillators": ("reference oscillators beside the drift", started),
+        "threshold-oscillators": ("both", replace(started, **threshold)),
+        "successors-oscillators": (
+            "the pull of what followed, with reference oscillators",
+            replace(started, successors=True),
+        ),
+    }
+    return (
+        Arm(
+            "softmax-oscillators",
+            "reference oscillators beside rotary positions",
+            control="softmax",
+            changes={"model.position.oscillators": OSCILLATORS},
+        ),
+        Arm(
+            "kuramoto-successors",
+            "the pull of what followed",
+            control="kuramoto",
+            changes={"model.successors": True},
+        ),
+        *(
+            Arm(
+                f"kuramoto-{name}",
+                says,
+                control="kuramoto",
+                model=chosen,
+                learning_rate=learning_rate,
+            )
+            for name, (says, chosen) in models.items()
         ),
     )
 
