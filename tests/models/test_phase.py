@@ -250,20 +250,21 @@ def test_names_are_checked() -> None:
 
 
 def test_where_angles_and_gates_start() -> None:
-    usual = PhaseLanguageModel(PhaseLanguageModelConfig(vocabulary=500))
+    usual: Any = PhaseLanguageModel(PhaseLanguageModelConfig(vocabulary=500))
     assert 0.45 < usual.embedding.weight.std() < 0.55
     config = PhaseLanguageModelConfig(vocabulary=500, embedding_start="uniform", gate_start=0.5)
-    around = PhaseLanguageModel(config)
+    around: Any = PhaseLanguageModel(config)
     assert around.embedding.weight.abs().max() <= math.pi
     assert around.embedding.weight.cos().mean().abs() < 0.02
     for model, start in ((usual, 2.0), (around, 0.5)):
         assert all(block.attention.gate_proj.bias.eq(start).all() for block in model.blocks)
-    static = PhaseLanguageModel(dataclasses.replace(config, phase_gate="static"))
-    assert static.blocks[0].attention.metric().allclose(torch.tensor(0.5))  # type: ignore[operator]
-    for changes, says in (
+    static: Any = PhaseLanguageModel(dataclasses.replace(config, phase_gate="static"))
+    assert static.blocks[0].attention.metric().allclose(torch.tensor(0.5))
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"embedding_start": "wide"}, "embedding_start"),
         ({"embedding_start": "uniform", "manifold": "sphere-4"}, "uniform is of angles"),
         ({"gate_start": 0.0}, "gate_start must be above 0"),
-    ):
+    ]
+    for changes, says in refused:
         with pytest.raises(ValueError, match=says):
             PhaseLanguageModelConfig(**changes)
