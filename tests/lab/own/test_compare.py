@@ -180,12 +180,15 @@ def test_two_seeds_are_too_few(tmp_path: Path) -> None:
 
 def test_digits_follow_the_scores(tmp_path: Path) -> None:
     def tiny(arm: float, seed: int, run: Run) -> dict[str, float]:
-        return {"small": arm * 1e-6 + seed * 1e-8 + arm * seed * 1e-9, "large": 1e6 * arm + seed}
+        small = arm * 1e-6 + seed * 1e-8 + arm * seed * 1e-9
+        return {"small": small, "large": 1e6 * arm + seed, "least": 1e-9 * small}
 
     found = compared(tmp_path, train_and_score=tiny)
     assert float(rows(found)["small", "one"][0]) == pytest.approx(1.011e-6, rel=1e-3)
     assert rows(found)["small", "one"][3] == "higher"
     assert rows(found)["large", "one"][0] == "1000001"
+    assert rows(found)["least", "one"][0] == "1.011e-15"
+    assert rows(found)["least", "one"][3] == "higher"
 
 
 @pytest.mark.parametrize(

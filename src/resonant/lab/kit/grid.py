@@ -27,6 +27,7 @@ LEFT = frozenset(
     }
 )
 WIDTH = 140  # of tables outside a terminal
+MOST_DIGITS = 9  # behind a point
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,21 +68,27 @@ def alone(grid: Grid | None) -> dict[str, Grid]:
     return {} if grid is None else {"": grid}
 
 
+def number_form(digits: int) -> str:
+    """Format numbers with so many decimals; with a power of ten where those are many."""
+    return f".{digits}f" if digits <= MOST_DIGITS else ".3e"
+
+
 def difference_cells(
     control: str | None, difference: Difference | None, *, digits: int = 4
 ) -> tuple[str, str, str, str]:
     """Control, difference with its interval, verdict, and what could have been seen."""
     if control is None or difference is None:
         return "", "", "", ""
-    mean = f"{difference.mean:+.{digits}f}"
+    form = number_form(digits)
+    mean = f"{difference.mean:+{form}}"
     if difference.half_width is None or difference.detectable is None:
         return control, mean, difference.verdict, ""
-    seen = mean.strip("+-0.") != ""  # what is not printed is not judged
+    seen = mean.strip("+-0.e") != ""  # what is not printed is not judged
     return (
         control,
-        f"{mean if seen else f'{0:.{digits}f}'} ± {difference.half_width:.{digits}f}",
+        f"{mean if seen else f'{0:{form}}'} ± {difference.half_width:{form}}",
         difference.verdict if seen else "no difference shown",
-        f"{difference.detectable:.{digits}f}",
+        f"{difference.detectable:{form}}",
     )
 
 

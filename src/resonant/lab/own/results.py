@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError, nearest
-from ..kit.grid import Grid, difference_cells
+from ..kit.grid import Grid, difference_cells, number_form
 from ..kit.statistics import Difference, paired_difference
 
 COLUMNS = ("metric", "arm", "mean", "control", "difference", "verdict", "smallest detectable")
@@ -169,7 +169,7 @@ class Compared:
         if problem:
             return [metric, arm, "", "" if arm == self.control else self.control, "", problem, ""]
         digits = self.digits(metric)
-        mean = f"{statistics.fmean(self.values(arm, metric)):.{digits}f}"
+        mean = f"{statistics.fmean(self.values(arm, metric)):{number_form(digits)}}"
         if arm == self.control:
             return [metric, arm, mean, "", "", "", ""]
         if self._lacks(self.control, metric):
@@ -198,7 +198,7 @@ class Compared:
             small = [x for d in each for x in (d.half_width, abs(d.mean)) if x]
             small = [x for x in small if x > ROUNDING * largest]
             found = max([found, *(2 - _exponent(x) for x in small)])
-        return min(max(found, 0), 12)
+        return max(found, 0)
 
     def _legend(self) -> str:
         ways = ", ".join(f"{name} {way}" for name, way in self.better.items())
