@@ -194,19 +194,20 @@ class _Scan(torch.autograd.Function):
         given = Given(taken, scores, place, last, gain, tuple(numbers))
         near = _Near(given) if _can_be_cut(given) else None
         before, made, errors, firsts, counts = [], [], [], [], []
-        for t, frame in enumerate(given.frames()):
-            before.append(state)
-            if near is not None:
-                first, count = near.window(t, state, numbers[SEARCH])
-                frame = frame.only(first + torch.arange(count, device=place.device))
-                firsts.append(first)
-                counts.append(count)
-            weights, away, _ = _look(state, frame)
-            error, scatter = _moments(weights, away)
-            corrected = _corrected(state, error, scatter, frame)
-            state = _ticked(corrected, numbers[DIFFUSION])
-            made.append(corrected)
-            errors.append(error)
+        with torch.inference_mode():  # a tenth less time: no tensor counts its versions
+            for t, frame in enumerate(given.frames()):
+                before.append(state)
+                if near is not None:
+                    first, count = near.window(t, state, numbers[SEARCH])
+                    frame = frame.only(first + torch.arange(count, device=place.device))
+                    firsts.append(first)
+                    counts.append(count)
+                weights, away, _ = _look(state, frame)
+                error, scatter = _moments(weights, away)
+                corrected = _corrected(state, error, scatter, frame)
+                state = _ticked(corrected, numbers[DIFFUSION])
+                made.append(corrected)
+                errors.append(error)
         windows = (torch.stack(firsts, 2), torch.tensor(counts)) if firsts else ()
         states = torch.stack([torch.stack(x, 2) for x in zip(*before, strict=True)])
         ctx.save_for_backward(states, *tensors, *windows)
@@ -214,7 +215,7 @@ class _Scan(torch.autograd.Function):
         center, variance = _shown(abreast, numbers[DIFFUSION].unsqueeze(2))
         observed = torch.where(gain > 0, states[0] + torch.stack(errors, 2), states[0])
         ctx.mark_non_differentiable(observed)
-        return center, variance, observed, *state
+        return center, variance, observed, *(each.clone() for each in state)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
