@@ -14,7 +14,7 @@ from ..mechanism import lift_of, mechanism
 from .attend import attend
 from .lift import Lift
 from .manifold import Circle, Manifold
-from .neighborhood import Causal, Full, Neighborhood, positions, without_own
+from .neighborhood import Full, Neighborhood, positions, without_own
 
 CIRCLE = Circle()
 BETA = mechanism("kuramoto").scalars["beta"].start  # where the sharpness of coupling starts
@@ -123,9 +123,7 @@ def kuramoto_coupling(
     return velocity.squeeze(-2) if flat else velocity
 
 
-def following(
-    lift: Lift, neighborhood: Neighborhood, mask: Tensor | None = None
-) -> tuple[Lift, Neighborhood, Tensor | None]:
+def following(lift: Lift, neighborhood: Neighborhood) -> tuple[Lift, Neighborhood]:
     """The same scores over earlier tokens, whose values are those of the tokens after them.
 
     Key u, before the query, has the value of token u + 1, which is not beyond the query: causal by
@@ -136,21 +134,13 @@ def following(
     Source: successor coupling (arXiv 2606.18694), known to us by its abstract.
     """
     others = without_own(neighborhood, successors=True)
-    assert isinstance(others, Causal)
-    if mask is not None and mask.shape[-1] == lift.key.shape[2]:
-        mask = mask[..., :-1]
-    return replace(lift.keys(0, -1), value=lift.value[:, :, 1:]), others.others(), mask
+    assert others is not None
+    return replace(lift, value=lift.value.roll(-1, 2)), others
 
 
 def with_own(
-    weights: Float[Tensor, "batch head query other"], keys: int, *, null: bool
+    weights: Float[Tensor, "batch head query key"],
 ) -> Float[Tensor, "batch head query key"]:
-    """Weights over all ``keys`` tokens, those left out at the end among them with 0.
-
-    With a ``null`` what is left of each row is that of oneself, the last query at the last key.
-    """
-    weights = F.pad(weights, (0, keys - weights.shape[-1]))
-    if not null:
-        return weights
-    left = torch.diag_embed(1.0 - weights.sum(-1))
-    return weights + F.pad(left, (keys - weights.shape[-2], 0))
+    """Weights with what is left of each row as that of oneself, the last query at the last key."""
+    queries, keys = weights.shape[-2:]
+    return weights + F.pad(torch.diag_embed(1.0 - weights.sum(-1)), (keys - queries, 0))

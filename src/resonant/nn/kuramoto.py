@@ -192,9 +192,8 @@ class KuramotoAttention(AttentionCore):
             if self.own_score is not None and others is None:
                 lift = replace(lift, sink=wide_linear(self.own_score, x.flatten(2)).mT)
             mean, weights = self._attend(lift, source, cache=store, **options)
-            if weights is not None and (self.successors or lift.sink is not None):
-                keys, null = weights.shape[-1] + self.successors, lift.sink is not None
-                weights = with_own(weights, keys, null=null)
+            if weights is not None and lift.sink is not None:
+                weights = with_own(weights)
             self.watch(x, weights, self_coupled=others is None)
             mean = mean.transpose(1, 2).to(x.dtype).unflatten(-1, x.shape[-2:])
             kappa = self.kappa().to(x.dtype).unflatten(0, (self.num_heads, 1, -1))
@@ -204,8 +203,8 @@ class KuramotoAttention(AttentionCore):
     def _met(
         self, lift: Lift, neighborhood: Neighborhood, mask: Tensor | None
     ) -> tuple[Lift, Neighborhood, Tensor | None]:
-        met = lift, neighborhood, mask
-        return following(*met) if self.successors else met
+        met = following(lift, neighborhood) if self.successors else (lift, neighborhood)
+        return *met, mask
 
     def _lift(self, x: Tensor, others: Tensor, cache: AttentionCache | None) -> tuple[Lift, Tensor]:
         """The lift of embedded points (batch, token, head, feature, coordinate) and its source."""

@@ -52,6 +52,7 @@ def why_not(path: Path, case: Case) -> str | None:
             (case.pair, "a Gaussian is lifted block by block"),
             (case.documents, "documents are masked block by block"),
             (windowed, "the fused kernel has no windows"),
+            (case.neighborhood == Causal(own=False), "the fused kernel leaves out nobody"),
             (isinstance(case.neighborhood, Grid), "the fused kernel has no grids"),
             (
                 isinstance(case.neighborhood, Causal) and case.queries < case.keys,
@@ -193,8 +194,8 @@ def _others(
     The corner is the last query at the last key, so one key fewer moves every query's own key ahead
     of it. Every path computes that already; on the fused one a sink takes the place of the key.
     """
-    if not isinstance(neighborhood, Causal) or neighborhood.own:
-        return lift, neighborhood, mask
+    if not isinstance(neighborhood, Causal) or neighborhood.own or torch.compiler.is_exporting():
+        return lift, neighborhood, mask  # an exported program must not ask whether a key is left
     if mask is not None and mask.shape[-1] == lift.key.shape[2]:
         mask = mask[..., :-1]
     return lift.keys(0, -1), neighborhood.others(), mask
