@@ -14,6 +14,7 @@ from resonant.nn import (
     HeadPosition,
     LearnedPosition,
     MorletPosition,
+    OscillatorPosition,
     RelativeMorletPosition,
     RotaryPosition,
     SinusoidalPosition,
@@ -46,7 +47,8 @@ def test_relative_morlet_without_locality_is_rope(name: str, convention) -> None
 def test_off_values_leave_exactly_no_position() -> None:
     """Every float of a signature has an off value, and at it nothing is left."""
     x = torch.randn(2, 20, EMBED, dtype=torch.float64)
-    for kind in (RotaryPosition, RelativeMorletPosition, SinusoidalPosition):
+    kinds = (RotaryPosition, RelativeMorletPosition, SinusoidalPosition, OscillatorPosition)
+    for kind in kinds:
         parameters = inspect.signature(kind).parameters.values()
         assert {p.name for p in parameters if isinstance(p.default, float)} == set(kind.OFF)
     off = RelativeMorletPosition(DIM, HEADS, ell=math.inf, base=math.inf)
@@ -54,8 +56,9 @@ def test_off_values_leave_exactly_no_position() -> None:
     for name in ("softmax", "krause"):
         weights = [
             build(name, p, neighborhood=Causal()).eval()(x, need_weights=True)[1]
-            for p in (off, still, None)
+            for p in (off, still, None, OscillatorPosition(HEADS, amplitude=0.0))
         ]
+        torch.testing.assert_close(weights[3], weights[2], atol=1e-15, rtol=1e-14)
         assert torch.equal(weights[0], weights[1])
         # Turned heads lie otherwise in memory, and the product is summed in another order.
         torch.testing.assert_close(weights[0], weights[2], atol=1e-15, rtol=1e-14)

@@ -39,7 +39,7 @@ class Worth:
 def attention_worth(
     model: nn.Module, loss: Callable[[], float | Tensor], *, heads: bool = True
 ) -> Worth:
-    """What ``loss()`` rises by where one attention layer of ``model``, or a head, is taken away.
+    """Measure what ``loss()`` rises by without each attention layer of ``model``, and each head.
 
     ``loss`` computes a number of the model as it is then: call the model in it. Without a layer its
     block adds nothing in the place of attention; without a head the others are as they were; phases

@@ -124,7 +124,7 @@ def kuramoto_coupling(
 
 
 def following(lift: Lift, neighborhood: Neighborhood) -> tuple[Lift, Neighborhood]:
-    """The same scores over earlier tokens, whose values are those of the tokens after them.
+    """Give earlier tokens, whose scores stay, the values of the tokens after them.
 
     Key u, before the query, has the value of token u + 1, which is not beyond the query: causal by
     construction. The last key is oneself, whose successor is not known, and takes no part.
@@ -141,6 +141,6 @@ def following(lift: Lift, neighborhood: Neighborhood) -> tuple[Lift, Neighborhoo
 def with_own(
     weights: Float[Tensor, "batch head query key"],
 ) -> Float[Tensor, "batch head query key"]:
-    """Weights with what is left of each row as that of oneself, the last query at the last key."""
+    """Give oneself what is left of each row of weights, the last query at the last key."""
     queries, keys = weights.shape[-2:]
     return weights + F.pad(torch.diag_embed(1.0 - weights.sum(-1)), (keys - queries, 0))

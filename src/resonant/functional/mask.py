@@ -141,7 +141,7 @@ def _four_axes(lift: Lift, mask: Tensor) -> Tensor:
 def of_others(
     neighborhood: Neighborhood, mask: Tensor | None, state: Tensor
 ) -> tuple[Neighborhood, Tensor | None]:
-    """A neighborhood and a mask in MultiheadAttention's polarity that leave oneself out.
+    """Leave oneself out of a neighborhood and a mask of MultiheadAttention's polarity.
 
     ``state`` is (batch, token, ...): queries and keys at once.
     """

@@ -166,7 +166,7 @@ def reach(neighborhood: Neighborhood) -> tuple[int | None, int | None]:
 
 
 def without_own(neighborhood: Neighborhood, *, successors: bool = False) -> Neighborhood | None:
-    """The same past with oneself left out; None for what is not causal, which takes a mask.
+    """Leave oneself out of a past; None for what is not causal, which takes a mask.
 
     Raises ``ValueError`` for a window of 1, and for what is not causal where ``successors`` are to
     be known.

@@ -166,9 +166,9 @@ def gaussian_locality(
 
 
 def oscillator_frequencies(count: int, longest: int = 128) -> Float[Tensor, "count"]:
-    """``count`` frequencies in radians per position, log-spaced from pi to ``2 pi / longest``.
+    """Space ``count`` frequencies, in radians per position, from pi to ``2 pi / longest``.
 
-    Float64. Periods go from 2 tokens to ``longest``.
+    Log-spaced, float64. Periods go from 2 tokens to ``longest``.
 
     Raises ``ValueError`` for fewer than 1, and for a period below 2 (Nyquist).
     Source: ours (section 2b of the mathematics).
@@ -190,7 +190,7 @@ def oscillate(
     query_position: Int[Tensor, "query"] | None = None,
     key_position: Int[Tensor, "key"] | None = None,
 ) -> Lift:
-    """The same lift with ``sum_f a_hf cos(omega_f (t - u) + phi_hf)`` added to the logits.
+    """Add ``sum_f a_hf cos(omega_f (t - u) + phi_hf)`` to the logits of a lift.
 
     t and u are where query and key stand, integers (left out: the last query at the last key);
     ``frequency`` in radians per position, ``amplitude`` in nats, ``phase`` in radians. As features:

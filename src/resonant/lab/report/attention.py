@@ -151,7 +151,7 @@ def depth_table(diagnosis: Diagnosis) -> Grid:
 
 
 def worth_table(worth: Worth, own: Mapping[str, float] | None = None) -> Grid:
-    """What each attention layer is worth; ``own`` is the mean weight of oneself, by layer."""
+    """Tabulate what each attention layer is worth; ``own`` is the mean own weight, by layer."""
     rows = []
     for index, layer in enumerate(worth.layers, start=1):
         heads = " ".join(f"{each:+.4f}" for each in layer.heads)
