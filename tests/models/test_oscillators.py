@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from resonant.functional import Causal, attention_weights, softmax_lift
+from resonant.lab.kit.config import TrainingConfig
+from resonant.lab.kit.optimizer import build_optimizer
 from resonant.models.language import LanguageModel, language_model
 from resonant.models.language_configs import AttentionConfig, LanguageModelConfig, PositionConfig
 from resonant.models.phase import PhaseLanguageModel
@@ -85,6 +87,16 @@ def test_without_oscillators_nothing_is_added_and_with_them_two_numbers_each() -
     assert {name.split(".")[-2] for name in more} == {"amplitude", "phase"}
     count = sum(p.numel() for p in waves.parameters()) - sum(p.numel() for p in plain.parameters())
     assert count == 2 * 2 * 4 * 8  # layers, a and phi, heads, oscillators
+
+
+def test_weight_decay_pulls_no_delay_and_no_amplitude_to_zero() -> None:
+    """They are matrices, by head and oscillator, and learned numbers all the same."""
+    model = build()
+    decayed = build_optimizer(model, TrainingConfig()).param_groups[0]["params"]
+    kept = {id(parameter) for parameter in decayed}
+    names = {name.split(".")[-2] for name, p in model.named_parameters() if id(p) in kept}
+    assert {"q_proj", "up_proj"} <= names
+    assert not names & {"amplitude", "phase"}
 
 
 def test_heads_begin_by_looking_their_delays_back() -> None:

@@ -116,8 +116,11 @@ class _Wide(nn.Module):
 class WideVector(_Wide):
     """A learned vector or matrix that stays float32 or better under ``model.to(torch.bfloat16)``.
 
-    For frequencies: position 8192 times a frequency rounded to 8 bits is off by many turns.
+    For frequencies: position 8192 times a frequency rounded to 8 bits is off by many turns. No
+    weight decay: zero is no better a number than others.
     """
+
+    no_weight_decay = ("value",)
 
     def __init__(self, start: Float[Tensor, "*size"]) -> None:
         super().__init__()
