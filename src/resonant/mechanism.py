@@ -127,7 +127,7 @@ OURS = (
         scalars={"beta": Scalar(start=math.sqrt(2.0), off=0.0)},
         couples_phases=True,
         projects=False,
-        module="resonant.nn.kuramoto:PhaseAdapter",
+        module="resonant.nn.adapter:PhaseAdapter",
         module_scalars=("kappa",),
         crosses=True,
     ),

@@ -119,6 +119,10 @@ def test_cached_is_full(
     kind: str, gate: str | None, mechanism: str, top_k: int | None, others: bool
 ) -> None:
     ids, padding = tokens()
+    if (kind, mechanism) == ("rotary-biased", "kuramoto"):
+        with pytest.raises(ValueError, match="which kuramoto has none of; choose rotary"):
+            build(kind, mechanism)
+        return
     for dtype, window in cases(others):
         model = build(kind, mechanism, top_k, gate, window=window, dtype=dtype)
         worst = decode(model, ids, padding)
@@ -306,4 +310,4 @@ def test_added_positions_are_the_ones_without_rotation() -> None:
         model = build(kind)
         assert (model.position is not None) == (kind in ADDED)
         turning = [layer.position is not None for layer in model.attentions()]
-        assert all(turning) == (kind in ("rotary", "morlet-relative"))
+        assert all(turning) == (kind not in (*ADDED, "none"))

@@ -14,11 +14,11 @@ from resonant.models.language import LanguageModel, language_model
 from resonant.models.language_configs import AttentionConfig, LanguageModelConfig, PositionConfig
 from resonant.models.phase import PhaseLanguageModel
 from resonant.models.phase_configs import PhaseLanguageModelConfig
-from resonant.nn import KuramotoAttention, OscillatorPosition
+from resonant.nn import BiasedRotaryPosition, KuramotoAttention, OscillatorPosition
 from resonant.testing import assert_cache, assert_causal, assert_padding
 
 SIZES: dict[str, Any] = {"layers": 2, "width": 32, "heads": 4, "hidden": 24}
-KINDS = ("rotary", "morlet-relative", "sinusoidal", "none")
+KINDS = ("rotary", "rotary-biased", "morlet-relative", "sinusoidal", "none")
 ATTENTION = {
     "softmax": AttentionConfig(),
     "krause-window": AttentionConfig(mechanism="krause", window=5, top_k=3),
@@ -48,6 +48,8 @@ def phases(kind: str = "rotary", **options: Any) -> PhaseLanguageModel:
 def stirred(model: Any) -> Any:
     """Weights and waves that make every mistake visible."""
     for module in model.modules():
+        if isinstance(module, BiasedRotaryPosition):
+            torch.nn.init.normal_(module.query_bias.value)
         if isinstance(module, OscillatorPosition):
             torch.nn.init.normal_(module.amplitude.value)
         if isinstance(module, KuramotoAttention) and module.own_score is not None:
@@ -59,6 +61,7 @@ MODELS = {
     **{f"{kind} {name}": (build, kind, name) for kind in KINDS for name in ATTENTION},
     **{f"phases {kind}": (phases, kind) for kind in ("rotary", "none")},
     "phases threshold": (partial(phases, self_score="threshold"),),
+    "phases next block": (partial(phases, score_block="next"),),
     "phases successors": (partial(phases, self_score="threshold", successors=True),),
 }
 
@@ -91,12 +94,12 @@ def test_without_oscillators_nothing_is_added_and_with_them_two_numbers_each() -
 
 def test_weight_decay_pulls_no_delay_and_no_amplitude_to_zero() -> None:
     """They are matrices, by head and oscillator, and learned numbers all the same."""
-    model = build()
+    model = build("rotary-biased")
     decayed = build_optimizer(model, TrainingConfig()).param_groups[0]["params"]
     kept = {id(parameter) for parameter in decayed}
     names = {name.split(".")[-2] for name, p in model.named_parameters() if id(p) in kept}
     assert {"q_proj", "up_proj"} <= names
-    assert not names & {"amplitude", "phase"}
+    assert not names & {"amplitude", "phase", "query_bias", "key_bias"}
 
 
 def test_heads_begin_by_looking_their_delays_back() -> None:

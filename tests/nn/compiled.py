@@ -10,6 +10,7 @@ import resonant
 from resonant.functional import Causal, SpecialOrthogonal, Sphere, Unitary
 from resonant.models.vision_configs import VisionAttentionConfig
 from resonant.nn import (
+    BiasedRotaryPosition,
     ClockAttention,
     EnergyGate,
     KrauseAttention,
@@ -38,11 +39,13 @@ CASES = [
     ("softmax", {"gate": EnergyGate(16, 4)}, {"is_causal": True}),
     ("krause", {"gate": EnergyGate(16, 4, standardize="none"), "neighborhood": Causal(4)}, {}),
     ("softmax", {"position": RelativeMorletPosition(4, 4, ell=3.7)}, {"is_causal": True}),
+    ("softmax", {"position": BiasedRotaryPosition(4, 4)}, {"is_causal": True}),
     ("krause", {"position": OscillatorPosition(4, within=RotaryPosition(4))}, {"is_causal": True}),
     ("krause", {"position": RelativeMorletPosition(4, 4), "neighborhood": Causal(4)}, {}),
     ("kuramoto", {"position": RotaryPosition(4), "lag": True}, {"is_causal": True}),
     ("kuramoto", {"neighborhood": Causal(4), "top_k": 2, "steps": 2}, {}),
     ("kuramoto", {"self_score": "threshold"}, {"is_causal": True}),
+    ("kuramoto", {"score_block": "next"}, {"is_causal": True}),
     ("kuramoto", {"successors": True, "neighborhood": Causal()}, {}),
     ("kuramoto", {"gate": EnergyGate(16, 4), "phase_gate": "static"}, {"is_causal": True}),
     ("kuramoto", {"manifold": Sphere(4), "position": RotaryPosition(4)}, {"is_causal": True}),

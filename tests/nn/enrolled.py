@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from resonant.functional import Band, Causal
 from resonant.nn import (
+    BiasedRotaryPosition,
     ClockAttention,
     EnergyGate,
     ForwardAttention,
@@ -50,6 +51,13 @@ MODULES: dict[str, Build] = {
     "gate on krause": lambda: with_gate("krause", neighborhood=Causal(5)),
     "rotary": lambda: attention("softmax", EMBED, HEADS, position=RotaryPosition(4)),
     "morlet": lambda: attention("krause", EMBED, HEADS, position=RelativeMorletPosition(4, HEADS)),
+    "biased rotary": lambda: attention(
+        "krause",
+        EMBED,
+        HEADS,
+        num_key_value_heads=2,
+        position=BiasedRotaryPosition(4, HEADS, num_key_value_heads=2),
+    ),
     "oscillators": lambda: attention(
         "krause", EMBED, HEADS, neighborhood=Causal(), position=oscillators()
     ),
@@ -66,7 +74,11 @@ MODULES: dict[str, Build] = {
     "kuramoto successors": lambda: phases(
         successors=True, self_score="threshold", neighborhood=Causal()
     ),
+    "kuramoto next block": lambda: phases(score_block="next", steps=2, self_score="threshold"),
     "kuramoto static": lambda: phases(phase_gate="static"),
+    "linear biased rotary": lambda: attention(
+        "linear", EMBED, HEADS, position=BiasedRotaryPosition(4, HEADS)
+    ),
     "linear": lambda: attention("linear", EMBED, HEADS, position=RotaryPosition(4)),
 }
 CROSS: dict[str, Build] = {

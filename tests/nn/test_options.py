@@ -18,6 +18,7 @@ from resonant.functional.lift import Lift
 from resonant.functional.softmax import softmax_lift
 from resonant.nn import (
     AttentionCache,
+    BiasedRotaryPosition,
     ClockAttention,
     EnergyGate,
     KrauseAttention,
@@ -103,6 +104,7 @@ def values(name: str) -> dict[str, Any]:
         "lag": True,
         "self_score": "threshold",
         "successors": True,
+        "score_block": "next",
         "steps": 2,
         "beta": 0.3,
         "kappa": 0.4,
@@ -241,6 +243,13 @@ def of_lift(module: Any, **given: Any) -> Tensor:
 
 POSITIONS: dict[Any, dict[str, Any]] = {
     RotaryPosition: {"base": 50.0, "convention": "interleaved"},
+    BiasedRotaryPosition: {
+        "num_key_value_heads": 2,
+        "amplitude": 0.3,
+        "delays": (3, 2, 1, 0),
+        "base": 50.0,
+        "convention": "interleaved",
+    },
     RelativeMorletPosition: {"base": 50.0, "convention": "interleaved", "ell": 3.0},
     OscillatorPosition: {
         "count": 3,
@@ -269,8 +278,11 @@ def test_an_option_of_a_position_has_an_effect(kind: Any) -> None:
         position = kind(**fixed, **options)
         if hasattr(position, "place"):
             places = torch.arange(LENGTH)
-            turned = position.rotate(heads()[0], places)
-            placed = position.place(softmax_lift(*heads()), places, places)
+            query, *others = heads()
+            key, value = (x[:, : options.get("num_key_value_heads", HEADS)] for x in others)
+            query, key = position.shift(query, key)
+            turned = torch.cat([position.rotate(each, places) for each in (query, key)], 1)
+            placed = position.place(softmax_lift(query, key, value), places, places)
             learned = torch.tensor([float(p.numel()) for p in position.parameters()])
             seen = (turned, attention_weights(placed), learned)
             return torch.cat([each.flatten() for each in seen])

@@ -11,7 +11,9 @@ from torch import nn
 from resonant.functional import Causal
 from resonant.functional.position import rotary_frequencies
 from resonant.nn import (
+    BiasedRotaryPosition,
     HeadPosition,
+    KuramotoAttention,
     LearnedPosition,
     MorletPosition,
     OscillatorPosition,
@@ -47,23 +49,53 @@ def test_relative_morlet_without_locality_is_rope(name: str, convention) -> None
 def test_off_values_leave_exactly_no_position() -> None:
     """Every float of a signature has an off value, and at it nothing is left."""
     x = torch.randn(2, 20, EMBED, dtype=torch.float64)
-    kinds = (RotaryPosition, RelativeMorletPosition, SinusoidalPosition, OscillatorPosition)
-    for kind in kinds:
+    for kind in (
+        RotaryPosition,
+        BiasedRotaryPosition,
+        RelativeMorletPosition,
+        SinusoidalPosition,
+        OscillatorPosition,
+    ):
         parameters = inspect.signature(kind).parameters.values()
         assert {p.name for p in parameters if isinstance(p.default, float)} == set(kind.OFF)
     off = RelativeMorletPosition(DIM, HEADS, ell=math.inf, base=math.inf)
     still = RotaryPosition(DIM, base=math.inf)  # which is no position: see test_attention
+    unbiased = BiasedRotaryPosition(DIM, HEADS, amplitude=0.0, base=math.inf)
     for name in ("softmax", "krause"):
         weights = [
             build(name, p, neighborhood=Causal()).eval()(x, need_weights=True)[1]
-            for p in (off, still, None, OscillatorPosition(HEADS, amplitude=0.0))
+            for p in (off, still, None, OscillatorPosition(HEADS, amplitude=0.0), unbiased)
         ]
+        assert torch.equal(weights[4], weights[1])
         torch.testing.assert_close(weights[3], weights[2], atol=1e-15, rtol=1e-14)
         assert torch.equal(weights[0], weights[1])
         # Turned heads lie otherwise in memory, and the product is summed in another order.
         torch.testing.assert_close(weights[0], weights[2], atol=1e-15, rtol=1e-14)
     same = SinusoidalPosition(8, base=math.inf)(torch.arange(9).unsqueeze(0))
     assert torch.equal(same, same[:, :1].expand_as(same))
+
+
+@pytest.mark.parametrize("convention", ["half", "interleaved"])
+def test_biased_rotary_without_content_is_a_sum_of_cosines(convention) -> None:
+    """And each cosine has its amplitude in nats, and its maximum as far back as the delay."""
+    position = BiasedRotaryPosition(
+        DIM, 2, num_key_value_heads=1, amplitude=0.4, delays=(0, 3), convention=convention
+    ).double()
+    nothing = torch.zeros(1, 2, 12, DIM, dtype=torch.float64)
+    places = torch.arange(12)
+    query, key = position.shift(nothing, nothing[:, :1])
+    query, key = (position.rotate(each, places) for each in (query, key))
+    distance = places[:, None] - places - torch.tensor([0, 3])[:, None, None]
+    waves = (distance[..., None] * rotary_frequencies(DIM).double()).cos()
+    scores = query @ key.transpose(-1, -2) / math.sqrt(DIM)
+    torch.testing.assert_close(scores[0], 0.4 * waves.sum(-1), atol=1e-6, rtol=1e-6)
+
+
+def test_coupling_refuses_what_adds_to_queries_and_keys() -> None:
+    biased = BiasedRotaryPosition(2 * DIM, HEADS)
+    for position in (biased, OscillatorPosition(HEADS, within=biased)):
+        with pytest.raises(ValueError, match=r"BiasedRotaryPosition(.|\n)*use RotaryPosition"):
+            KuramotoAttention(EMBED, HEADS, position=position)
 
 
 def test_locality_makes_near_tokens_weigh_more() -> None:

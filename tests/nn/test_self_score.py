@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from resonant.functional import Band, Causal, Full, Neighborhood
 from resonant.nn import KuramotoAttention, RotaryPosition
 
-STATE, HEADS = 12, 3
+from .states import HEADS, STATE, apart, phases
 
 
 def build(**options: Any) -> KuramotoAttention:
@@ -19,11 +19,6 @@ def build(**options: Any) -> KuramotoAttention:
     nn.init.normal_(made.own_score.weight, std=0.5)
     nn.init.normal_(made.own_score.bias)
     return made
-
-
-def phases(length: int = 9) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return 3.0 * torch.randn(2, length, STATE, generator=generator, dtype=torch.float64)
 
 
 def by_hand(module: KuramotoAttention, state: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,12 +39,6 @@ def by_hand(module: KuramotoAttention, state: Tensor, allowed: Tensor) -> tuple[
     pull = (weights.unsqueeze(-1) * -away.sin()).sum(3)
     kappa = module.kappa().unflatten(0, (HEADS, 1, -1))
     return (heads + kappa * pull).transpose(1, 2).flatten(2), weights
-
-
-def apart(ours: Tensor, theirs: Tensor) -> float:
-    """The largest distance of two states on the circle."""
-    off = torch.remainder(ours - theirs + torch.pi, 2 * torch.pi) - torch.pi
-    return float(off.detach().abs().max())
 
 
 @pytest.mark.parametrize("neighborhood", [Full(), Causal(), Causal(4), Band(2)], ids=str)

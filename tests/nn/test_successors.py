@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from resonant.functional import Band, Causal, Full
 from resonant.nn import KuramotoAttention, RotaryPosition
 
-STATE, HEADS = 12, 3
+from .states import HEADS, STATE, apart, phases
 
 
 def build(**options: Any) -> KuramotoAttention:
@@ -19,17 +19,6 @@ def build(**options: Any) -> KuramotoAttention:
     if made.own_score is not None:
         nn.init.normal_(made.own_score.weight)
     return made
-
-
-def phases(length: int = 9) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return 3.0 * torch.randn(2, length, STATE, generator=generator, dtype=torch.float64)
-
-
-def apart(ours: Tensor, theirs: Tensor) -> float:
-    """The largest distance of two states on the circle."""
-    off = torch.remainder(ours - theirs + torch.pi, 2 * torch.pi) - torch.pi
-    return float(off.detach().abs().max())
 
 
 @pytest.mark.parametrize("window", [None, 4])

@@ -186,7 +186,7 @@ EXPLANATIONS: dict[str, Explanation] = {
             ("locality", "functional/position.py", "gaussian_locality"),
             ("oscillators", "functional/position.py", "oscillate"),
             ("absolute Morlet", "functional/position.py", "morlet_encoding"),
-            ("modules", "nn/position.py", "RelativeMorletPosition"),
+            ("modules", "nn/position/turned.py", "RelativeMorletPosition"),
         ),
         cost="rotary: none to speak of; relative Morlet: blocks of the fused kernel (1.77)",
         when="rotary by default; absolute Morlet ends after some 15 tokens as published",

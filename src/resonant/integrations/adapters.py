@@ -18,8 +18,8 @@ from ..files import write_atomically
 from ..models.fields import from_dict
 from ..models.pretrained import read_description
 from ..models.weights import load_weights, save_weights
+from ..nn.adapter import PhaseAdapter
 from ..nn.energy import EnergyGate
-from ..nn.kuramoto import PhaseAdapter
 from ..nn.parameter import HeadScalar
 from .branch import NAME, BranchConfig, attach, branches, remove_krause_branch
 from .decoder import PROJECTIONS, HostedDecoderAttention, is_decoder

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..nn.adapter import PhaseAdapter
 from ..nn.attention import Attention
-from ..nn.kuramoto import PhaseAdapter
 from ..nn.linear import LinearAttention
 
 # Classes of the library transformers that are made and called alike.

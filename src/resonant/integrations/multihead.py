@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..nn.adapter import PhaseAdapter
 from ..nn.attention import Attention
 from ..nn.core import NO_FAST_PATH
-from ..nn.kuramoto import PhaseAdapter
 from ..nn.linear import LinearAttention
 
 # Of MultiheadAttention.forward, after query, key and value, in its order.

@@ -12,9 +12,9 @@ from torch import nn
 
 from ..errors import nearest
 from ..mechanism import mechanism as find
+from ..nn.adapter import PhaseAdapter
 from ..nn.attention import Attention
 from ..nn.block import CrossBlock
-from ..nn.kuramoto import PhaseAdapter
 from ..nn.linear import LinearAttention
 from ..nn.modes import NESTED, ORIGINAL, is_swapped
 from ..nn.window import WindowAttention

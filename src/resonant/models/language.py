@@ -16,6 +16,7 @@ from ..functional.neighborhood import Causal
 from ..nn import (
     Block,
     EnergyGate,
+    HeadPosition,
     LearnedPosition,
     ModelCache,
     MorletPosition,
@@ -154,6 +155,11 @@ def _gate(config: LanguageModelConfig) -> EnergyGate | None:
     return build_gate(chosen.gate, config.width, key_heads, standardize=chosen.standardize)
 
 
+def _head_position(config: LanguageModelConfig) -> HeadPosition | None:
+    head_dim = config.width // config.heads
+    return head_position(config.position, head_dim, config.heads, config.key_value_heads)
+
+
 def _block(config: LanguageModelConfig) -> Block:
     chosen = config.attention
     layer = attention(
@@ -165,7 +171,7 @@ def _block(config: LanguageModelConfig) -> Block:
         num_key_value_heads=config.key_value_heads,
         neighborhood=Causal(window=chosen.window),
         top_k=chosen.top_k,
-        position=head_position(config.position, config.width // config.heads, config.heads),
+        position=_head_position(config),
         gate=_gate(config),
         **chosen.scalars,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ..mechanism import known_mechanism
 from .fields import check_choice, check_least, from_preset, open_choice, read_with
 
 
@@ -38,7 +39,15 @@ class AttentionConfig:
             raise ValueError(f"model.attention.dropout must be in [0, 1); it is {self.dropout}")
 
 
-POSITIONS = ("rotary", "morlet-relative", "sinusoidal", "learned", "morlet", "none")
+POSITIONS = (
+    "rotary",
+    "rotary-biased",
+    "morlet-relative",
+    "sinusoidal",
+    "learned",
+    "morlet",
+    "none",
+)
 ADDED = ("sinusoidal", "learned", "morlet")  # to embeddings; the others act inside attention
 
 
@@ -47,9 +56,11 @@ class PositionConfig:
     """How a model knows the order of its tokens.
 
     Args:
-        kind: rotary, morlet-relative, sinusoidal, learned, morlet (absolute), or none
-        base: base of the frequencies (rotary, morlet-relative, sinusoidal)
-        convention: which features rotations pair, half or interleaved (rotary, morlet-relative)
+        kind: rotary, rotary-biased (learned vectors on queries and keys), morlet-relative,
+            sinusoidal, learned, morlet (absolute), or none
+        base: base of the frequencies (rotary, rotary-biased, morlet-relative, sinusoidal)
+        convention: which features rotations pair, half or interleaved (rotary, rotary-biased,
+            morlet-relative)
         locality: width at the start, in tokens (morlet-relative)
         max_length: number of positions (learned); the model takes no longer sequence
         oscillators: cosines of distance beside it inside attention, of learned size (0: none)
@@ -106,6 +117,12 @@ class LanguageModelConfig:
             raise ValueError(
                 "model.width must be a multiple of twice model.heads (positions turn pairs "
                 f"of features in each head), but they are {self.width} and {self.heads}"
+            )
+        chosen = known_mechanism(self.attention.mechanism)
+        if self.position.kind == "rotary-biased" and chosen and chosen.couples_phases:
+            raise ValueError(
+                "model.position.kind = rotary-biased adds to queries and keys, which "
+                f"{chosen.name} has none of; choose rotary"
             )
         if self.key_value_heads is not None and self.heads % self.key_value_heads:
             raise ValueError(

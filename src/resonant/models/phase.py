@@ -126,6 +126,7 @@ def _block(config: PhaseLanguageModelConfig) -> PhaseBlock:
         lag=config.lag,
         successors=config.successors,
         self_score=config.self_score,  # type: ignore[arg-type]
+        score_block=config.score_block,  # type: ignore[arg-type]
         steps=config.steps,
         dropout=chosen.dropout,
         neighborhood=Causal(window=chosen.window),

@@ -34,6 +34,7 @@ class PhaseLanguageModelConfig:
         lag: whether a content-dependent lag stands inside the cosine
         self_score: what one's own logit is, kept (as written) or threshold (learned)
         successors: whether tokens are pulled towards the one after each that they attend to
+        score_block: whose coordinates a head scores with, its own or the next head's
         embedding_start: angles of tokens at the start, normal (0.5 wide) or uniform (the circle)
         gate_start: weight of a coordinate at the start
         steps: couplings per layer, with the same weights
@@ -54,6 +55,7 @@ class PhaseLanguageModelConfig:
     lag: bool = False
     self_score: str = "kept"
     successors: bool = False
+    score_block: str = "own"
     embedding_start: str = "normal"
     gate_start: float = 2.0
     steps: int = 1
@@ -69,6 +71,7 @@ class PhaseLanguageModelConfig:
         check_least("model", self, dict.fromkeys(counts, 1))
         check_choice("model.phase_gate", self.phase_gate, ("content", "static"))
         check_choice("model.self_score", self.self_score, ("kept", "threshold"))
+        check_choice("model.score_block", self.score_block, ("own", "next"))
         check_choice("model.embedding_start", self.embedding_start, ("normal", "uniform"))
         if self.embedding_start == "uniform" and self.manifold != "circle":
             raise ValueError(

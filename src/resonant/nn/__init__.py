@@ -3,6 +3,7 @@
 Masks have MultiheadAttention's polarity: boolean True = blocked.
 """
 
+from .adapter import PhaseAdapter
 from .attention import Attention
 from .block import Block, CrossBlock, PhaseBlock, SwiGLU
 from .cache import AttentionCache, CouplingCache, CrossCache, LinearCache, ModelCache
@@ -11,11 +12,12 @@ from .energy import EnergyGate, build_gate, register_gate
 from .factory import attention
 from .heads import HeadAttention
 from .krause import KrauseAttention
-from .kuramoto import KuramotoAttention, PhaseAdapter
+from .kuramoto import KuramotoAttention
 from .linear import LinearAttention
 from .mixture import ForwardAttention, MixtureAttention
 from .parameter import HeadScalar
 from .position import (
+    BiasedRotaryPosition,
     HeadPosition,
     LearnedPosition,
     MorletPosition,
@@ -33,6 +35,7 @@ from .window import PatchMerging, WindowAttention
 __all__ = [
     "Attention",
     "AttentionCache",
+    "BiasedRotaryPosition",
     "Block",
     "ClockAttention",
     "CouplingCache",

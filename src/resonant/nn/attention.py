@@ -177,6 +177,7 @@ class Attention(AttentionCore):
         if self.position is None:
             return (query, key), self.lift(query, key, value)
         query_position, key_position = self._positions(query, key, cache)
+        query, key = self.position.shift(query, key)
         query = self.position.rotate(query, query_position)
         key = self.position.rotate(key, key_position)
         lift = self.lift(query, key, value)

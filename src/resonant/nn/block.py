@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .adapter import PhaseAdapter
 from .attention import Attention
 from .cache import AttentionCache, CrossCache
-from .kuramoto import KuramotoAttention, PhaseAdapter
+from .kuramoto import KuramotoAttention
 from .linear import LinearAttention
 from .parameter import input_dtype
 from .timed import TimedAttention

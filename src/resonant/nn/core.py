@@ -113,6 +113,11 @@ class AttentionCore(nn.Module):
                 f"position is a module, such as RotaryPosition({embed_dim // num_heads}); not "
                 f"{position!r}"
             )
+        if self.couples and position is not None and position.shifts:
+            raise ValueError(
+                "coupling has phases, no queries and keys to add to, but the position is "
+                f"{position!r}; use RotaryPosition"
+            )
         reach(neighborhood)  # refuses what is no neighborhood
         self.neighborhood, self.top_k = neighborhood, top_k
         self.cross_neighborhood = cross_neighborhood

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from ..mechanism import mechanism
+from .adapter import PhaseAdapter
 from .attention import Attention
-from .kuramoto import PhaseAdapter
 from .linear import LinearAttention
 
 AnyAttention: TypeAlias = Attention | PhaseAdapter | LinearAttention

@@ -1,4 +1,4 @@
-"""Kuramoto attention as modules: on phases, and inside an ordinary transformer block."""
+"""Kuramoto attention as a module on phases."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from ..functional.manifold import Manifold
 from ..functional.mask import of_others
 from ..functional.neighborhood import Full, Neighborhood, without_own
 from .cache import AttentionCache, CouplingCache
-from .core import NO_FAST_PATH, AttentionCore, check_rows, check_value, check_widths
+from .core import AttentionCore, check_value
 from .energy import EnergyGate
-from .parameter import HeadScalar, Strength, input_dtype, start_projections, wide_linear
+from .parameter import HeadScalar, Strength, input_dtype, wide_linear
 from .position import HeadPosition
 
 PhaseGate = Literal["content", "static"]
 SelfScore = Literal["kept", "threshold"]
+ScoreBlock = Literal["own", "next"]
 PHASE_GATES: tuple[PhaseGate, ...] = ("content", "static")
 SELF_SCORES: tuple[SelfScore, ...] = ("kept", "threshold")
+SCORE_BLOCKS: tuple[ScoreBlock, ...] = ("own", "next")
 GATE_START = 2.0  # of a coordinate's weight; 1 was worse by 0.09 nats in a trial
 GATE_SPREAD = 0.02
 
@@ -46,7 +48,9 @@ class KuramotoAttention(AttentionCore):
     ``w . [cos, sin] + b`` per head in the place of one's own logit, the largest where gates are
     positive: oneself moves nothing, so the others have a null beside them, whose share is reported
     as the own weight. ``successors``: the pull is towards the token *after* the one attended to;
-    causal alone (``functional.kuramoto.following``). ``position`` gives drift and locality: drift
+    causal alone (``functional.kuramoto.following``). ``score_block`` "next": a head scores with the
+    coordinates of the next head (the last with the first's) and moves its own, so that whom it
+    chooses does not follow from what it moves. ``position`` gives drift and locality: drift
     by its ``angle`` (``RotaryPosition(2 * embed_dim / num_heads)`` is RoPE's); ``gate`` is an
     ``EnergyGate(embed_dim * features, num_heads)``. ``key`` are other tokens' phases, which stay as
     they are; ``value`` is the key.
@@ -54,7 +58,8 @@ class KuramotoAttention(AttentionCore):
     Remaining arguments, masks (boolean True = blocked) and errors: see ``Attention``. There are no
     grouped heads: heads share out the coordinates.
 
-    Source: arXiv 2606.11585; successors 2606.18694. Ours: manifolds, lag, gate, locality, steps.
+    Source: arXiv 2606.11585; successors 2606.18694. Ours: manifolds, lag, gate, locality, steps,
+    score blocks.
     """
 
     OFF: ClassVar[dict[str, float]] = {**AttentionCore.OFF, "beta": 0.0, "kappa": 0.0}
@@ -70,6 +75,7 @@ class KuramotoAttention(AttentionCore):
         lag: bool = False,
         self_score: SelfScore = "kept",
         successors: bool = False,
+        score_block: ScoreBlock = "own",
         steps: int = 1,
         beta: float = BETA,
         kappa: float = 1.0,
@@ -92,10 +98,9 @@ class KuramotoAttention(AttentionCore):
             position=position,
             gate=gate,
         )
-        if phase_gate not in PHASE_GATES:
-            raise ValueError(f"phase_gate is {' or '.join(PHASE_GATES)}; it is {phase_gate!r}")
-        if self_score not in SELF_SCORES:
-            raise ValueError(f"self_score is {' or '.join(SELF_SCORES)}; it is {self_score!r}")
+        _check_choice("phase_gate", phase_gate, PHASE_GATES)
+        _check_choice("self_score", self_score, SELF_SCORES)
+        _check_score_block(score_block, num_heads)
         if not isinstance(manifold, Manifold):
             raise TypeError(
                 f"manifold is a Manifold such as Sphere(4), not {manifold!r}; "
@@ -107,7 +112,7 @@ class KuramotoAttention(AttentionCore):
             move = f"leave out the position's convention {position.convention!r}"
             raise ValueError(f"phases drift by their own angles, which pair no features; {move}")
         self.manifold, self.phase_gate = manifold, phase_gate
-        self.steps, self.successors = steps, successors
+        self.steps, self.successors, self.score_block = steps, successors, score_block
         features = embed_dim * manifold.features
         self._check_gate(features)
         self.beta = HeadScalar(num_heads, beta, positive=True)
@@ -216,6 +221,8 @@ class KuramotoAttention(AttentionCore):
             turned_keys = turned if others is x else self._drifted(others, places[1])
         if lag is not None:
             turned = self.manifold.turn(turned, lag.to(x.dtype))
+        if self.score_block == "next":
+            turned, turned_keys = (each.roll(-1, 2) for each in (turned, turned_keys))
         lift = coupling_lift(
             turned.transpose(1, 2),
             turned_keys.transpose(1, 2),
@@ -281,119 +288,12 @@ class KuramotoAttention(AttentionCore):
         return f"{sizes}steps={self.steps}, neighborhood={self.neighborhood}, top_k={self.top_k}"
 
 
-class PhaseAdapter(nn.Module):
-    """Kuramoto attention inside an ordinary transformer block: features in, features out.
+def _check_score_block(score_block: str, heads: int) -> None:
+    _check_choice("score_block", score_block, SCORE_BLOCKS)
+    if score_block == "next" and heads == 1:
+        raise ValueError("score_block is next, but one head has no next; use 2 heads or more")
 
-    ``phase = W_in x``; phases couple (``KuramotoAttention``); the output is
-    ``W_out (embed(coupled) - embed(phase))``, so that a coupling that does nothing adds exactly
-    nothing (off the circle: nothing but rounding). ``phases`` is the number of angles a token (half
-    of ``embed_dim`` if left out: heads then attend with as many features as ordinary ones, and take
-    the same ``position``). ``kdim`` is the width of other tokens' features in cross-attention,
-    which then have a projection of their own. Values are the phases of keys: ``value`` is the key.
-    ``gate`` is an ``EnergyGate(phases * features, num_heads)``; remaining options: see
-    ``KuramotoAttention``.
 
-    Serves as ``self_attn`` and ``multihead_attn`` of ``nn.TransformerEncoderLayer`` and
-    ``nn.TransformerDecoderLayer``.
-
-    Raises ``ValueError`` for grouped heads and a ``vdim``, which phases cannot have, and as
-    ``KuramotoAttention`` does. Source: ours.
-    """
-
-    OFF: ClassVar[dict[str, float]] = KuramotoAttention.OFF
-    batch_first = True
-    in_proj_bias = None
-    _qkv_same_embed_dim = False
-    in_proj_weight = NO_FAST_PATH
-
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        *,
-        phases: int | None = None,
-        bias: bool = True,
-        kdim: int | None = None,
-        vdim: int | None = None,
-        num_key_value_heads: int | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__()
-        if num_key_value_heads not in (None, num_heads):
-            raise ValueError(
-                f"heads share out the phases, so there are as many key heads as query heads "
-                f"({num_heads}), not {num_key_value_heads}; leave num_key_value_heads out"
-            )
-        if vdim not in (None, kdim):
-            raise ValueError("the values of coupling are the phases of its keys; leave vdim out")
-        self.embed_dim, self.num_heads = embed_dim, num_heads
-        self.kdim = embed_dim if kdim is None else kdim
-        phases = embed_dim // 2 if phases is None else phases
-        if num_heads < 1 or phases % num_heads:
-            raise ValueError(
-                "num_heads must divide phases (half of embed_dim if left out), but they are "
-                f"{num_heads} and {phases}"
-            )
-        self.coupling = KuramotoAttention(phases, num_heads, **options)
-        manifold = self.coupling.manifold
-        self.in_proj = nn.Linear(embed_dim, phases * manifold.velocities, bias=bias)
-        self.key_proj = None
-        if kdim is not None:
-            self.key_proj = nn.Linear(kdim, phases * manifold.velocities, bias=bias)
-        self.out_proj = nn.Linear(phases * manifold.features, embed_dim, bias=bias)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Xavier-uniform projections and zero biases."""
-        start_projections(self.in_proj, self.key_proj, self.out_proj)
-
-    def new_cache(self) -> CouplingCache:
-        """An empty cache for decoding with this module."""
-        return self.coupling.new_cache()
-
-    def forward(
-        self,
-        query: Float[Tensor, "batch query embed"],
-        key: Float[Tensor, "batch key kdim"] | None = None,
-        value: Float[Tensor, "batch key kdim"] | None = None,
-        *,
-        key_padding_mask: Bool[Tensor, "batch key"] | Float[Tensor, "batch key"] | None = None,
-        attn_mask: Tensor | None = None,
-        is_causal: bool = False,
-        need_weights: bool = False,
-        cache: CouplingCache | None = None,
-        documents: Int[Tensor, "#batch key"] | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Returns the output (batch, query, embed) and the weights or None.
-
-        Masks, weights, ``cache`` and ``documents`` as in ``Attention.forward``.
-        """
-        check_value(query, key, value)
-        check_rows(query)
-        check_widths(query=(query, self.embed_dim))
-        others_dim = self.embed_dim if self.key_proj is None else self.kdim
-        check_widths(key=(query if key is None else key, others_dim))
-        phase = self._phase(self.in_proj(query))
-        others = None
-        if key is not None and key is not query:
-            others = self._phase((self.in_proj if self.key_proj is None else self.key_proj)(key))
-        elif self.key_proj is not None:
-            others = self._phase(self.key_proj(query))
-        coupled, weights = self.coupling(
-            phase,
-            others,
-            key_padding_mask=key_padding_mask,
-            attn_mask=attn_mask,
-            is_causal=is_causal,
-            need_weights=need_weights,
-            cache=cache,
-            documents=documents,
-        )
-        before, after = (self._embedded(state) for state in (phase, coupled))
-        return self.out_proj((after - before).to(input_dtype(self.out_proj))), weights
-
-    def _phase(self, force: Tensor) -> Tensor:
-        return self.coupling.join(self.coupling.manifold.point(self.coupling.split(force)))
-
-    def _embedded(self, state: Tensor) -> Tensor:
-        return self.coupling.manifold.embed(self.coupling.split(state)).flatten(2)
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{option} is {' or '.join(choices)}; it is {value!r}")

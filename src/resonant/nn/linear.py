@@ -113,6 +113,7 @@ class LinearAttention(AttentionCore):
         )
         turn = None
         if self.position is not None:
+            q, k = self.position.shift(q, k)
             places = self._positions(q, k, cache)
             rotate = self.position.rotate
             turn = tuple(partial(rotate, position=place) for place in places)

@@ -102,6 +102,27 @@ def phase_arms(
     )
 
 
+def delay_arms() -> tuple[Arm, ...]:
+    """Heads that begin by looking back, by waves of their own or by rotary's phase alone.
+
+    The second is the control of the first for its start.
+    """
+    return (
+        Arm(
+            "softmax-oscillators",
+            "reference oscillators beside rotary positions",
+            control="softmax",
+            changes={"model.position.oscillators": OSCILLATORS},
+        ),
+        Arm(
+            "softmax-biased",
+            "learned vectors on queries and keys, whose rotary phases start as delays",
+            control="softmax",
+            changes={"model.position.kind": "rotary-biased"},
+        ),
+    )
+
+
 def oscillator_arms(
     model: PhaseLanguageModelConfig, learning_rate: float, threshold_hidden: int
 ) -> tuple[Arm, ...]:
@@ -123,12 +144,7 @@ def oscillator_arms(
         ),
     }
     return (
-        Arm(
-            "softmax-oscillators",
-            "reference oscillators beside rotary positions",
-            control="softmax",
-            changes={"model.position.oscillators": OSCILLATORS},
-        ),
+        *delay_arms(),
         Arm(
             "kuramoto-successors",
             "the pull of what followed",
