@@ -28,8 +28,9 @@ from resonant.models.vision_configs import vision_cifar_s, vision_imagenet_s
 
 FRAMES = ("align", "speech", "speech-full")
 ADAPTED = [name for name in EXPERIMENTS if "-lora" in name]  # tests/lab/adapters/test_task.py
-LANGUAGE = [name for name in EXPERIMENTS if name not in (*FRAMES, *ADAPTED, "probes")]
-SEVERAL = ["stdlib", "shakespeare"]  # with architectures beside the transformer
+PROBES = ("probes", "phase-probes")
+LANGUAGE = [name for name in EXPERIMENTS if name not in (*FRAMES, *ADAPTED, *PROBES)]
+SEVERAL = ["stdlib", "shakespeare", "enwik8"]  # with architectures beside the transformer
 
 
 @pytest.fixture(params=EXPERIMENTS)

@@ -93,4 +93,48 @@ EXPERIMENT = Experiment(
     scores={**dict.fromkeys(ABILITIES, "accuracy"), "alignment": "correct@1"},
 )
 
-EXPERIMENTS = (EXPERIMENT,)
+
+def _phase_models() -> dict[str, tuple[str, Model]]:
+    """What ``shakespeare`` compares, of the size here: what a threshold needs the drive gives."""
+    waves = replace(TRANSFORMER.position, oscillators=8)
+    started = replace(PHASES, position=waves, embedding_start="uniform", gate_start=0.5)
+    threshold: dict[str, Any] = {"self_score": "threshold", "hidden": 99}
+    return {
+        "kuramoto": ("the phase language model", PHASES),
+        "kuramoto-threshold": ("a learned own logit", replace(PHASES, **threshold)),
+        "kuramoto-oscillators": ("reference oscillators", started),
+        "kuramoto-threshold-oscillators": ("both", replace(started, **threshold)),
+        "kuramoto-successors": ("the pull of what followed", replace(PHASES, successors=True)),
+        "kuramoto-successors-oscillators": (
+            "the pull of what followed, oscillators",
+            replace(started, successors=True),
+        ),
+    }
+
+
+def _phase_arms(ability: str) -> list[Arm]:
+    first = f"softmax-{ability}"
+    named = {} if ability == ABILITIES[0] else {"data.name": ability}
+    waves, kind = {"model.position.oscillators": 8}, {"model.position.kind": "rotary-biased"}
+    arms = [
+        Arm(first, f"{ability}: softmax attention", changes=named),
+        Arm(f"softmax-oscillators-{ability}", f"{ability}: oscillators", first, changes=waves),
+        Arm(f"softmax-biased-{ability}", f"{ability}: rotary with biases", first, changes=kind),
+    ]
+    for name, (says, model) in _phase_models().items():
+        arms.append(Arm(f"{name}-{ability}", f"{ability}: {says}", first, model=model))
+    return arms
+
+
+PHASE_PROBES = replace(
+    EXPERIMENT,
+    name="phase-probes",
+    says="induction and copying by phase models and transformers, with reference oscillators and "
+    "without; about a minute of one core per run",
+    base=replace(EXPERIMENT.base, experiment="phase-probes"),
+    arms=tuple(arm for ability in ("induction", "copying") for arm in _phase_arms(ability)),
+    unit="nats per answer",
+    scores=dict.fromkeys(("induction", "copying"), "accuracy"),
+)
+
+EXPERIMENTS = (EXPERIMENT, PHASE_PROBES)

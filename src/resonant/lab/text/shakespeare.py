@@ -9,7 +9,8 @@ from ...models.phase_configs import phase_0_36m
 from ..kit.config import RunConfig, TrainingConfig
 from ..kit.experiment import Experiment, locality_arms
 from .config import TextConfig
-from .stdlib import gate_and_position_arms, oscillator_arms, phase_arms
+from .phases import delay_arms, oscillator_arms, phase_arms, trial_arms
+from .stdlib import gate_and_position_arms
 
 CONTEXT = 128
 
@@ -32,7 +33,9 @@ EXPERIMENT = Experiment(
     arms=locality_arms(window=64, top_k=48)
     + gate_and_position_arms()
     + phase_arms(phase_0_36m(), learning_rate=8e-3, static_hidden=211)
-    + oscillator_arms(phase_0_36m(), learning_rate=8e-3, threshold_hidden=176),
+    + delay_arms()
+    + oscillator_arms(phase_0_36m(), learning_rate=8e-3, threshold_hidden=176)
+    + trial_arms(),
     compared=tuple(
         (f"kuramoto-{name}", control)
         for name in ("oscillators", "threshold-oscillators", "successors-oscillators")

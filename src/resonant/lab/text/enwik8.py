@@ -1,0 +1,41 @@
+"""Bytes of Wikipedia at 1M parameters: does the distance to a transformer shrink with training?
+
+Rates are those of ``shakespeare``; see docs/results/phases.md.
+"""
+
+from __future__ import annotations
+
+from ...models.language_configs import preset_1m
+from ...models.phase_configs import phase_1m
+from ..kit.config import RunConfig, TrainingConfig
+from ..kit.experiment import Arm, Experiment
+from .config import TextConfig
+from .phases import delay_arms, oscillator_arms, phase_arms
+
+CONTEXT = 128
+
+EXPERIMENT = Experiment(
+    name="enwik8",
+    says="bytes of the first 4 MB of enwik8, 1M parameters; a quarter of an hour of one core per "
+    "run",
+    base=RunConfig(
+        experiment="enwik8",
+        model=preset_1m(),
+        data=TextConfig(name="enwik8-prefix", tokens="bytes"),
+        training=TrainingConfig(
+            steps=4000,
+            batch_size=8,
+            context=CONTEXT,
+            learning_rate=4e-3,
+            warmup=100,
+            evaluate_every=250,
+        ),
+    ),
+    arms=(
+        Arm("softmax", "softmax over the whole past"),
+        *delay_arms(),
+        *phase_arms(phase_1m(), learning_rate=4e-3, static_hidden=283),
+        *oscillator_arms(phase_1m(), learning_rate=4e-3, threshold_hidden=229),
+    ),
+    compared=(("kuramoto-oscillators", "softmax-oscillators"),),
+)

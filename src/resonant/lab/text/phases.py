@@ -1,0 +1,129 @@
+"""Arms of the phase language model: what it lacks, one change each, and what helps both models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ...models.phase_configs import PhaseLanguageModelConfig
+from ..kit.experiment import Arm
+
+OSCILLATORS = 8
+
+
+def phase_arms(
+    model: PhaseLanguageModelConfig, learning_rate: float, static_hidden: int
+) -> tuple[Arm, ...]:
+    """The phase language model of the transformer's size, and one change to it each.
+
+    ``static_hidden`` gives the drive what a static gate saves.
+    """
+    return (
+        Arm(
+            "kuramoto",
+            "the phase language model (tokens are angles that couple), at its own learning rate",
+            control="softmax",
+            model=model,
+            learning_rate=learning_rate,
+        ),
+        Arm(
+            "kuramoto-free-phases",
+            "no weight decay on the embedding's angles",
+            control="kuramoto",
+            changes={"model.decay_phases": False},
+        ),
+        Arm(
+            "kuramoto-static",
+            "a weight per coordinate for a content gate, and as many parameters more in the drive",
+            control="kuramoto",
+            model=replace(model, phase_gate="static", hidden=static_hidden),
+        ),
+        Arm(
+            "kuramoto-gate",
+            "an energy gate on the tokens listened to",
+            control="kuramoto",
+            changes={"model.attention.gate": "energy"},
+        ),
+    )
+
+
+def delay_arms() -> tuple[Arm, ...]:
+    """Heads that begin by looking back, by waves of their own or by rotary's phase alone.
+
+    The second is the control of the first for its start.
+    """
+    return (
+        Arm(
+            "softmax-oscillators",
+            "reference oscillators beside rotary positions",
+            control="softmax",
+            changes={"model.position.oscillators": OSCILLATORS},
+        ),
+        Arm(
+            "softmax-biased",
+            "learned vectors on queries and keys, whose rotary phases start as delays",
+            control="softmax",
+            changes={"model.position.kind": "rotary-biased"},
+        ),
+    )
+
+
+def oscillator_arms(
+    model: PhaseLanguageModelConfig, learning_rate: float, threshold_hidden: int
+) -> tuple[Arm, ...]:
+    """What the phase model lacked, one by one, and the same help for a transformer.
+
+    ``threshold_hidden`` takes from the drive what a threshold needs. With oscillators angles start
+    uniform on the circle and gates at 0.5.
+    """
+    waves = replace(model.position, oscillators=OSCILLATORS)
+    started = replace(model, position=waves, embedding_start="uniform", gate_start=0.5)
+    threshold = {"self_score": "threshold", "hidden": threshold_hidden}
+    models = {
+        "threshold": ("one's own logit a learned threshold", replace(model, **threshold)),
+        "oscillators": ("reference oscillators beside the drift", started),
+        "threshold-oscillators": ("both", replace(started, **threshold)),
+        "successors-oscillators": (
+            "the pull of what followed, with reference oscillators",
+            replace(started, successors=True),
+        ),
+    }
+    return (
+        Arm(
+            "kuramoto-successors",
+            "the pull of what followed",
+            control="kuramoto",
+            changes={"model.successors": True},
+        ),
+        *(
+            Arm(
+                f"kuramoto-{name}",
+                says,
+                control="kuramoto",
+                model=chosen,
+                learning_rate=learning_rate,
+            )
+            for name, (says, chosen) in models.items()
+        ),
+    )
+
+
+def trial_arms() -> tuple[Arm, ...]:
+    """Five changes to the phase model with oscillators, towards the transformer with them."""
+    changes: dict[str, tuple[str, dict[str, Any]]] = {
+        "next-block": (
+            "a head scores with the next head's coordinates",
+            {"model.score_block": "next"},
+        ),
+        "two-steps": ("two couplings a layer, with the same weights", {"model.steps": 2}),
+        "gate": ("an energy gate on the tokens listened to", {"model.attention.gate": "energy"}),
+        "short-base": ("a drift of short periods alone", {"model.position.base": 100.0}),
+        "learned-drift": (
+            "a learned drift, and a Gaussian locality",
+            {"model.position.kind": "morlet-relative"},
+        ),
+    }
+    return tuple(
+        Arm(f"kuramoto-oscillators-{name}", says, control="kuramoto-oscillators", changes=each)
+        for name, (says, each) in changes.items()
+    )
