@@ -15,7 +15,7 @@ from resonant.lab.kit.metrics import Metrics
 from resonant.lab.kit.results import gather
 from resonant.lab.report.learned import encoding_length, learned_tables, morlet_figure
 from resonant.lab.report.table import contrasts
-from resonant.lab.text.figures import position_curves, position_edges
+from resonant.lab.text.figures import gap_curves, position_curves, position_edges
 
 from ..running import FINISHED
 
@@ -116,6 +116,23 @@ def test_losses_by_position_beside_a_floor_and_beside_the_first_arm(tmp_path: Pa
     del done["loss_by_position"]
     path.write_text(json.dumps(done))
     assert position_curves(gather(out)) == ""
+
+
+def test_gaps_by_step_are_paired_by_seed(tmp_path: Path) -> None:
+    out = folder(tmp_path / "a")
+    assert gap_curves(gather(out)) == ""  # one evaluation is no curve
+    for arm, losses in LOSSES.items():
+        for seed, loss in enumerate(losses):
+            metrics = Metrics(out / f"{arm}-seed{seed}" / "metrics.csv")
+            for step in (1.0, 2.0):
+                row = {"train_loss": loss, "learning_rate": 0.1, "seconds": step}
+                metrics.write({"step": step, "valid_loss": loss + 10.0 * seed / step, **row})
+    drawn = gap_curves(gather(out))
+    assert "validation loss minus that of plain" in drawn
+    assert ">gate<" in drawn
+    assert ">plain<" not in drawn
+    # What all arms of a seed share is not in the difference: no tick near 10.
+    assert ">10" not in drawn
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 100, 128])

@@ -53,6 +53,40 @@ def position_curves(results: Results) -> str:
         return as_svg(figure)
 
 
+def gap_curves(results: Results) -> str:
+    """Validation losses minus the first arm's, against steps, paired by seed.
+
+    Empty with one arm, one evaluation, or arms of other steps or seeds.
+    """
+    first, *others = results.arms
+    steps = [row["step"] for row in first.curves[0]]
+    for arm in results.arms:
+        same = all([row["step"] for row in curve] == steps for curve in arm.curves)
+        if not same or len(arm.curves) != len(first.curves):
+            return ""
+    if not others or len(steps) < 2:
+        return ""
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 4.2))
+        base = _valid_losses(first)
+        for index, arm in enumerate(others, start=1):
+            line, gaps = line_style(index), _valid_losses(arm) - base
+            axes.plot(steps, gaps.mean(0), label=arm.name, marker=".", **line)
+            axes.fill_between(
+                steps, gaps.min(0), gaps.max(0), color=line["color"], alpha=0.12, linewidth=0
+            )
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set_xlabel("optimiser steps")
+        axes.set_ylabel(f"validation loss minus that of {first.name}\n({results.unit})")
+        legend(axes, len(results.arms))
+        return as_svg(figure)
+
+
+def _valid_losses(arm: ArmResult) -> np.ndarray:
+    """(seed, evaluation)."""
+    return np.array([[row["valid_loss"] for row in curve] for curve in arm.curves])
+
+
 def _absolute(axes: Axes, losses: dict[str, np.ndarray], floor: float) -> None:
     """Mean over seeds, a band from the least to the greatest, and the floor."""
     for index, (name, each) in enumerate(losses.items()):
