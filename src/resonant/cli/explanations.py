@@ -179,6 +179,7 @@ EXPLANATIONS: dict[str, Explanation] = {
             "rotary: q, k turned by t omega_c",
             "relative Morlet: the same with learned omega, and logit - (i - j)^2 / (2 ell_h^2)",
             "oscillators: logit + sum_f a_hf cos(w_f (i - j) + phi_hf), beside any of these",
+            "biased rotary: (q + b_h)^T R(j - i) (k + c), b and c learned",
             "absolute Morlet: exp(-t^2 / (2 sigma_i^2)) [cos, sin](omega_i t) added to embeddings",
         ),
         code=(
