@@ -95,7 +95,8 @@ def test_each_arm_differs_from_its_control_in_one_thing(any_experiment: Experime
             same |= changed == {"model.attention.listen", "model.hidden"}
             waves = {"model.position.oscillators", "model.embedding_start", "model.gate_start"}
             threshold = {"model.self_score", "model.hidden"}
-            parts = [each for each in (waves, threshold, {"model.successors"}) if each <= changed]
+            parts = (waves, threshold, {"model.successors"}, {"model.kernel"})
+            parts = [each for each in parts if each <= changed]
             same |= changed == set().union(*parts)
             assert same or "model.architecture" in changed
 

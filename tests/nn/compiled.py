@@ -45,6 +45,7 @@ CASES = [
     ("kuramoto", {"position": RotaryPosition(4), "lag": True}, {"is_causal": True}),
     ("kuramoto", {"neighborhood": Causal(4), "top_k": 2, "steps": 2}, {}),
     ("kuramoto", {"self_score": "threshold"}, {"is_causal": True}),
+    ("kuramoto", {"kernel": 2, "neighborhood": Causal(4)}, {}),
     ("kuramoto", {"score_block": "next"}, {"is_causal": True}),
     ("kuramoto", {"successors": True, "neighborhood": Causal()}, {}),
     ("kuramoto", {"gate": EnergyGate(16, 4), "phase_gate": "static"}, {"is_causal": True}),

@@ -105,6 +105,7 @@ def values(name: str) -> dict[str, Any]:
         "self_score": "threshold",
         "successors": True,
         "score_block": "next",
+        "kernel": 2,
         "steps": 2,
         "beta": 0.3,
         "kappa": 0.4,

@@ -23,7 +23,7 @@ BETA = mechanism("kuramoto").scalars["beta"].start  # where the sharpness of cou
 def coupling_lift(
     query: Float[Tensor, "batch head query feature coordinate"],
     key: Float[Tensor, "batch head key feature coordinate"],
-    value: Float[Tensor, "batch head key feature coordinate"],
+    value: Float[Tensor, "batch head key value_feature coordinate"],
     beta: float | Float[Tensor, "#head"],
     *,
     gate: Float[Tensor, "#batch #head #query coordinate"] | None = None,
@@ -123,11 +123,14 @@ def kuramoto_coupling(
     return velocity.squeeze(-2) if flat else velocity
 
 
-def following(lift: Lift, neighborhood: Neighborhood) -> tuple[Lift, Neighborhood]:
+def following(
+    lift: Lift, neighborhood: Neighborhood, *, beside_own: bool = False
+) -> tuple[Lift, Neighborhood]:
     """Give earlier tokens, whose scores stay, the values of the tokens after them.
 
     Key u, before the query, has the value of token u + 1, which is not beyond the query: causal by
-    construction. The last key is oneself, whose successor is not known, and takes no part.
+    construction. The last key is oneself, whose successor is not known, and takes no part. With
+    ``beside_own`` a key has its own value, then its successor's.
 
     Raises ``ValueError`` for what is not causal, and a window of 1.
 
@@ -135,7 +138,44 @@ def following(lift: Lift, neighborhood: Neighborhood) -> tuple[Lift, Neighborhoo
     """
     others = without_own(neighborhood, successors=True)
     assert others is not None
-    return replace(lift, value=lift.value.roll(-1, 2)), others
+    value = lift.value.roll(-1, 2)
+    if beside_own:
+        value = torch.cat([lift.value, value], -1)
+    return replace(lift, value=value), others
+
+
+def harmonics(
+    x: Float[Tensor, "*token 2 coordinate"], count: int
+) -> Float[Tensor, "*token feature coordinate"]:
+    """[cos, sin] of 1 to ``count`` times the angles whose [cos, sin] is ``x``, one by one."""
+    found = [x]
+    for _ in range(count - 1):
+        (cos, sin), (first, other) = found[-1].unbind(-2), x.unbind(-2)
+        found.append(torch.stack([cos * first - sin * other, sin * first + cos * other], -2))
+    return torch.cat(found, -2)
+
+
+def kernel_pull(
+    x: Float[Tensor, "batch token head 2 coordinate"],
+    mean: Float[Tensor, "batch token head delay harmonic 2 coordinate"],
+    kernel: Float[Tensor, "head delay harmonic 2 coordinate"],
+) -> Float[Tensor, "batch token head 1 coordinate"]:
+    """``sum_dn Im(K_dn sum_u A[t, u] exp(i n (theta[u + d] - theta[t])))``, in radians.
+
+    ``x`` is [cos, sin] of ``theta[t]``, ``mean`` the weighted mean of ``harmonics`` of those that
+    ``following(..., beside_own=True)`` gives, ``kernel`` the real and imaginary part of K for each
+    delay d (0 and 1), harmonic n and coordinate. Real K is a pull of that size, its angle a static
+    Kuramoto-Sakaguchi frustration. ``K = 1`` for one of the delays at ``n = 1`` and 0 elsewhere is
+    the pull of the others (d = 0) or of their successors (d = 1).
+
+    Source: the coupling kernel of arXiv 2606.18694, known to us by its abstract.
+    """
+    own = harmonics(x, mean.shape[-3]).unflatten(-2, (-1, 2)).unsqueeze(-4)
+    (cos, sin), (mean_cos, mean_sin) = own.unbind(-2), mean.unbind(-2)
+    real, imaginary = kernel.unbind(-2)
+    pull = mean_sin * cos - mean_cos * sin
+    agreement = mean_cos * cos + mean_sin * sin
+    return (real * pull + imaginary * agreement).sum((-3, -2)).unsqueeze(-2)
 
 
 def with_own(

@@ -125,6 +125,7 @@ def _block(config: PhaseLanguageModelConfig) -> PhaseBlock:
         phase_gate=config.phase_gate,  # type: ignore[arg-type]
         lag=config.lag,
         successors=config.successors,
+        kernel=config.kernel,
         self_score=config.self_score,  # type: ignore[arg-type]
         score_block=config.score_block,  # type: ignore[arg-type]
         steps=config.steps,

@@ -34,6 +34,7 @@ class PhaseLanguageModelConfig:
         lag: whether a content-dependent lag stands inside the cosine
         self_score: what one's own logit is, kept (as written) or threshold (learned)
         successors: whether tokens are pulled towards the one after each that they attend to
+        kernel: harmonics of a learned coupling to the others and their successors (0: none)
         score_block: whose coordinates a head scores with, its own or the next head's
         embedding_start: angles of tokens at the start, normal (0.5 wide) or uniform (the circle)
         gate_start: weight of a coordinate at the start
@@ -55,6 +56,7 @@ class PhaseLanguageModelConfig:
     lag: bool = False
     self_score: str = "kept"
     successors: bool = False
+    kernel: int = 0
     score_block: str = "own"
     embedding_start: str = "normal"
     gate_start: float = 2.0
@@ -68,7 +70,7 @@ class PhaseLanguageModelConfig:
     def __post_init__(self) -> None:
         check_choice("model.architecture", self.architecture, ("phase",))
         counts = ("vocabulary", "layers", "width", "heads", "hidden", "steps")
-        check_least("model", self, dict.fromkeys(counts, 1))
+        check_least("model", self, {**dict.fromkeys(counts, 1), "kernel": 0})
         check_choice("model.phase_gate", self.phase_gate, ("content", "static"))
         check_choice("model.self_score", self.self_score, ("kept", "threshold"))
         check_choice("model.score_block", self.score_block, ("own", "next"))
@@ -77,6 +79,11 @@ class PhaseLanguageModelConfig:
             raise ValueError(
                 "model.embedding_start = uniform is of angles: take model.manifold = circle, not "
                 f"{self.manifold}"
+            )
+        if self.kernel and (self.successors or self.manifold != "circle"):
+            raise ValueError(
+                "model.kernel is of angles and has successors of its own: take model.manifold = "
+                f"circle, not {self.manifold}, and leave out model.successors"
             )
         if not 0.0 < self.gate_start < math.inf:
             raise ValueError(f"model.gate_start must be above 0; it is {self.gate_start}")

@@ -9,15 +9,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..functional.kuramoto import BETA, CIRCLE, coupling_lift, following, with_own
+from ..functional.kuramoto import (
+    BETA,
+    CIRCLE,
+    coupling_lift,
+    following,
+    harmonics,
+    kernel_pull,
+    with_own,
+)
 from ..functional.lift import Lift
-from ..functional.manifold import Manifold
+from ..functional.manifold import Circle, Manifold
 from ..functional.mask import of_others
-from ..functional.neighborhood import Full, Neighborhood, without_own
+from ..functional.neighborhood import Causal, Full, Neighborhood, without_own
 from .cache import AttentionCache, CouplingCache
 from .core import AttentionCore, check_value
 from .energy import EnergyGate
-from .parameter import HeadScalar, Strength, input_dtype, wide_linear
+from .parameter import HeadScalar, Strength, WideVector, input_dtype, wide_linear
 from .position import HeadPosition
 
 PhaseGate = Literal["content", "static"]
@@ -48,7 +56,10 @@ class KuramotoAttention(AttentionCore):
     ``w . [cos, sin] + b`` per head in the place of one's own logit, the largest where gates are
     positive: oneself moves nothing, so the others have a null beside them, whose share is reported
     as the own weight. ``successors``: the pull is towards the token *after* the one attended to;
-    causal alone (``functional.kuramoto.following``). ``score_block`` "next": a head scores with the
+    causal alone (``functional.kuramoto.following``). ``kernel``: that many harmonics, with learned
+    complex strengths per coordinate, of the pulls towards the others and towards their successors
+    (``functional.kuramoto.kernel_pull``; both begin with half of the pull); causal, circle alone.
+    ``score_block`` "next": a head scores with the
     coordinates of the next head (the last with the first's) and moves its own, so that whom it
     chooses does not follow from what it moves. ``position`` gives drift and locality: drift
     by its ``angle`` (``RotaryPosition(2 * embed_dim / num_heads)`` is RoPE's); ``gate`` is an
@@ -75,6 +86,7 @@ class KuramotoAttention(AttentionCore):
         lag: bool = False,
         self_score: SelfScore = "kept",
         successors: bool = False,
+        kernel: int = 0,
         score_block: ScoreBlock = "own",
         steps: int = 1,
         beta: float = BETA,
@@ -106,11 +118,7 @@ class KuramotoAttention(AttentionCore):
                 f"manifold is a Manifold such as Sphere(4), not {manifold!r}; "
                 "functional.manifold makes one from its name"
             )
-        if steps < 1:
-            raise ValueError(f"steps counts couplings, so it is at least 1; it is {steps}")
-        if position is not None and position.convention != "half":
-            move = f"leave out the position's convention {position.convention!r}"
-            raise ValueError(f"phases drift by their own angles, which pair no features; {move}")
+        _check_coupling(steps, position)
         self.manifold, self.phase_gate = manifold, phase_gate
         self.steps, self.successors, self.score_block = steps, successors, score_block
         features = embed_dim * manifold.features
@@ -121,14 +129,22 @@ class KuramotoAttention(AttentionCore):
             self.gate_proj = nn.Linear(features, embed_dim)
         else:
             self.metric = HeadScalar(embed_dim, GATE_START, positive=True)
+        if kernel != 0:
+            _check_kernel(kernel, manifold, neighborhood, successors=successors)
+        sizes = (num_heads, 2, kernel, 2, self.head_dim)
+        self.kernel = WideVector(torch.zeros(sizes)) if kernel else None
         self.lag_proj = nn.Linear(features, embed_dim, bias=False) if lag else None
-        if self_score == "threshold" or successors:
-            without_own(neighborhood, successors=successors)  # refuses what cannot be
+        self.follows = successors or kernel > 0
+        if self_score == "threshold" or self.follows:
+            without_own(neighborhood, successors=self.follows)  # refuses what cannot be
         self.own_score = nn.Linear(features, num_heads) if self_score == "threshold" else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """A gate near a constant, no lag, one's own logit 0."""
+        """A gate near a constant, no lag, one's own logit 0, half a pull of each delay."""
+        if self.kernel is not None:
+            nn.init.zeros_(self.kernel.value)
+            nn.init.constant_(self.kernel.value[:, :, 0, 0], 0.5)
         if self.phase_gate == "content":
             nn.init.normal_(self.gate_proj.weight, std=GATE_SPREAD)
             nn.init.constant_(self.gate_proj.bias, GATE_START)
@@ -181,7 +197,7 @@ class KuramotoAttention(AttentionCore):
         if key is not None and key is not query:
             others = self.manifold.embed(self.split(key))
         points, weights = self.split(query), None
-        if self.own_score is not None and others is None and not self.successors:
+        if self.own_score is not None and others is None and not self.follows:
             neighborhood, attn_mask = of_others(neighborhood, attn_mask, query)
         options: dict[str, Any] = {
             "key_padding_mask": key_padding_mask,
@@ -200,16 +216,25 @@ class KuramotoAttention(AttentionCore):
             if weights is not None and lift.sink is not None:
                 weights = with_own(weights)
             self.watch(x, weights, self_coupled=others is None)
-            mean = mean.transpose(1, 2).to(x.dtype).unflatten(-1, x.shape[-2:])
+            pull = self._pull(x, mean.transpose(1, 2).to(x.dtype))
             kappa = self.kappa().to(x.dtype).unflatten(0, (self.num_heads, 1, -1))
-            points = self.manifold.retract(points, kappa * self.manifold.tangent(x, mean))
+            points = self.manifold.retract(points, kappa * pull)
         return self.join(points), weights
 
     def _met(
         self, lift: Lift, neighborhood: Neighborhood, mask: Tensor | None
     ) -> tuple[Lift, Neighborhood, Tensor | None]:
-        met = following(lift, neighborhood) if self.successors else (lift, neighborhood)
-        return *met, mask
+        if self.follows:
+            beside = self.kernel is not None
+            lift, neighborhood = following(lift, neighborhood, beside_own=beside)
+        return lift, neighborhood, mask
+
+    def _pull(self, x: Tensor, mean: Tensor) -> Tensor:
+        """The velocity of points by the mean (batch, token, head, value_dim) of their values."""
+        if self.kernel is None:
+            return self.manifold.tangent(x, mean.unflatten(-1, x.shape[-2:]))
+        kernel = self.kernel().to(x.dtype)
+        return kernel_pull(x, mean.unflatten(-1, kernel.shape[1:]), kernel)
 
     def _lift(self, x: Tensor, others: Tensor, cache: AttentionCache | None) -> tuple[Lift, Tensor]:
         """The lift of embedded points (batch, token, head, feature, coordinate) and its source."""
@@ -223,10 +248,13 @@ class KuramotoAttention(AttentionCore):
             turned = self.manifold.turn(turned, lag.to(x.dtype))
         if self.score_block == "next":
             turned, turned_keys = (each.roll(-1, 2) for each in (turned, turned_keys))
+        value = others
+        if self.kernel is not None:
+            value = harmonics(others, self.kernel.value.shape[2])
         lift = coupling_lift(
             turned.transpose(1, 2),
             turned_keys.transpose(1, 2),
-            others.transpose(1, 2),
+            value.transpose(1, 2),
             self.beta(),
             gate=gate.transpose(1, 2),
             manifold=self.manifold,
@@ -275,8 +303,9 @@ class KuramotoAttention(AttentionCore):
                     f"{tuple(state.shape)}"
                 )
         check_value(query, key, value)
-        if self.successors and key is not None and key is not query:
-            raise ValueError("successors are of one sequence: leave out the key, or successors")
+        if self.follows and key is not None and key is not query:
+            option = "successors" if self.successors else "kernel"
+            raise ValueError(f"successors are of one sequence: leave out the key, or {option}")
         if cache is not None and len(cache.steps) != self.steps:
             raise ValueError(
                 f"this cache is for {len(cache.steps)} coupling steps, but there are {self.steps}; "
@@ -292,6 +321,30 @@ def _check_score_block(score_block: str, heads: int) -> None:
     _check_choice("score_block", score_block, SCORE_BLOCKS)
     if score_block == "next" and heads == 1:
         raise ValueError("score_block is next, but one head has no next; use 2 heads or more")
+
+
+def _check_coupling(steps: int, position: HeadPosition | None) -> None:
+    if steps < 1:
+        raise ValueError(f"steps counts couplings, so it is at least 1; it is {steps}")
+    if position is not None and position.convention != "half":
+        move = f"leave out the position's convention {position.convention!r}"
+        raise ValueError(f"phases drift by their own angles, which pair no features; {move}")
+
+
+def _check_kernel(
+    kernel: int, manifold: Manifold, neighborhood: Neighborhood, *, successors: bool
+) -> None:
+    if kernel < 0:
+        raise ValueError(f"kernel counts harmonics, so it is at least 0; it is {kernel}")
+    if successors:
+        raise ValueError("a kernel has the pull of successors in it: leave out successors")
+    if not isinstance(manifold, Circle):
+        raise ValueError(f"harmonics are of angles: take the circle for a kernel, not {manifold}")
+    if not isinstance(neighborhood, Causal):
+        raise ValueError(
+            "a kernel couples to the successors of earlier tokens: give neighborhood=Causal(), not "
+            f"{neighborhood}"
+        )
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

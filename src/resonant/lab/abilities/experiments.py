@@ -105,6 +105,11 @@ def _phase_models() -> dict[str, tuple[str, Model]]:
         "kuramoto-oscillators": ("reference oscillators", started),
         "kuramoto-threshold-oscillators": ("both", replace(started, **threshold)),
         "kuramoto-successors": ("the pull of what followed", replace(PHASES, successors=True)),
+        "kuramoto-kernel": ("a learned kernel of pulls", replace(PHASES, kernel=2)),
+        "kuramoto-kernel-oscillators": (
+            "a learned kernel of pulls, oscillators",
+            replace(started, kernel=2),
+        ),
         "kuramoto-successors-oscillators": (
             "the pull of what followed, oscillators",
             replace(started, successors=True),

@@ -83,6 +83,11 @@ def oscillator_arms(
         "threshold": ("one's own logit a learned threshold", replace(model, **threshold)),
         "oscillators": ("reference oscillators beside the drift", started),
         "threshold-oscillators": ("both", replace(started, **threshold)),
+        "kernel": ("a learned kernel of pulls, two harmonics", replace(model, kernel=2)),
+        "kernel-oscillators": (
+            "a learned kernel of pulls, with reference oscillators",
+            replace(started, kernel=2),
+        ),
         "successors-oscillators": (
             "the pull of what followed, with reference oscillators",
             replace(started, successors=True),

@@ -38,7 +38,12 @@ EXPERIMENT = Experiment(
     + trial_arms(),
     compared=tuple(
         (f"kuramoto-{name}", control)
-        for name in ("oscillators", "threshold-oscillators", "successors-oscillators")
+        for name in (
+            "oscillators",
+            "threshold-oscillators",
+            "successors-oscillators",
+            "kernel-oscillators",
+        )
         for control in ("softmax", "softmax-oscillators")
     ),
 )
