@@ -76,7 +76,7 @@ EXPLANATIONS: dict[str, Explanation] = {
             ("the coupling", "functional/kuramoto.py", "kuramoto_coupling"),
             ("the lift", "functional/kuramoto.py", "coupling_lift"),
             ("the module", "nn/kuramoto.py", "KuramotoAttention"),
-            ("inside a transformer", "nn/kuramoto.py", "PhaseAdapter"),
+            ("inside a transformer", "nn/adapter.py", "PhaseAdapter"),
             ("spheres, rotations", "functional/manifold.py", "Manifold"),
         ),
         cost="features twice as wide on the fused kernel (some 2.1 of SDPA)",
@@ -85,6 +85,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         differs=(
             "written from the paper's abstract and equations; phases stay in float32",
             "manifolds beyond the circle are ours, derived from the same energy",
+            "ours too, off unless asked for: self_score='threshold', score_block='next'",
+            "of its sequel (arXiv 2606.18694), by its abstract: successors=True, kernel=2",
         ),
         source="arXiv 2606.11585; contrasted with AKOrN (arXiv 2410.13821) on the page below",
         one_line='resonant.phase_language_model("0.11M")',
