@@ -94,6 +94,7 @@ def test_each_arm_differs_from_its_control_in_one_thing(any_experiment: Experime
             same |= mechanism <= changed <= mechanism | {"model.hidden"} | start
             same |= changed == {"model.attention.listen", "model.hidden"}
             waves = {"model.position.oscillators", "model.embedding_start", "model.gate_start"}
+            same |= changed == {"model.key_gate", "model.hidden"}
             threshold = {"model.self_score", "model.hidden"}
             parts = (waves, threshold, {"model.successors"}, {"model.kernel"})
             parts = [each for each in parts if each <= changed]

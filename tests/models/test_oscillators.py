@@ -61,6 +61,7 @@ MODELS = {
     **{f"{kind} {name}": (build, kind, name) for kind in KINDS for name in ATTENTION},
     **{f"phases {kind}": (phases, kind) for kind in ("rotary", "none")},
     "phases threshold": (partial(phases, self_score="threshold"),),
+    "phases key gate": (partial(phases, key_gate=True, score_block="next"),),
     "phases kernel": (partial(phases, self_score="threshold", kernel=2),),
     "phases next block": (partial(phases, score_block="next"),),
     "phases successors": (partial(phases, self_score="threshold", successors=True),),

@@ -46,6 +46,7 @@ CASES = [
     ("kuramoto", {"neighborhood": Causal(4), "top_k": 2, "steps": 2}, {}),
     ("kuramoto", {"self_score": "threshold"}, {"is_causal": True}),
     ("kuramoto", {"kernel": 2, "neighborhood": Causal(4)}, {}),
+    ("kuramoto", {"key_gate": True}, {"is_causal": True}),
     ("kuramoto", {"score_block": "next"}, {"is_causal": True}),
     ("kuramoto", {"successors": True, "neighborhood": Causal()}, {}),
     ("kuramoto", {"gate": EnergyGate(16, 4), "phase_gate": "static"}, {"is_causal": True}),

@@ -74,6 +74,7 @@ MODULES: dict[str, Build] = {
     "kuramoto successors": lambda: phases(
         successors=True, self_score="threshold", neighborhood=Causal()
     ),
+    "kuramoto key gate": lambda: phases(key_gate=True, steps=2),
     "kuramoto kernel": lambda: phases(kernel=2, neighborhood=Causal()),
     "kuramoto next block": lambda: phases(score_block="next", steps=2, self_score="threshold"),
     "kuramoto static": lambda: phases(phase_gate="static"),

@@ -102,6 +102,7 @@ def values(name: str) -> dict[str, Any]:
         "manifold": Sphere(4),
         "phase_gate": "static",
         "lag": True,
+        "key_gate": True,
         "self_score": "threshold",
         "successors": True,
         "score_block": "next",

@@ -1,4 +1,4 @@
-"""A head scores with the coordinates of the next head and moves its own."""
+"""Who scores: a head with the coordinates of the next, and keys that weigh theirs."""
 
 from typing import Any
 
@@ -52,6 +52,36 @@ def test_what_a_head_moves_does_not_change_whom_it_chooses() -> None:
     assert after is not None
     assert torch.equal(before[:, 0], after[:, 0])
     assert not torch.equal(before[:, -1], after[:, -1])  # its next is the first
+
+
+def test_a_key_weighs_its_coordinates() -> None:
+    """From the definition: the query's gate times the key's."""
+    module, state = build(score_block="own", key_gate=True), phases()
+    assert module.key_gate_proj is not None
+    torch.nn.init.normal_(module.key_gate_proj.weight)
+    heads = state.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    embedded = module.manifold.embed(module.split(state)).flatten(2)
+    gate, key_gate = (
+        proj(embedded).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+        for proj in (module.gate_proj, module.key_gate_proj)
+    )
+    away = heads.unsqueeze(3) - heads.unsqueeze(2)
+    logits = (gate.unsqueeze(3) * key_gate.unsqueeze(2) * away.cos()).sum(-1)
+    logits = logits * module.beta()[:, None, None] / (STATE // HEADS) ** 0.5
+    future = torch.ones(9, 9, dtype=torch.bool).triu(1)
+    weights = logits.masked_fill(future, -torch.inf).softmax(-1)
+    kappa = module.kappa().unflatten(0, (HEADS, 1, -1))
+    expected = heads + kappa * (weights.unsqueeze(-1) * -away.sin()).sum(3)
+    assert apart(module(state)[0], expected.transpose(1, 2).flatten(2)) < 1e-12
+
+
+def test_a_key_gate_of_one_changes_nothing() -> None:
+    module = build(score_block="own", key_gate=True)
+    assert module.key_gate_proj is not None
+    torch.nn.init.zeros_(module.key_gate_proj.weight)
+    plain = build(score_block="own")
+    plain.load_state_dict(module.state_dict(), strict=False)
+    assert torch.equal(module(phases())[0], plain(phases())[0])
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -124,6 +124,7 @@ def _block(config: PhaseLanguageModelConfig) -> PhaseBlock:
         manifold=points,
         phase_gate=config.phase_gate,  # type: ignore[arg-type]
         lag=config.lag,
+        key_gate=config.key_gate,
         successors=config.successors,
         kernel=config.kernel,
         self_score=config.self_score,  # type: ignore[arg-type]

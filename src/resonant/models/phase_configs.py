@@ -32,6 +32,7 @@ class PhaseLanguageModelConfig:
         manifold: circle, sphere-N, so-N or u-N
         phase_gate: what weighs coordinates, content or static
         lag: whether a content-dependent lag stands inside the cosine
+        key_gate: whether keys weigh their coordinates, too
         self_score: what one's own logit is, kept (as written) or threshold (learned)
         successors: whether tokens are pulled towards the one after each that they attend to
         kernel: harmonics of a learned coupling to the others and their successors (0: none)
@@ -54,6 +55,7 @@ class PhaseLanguageModelConfig:
     manifold: str = "circle"
     phase_gate: str = "content"
     lag: bool = False
+    key_gate: bool = False
     self_score: str = "kept"
     successors: bool = False
     kernel: int = 0

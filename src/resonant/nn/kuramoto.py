@@ -50,7 +50,8 @@ class KuramotoAttention(AttentionCore):
 
     ``phase_gate``: "content" (signed, from [cos, sin] by a dense layer) or "static" (a positive
     weight per coordinate: a common shift of all phases then changes nothing). ``lag`` adds an
-    offset inside the cosine, from [cos, sin] by a dense layer that starts at zero. ``steps``
+    offset inside the cosine, from [cos, sin] by a dense layer that starts at zero. ``key_gate``
+    weighs coordinates for each key too, by a dense layer near one at the start. ``steps``
     couples so often with the same weights. ``beta`` (sharpness, per head) and ``kappa`` (strength,
     per coordinate, at most 2) are where these start. ``self_score`` "threshold" puts a learned
     ``w . [cos, sin] + b`` per head in the place of one's own logit, the largest where gates are
@@ -69,8 +70,8 @@ class KuramotoAttention(AttentionCore):
     Remaining arguments, masks (boolean True = blocked) and errors: see ``Attention``. There are no
     grouped heads: heads share out the coordinates.
 
-    Source: arXiv 2606.11585; successors 2606.18694. Ours: manifolds, lag, gate, locality, steps,
-    score blocks.
+    Source: arXiv 2606.11585; successors, kernel 2606.18694. Ours: manifolds, lag, key gate, gate,
+    locality, steps, score blocks.
     """
 
     OFF: ClassVar[dict[str, float]] = {**AttentionCore.OFF, "beta": 0.0, "kappa": 0.0}
@@ -84,6 +85,7 @@ class KuramotoAttention(AttentionCore):
         manifold: Manifold = CIRCLE,
         phase_gate: PhaseGate = "content",
         lag: bool = False,
+        key_gate: bool = False,
         self_score: SelfScore = "kept",
         successors: bool = False,
         kernel: int = 0,
@@ -123,8 +125,10 @@ class KuramotoAttention(AttentionCore):
         self.steps, self.successors, self.score_block = steps, successors, score_block
         features = embed_dim * manifold.features
         self._check_gate(features)
-        self.beta = HeadScalar(num_heads, beta, positive=True)
-        self.kappa = Strength(embed_dim, kappa)
+        self.beta, self.kappa = (
+            HeadScalar(num_heads, beta, positive=True),
+            Strength(embed_dim, kappa),
+        )
         if phase_gate == "content":
             self.gate_proj = nn.Linear(features, embed_dim)
         else:
@@ -134,6 +138,7 @@ class KuramotoAttention(AttentionCore):
         sizes = (num_heads, 2, kernel, 2, self.head_dim)
         self.kernel = WideVector(torch.zeros(sizes)) if kernel else None
         self.lag_proj = nn.Linear(features, embed_dim, bias=False) if lag else None
+        self.key_gate_proj = nn.Linear(features, embed_dim) if key_gate else None
         self.follows = successors or kernel > 0
         if self_score == "threshold" or self.follows:
             without_own(neighborhood, successors=self.follows)  # refuses what cannot be
@@ -148,6 +153,9 @@ class KuramotoAttention(AttentionCore):
         if self.phase_gate == "content":
             nn.init.normal_(self.gate_proj.weight, std=GATE_SPREAD)
             nn.init.constant_(self.gate_proj.bias, GATE_START)
+        if self.key_gate_proj is not None:
+            nn.init.normal_(self.key_gate_proj.weight, std=GATE_SPREAD)
+            nn.init.ones_(self.key_gate_proj.bias)
         for layer in filter(None, (self.lag_proj, self.own_score)):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -248,6 +256,10 @@ class KuramotoAttention(AttentionCore):
             turned = self.manifold.turn(turned, lag.to(x.dtype))
         if self.score_block == "next":
             turned, turned_keys = (each.roll(-1, 2) for each in (turned, turned_keys))
+        if self.key_gate_proj is not None:
+            weight = self.key_gate_proj(others.flatten(2).to(input_dtype(self.key_gate_proj)))
+            shape = (self.num_heads, 1, self.head_dim)
+            turned_keys = turned_keys * weight.unflatten(-1, shape).to(x.dtype)
         value = others
         if self.kernel is not None:
             value = harmonics(others, self.kernel.value.shape[2])

@@ -68,6 +68,12 @@ def delay_arms() -> tuple[Arm, ...]:
     )
 
 
+def with_oscillators(model: PhaseLanguageModelConfig) -> PhaseLanguageModelConfig:
+    """The model with reference oscillators, angles uniform and gates at 0.5 at the start."""
+    waves = replace(model.position, oscillators=OSCILLATORS)
+    return replace(model, position=waves, embedding_start="uniform", gate_start=0.5)
+
+
 def oscillator_arms(
     model: PhaseLanguageModelConfig, learning_rate: float, threshold_hidden: int
 ) -> tuple[Arm, ...]:
@@ -76,8 +82,7 @@ def oscillator_arms(
     ``threshold_hidden`` takes from the drive what a threshold needs. With oscillators angles start
     uniform on the circle and gates at 0.5.
     """
-    waves = replace(model.position, oscillators=OSCILLATORS)
-    started = replace(model, position=waves, embedding_start="uniform", gate_start=0.5)
+    started = with_oscillators(model)
     threshold = {"self_score": "threshold", "hidden": threshold_hidden}
     models = {
         "threshold": ("one's own logit a learned threshold", replace(model, **threshold)),
@@ -113,8 +118,11 @@ def oscillator_arms(
     )
 
 
-def trial_arms() -> tuple[Arm, ...]:
-    """Five changes to the phase model with oscillators, towards the transformer with them."""
+def trial_arms(model: PhaseLanguageModelConfig, key_gate_hidden: int) -> tuple[Arm, ...]:
+    """Six changes to the phase model with oscillators, towards the transformer with them.
+
+    ``key_gate_hidden`` takes from the drive what a key gate needs.
+    """
     changes: dict[str, tuple[str, dict[str, Any]]] = {
         "next-block": (
             "a head scores with the next head's coordinates",
@@ -128,7 +136,12 @@ def trial_arms() -> tuple[Arm, ...]:
             {"model.position.kind": "morlet-relative"},
         ),
     }
-    return tuple(
-        Arm(f"kuramoto-oscillators-{name}", says, control="kuramoto-oscillators", changes=each)
-        for name, (says, each) in changes.items()
+    control = "kuramoto-oscillators"
+    gated = replace(with_oscillators(model), key_gate=True, hidden=key_gate_hidden)
+    return (
+        Arm(f"{control}-key-gate", "keys weigh their coordinates, too", control, model=gated),
+        *(
+            Arm(f"{control}-{name}", says, control, changes=each)
+            for name, (says, each) in changes.items()
+        ),
     )

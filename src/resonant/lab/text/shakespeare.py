@@ -35,7 +35,7 @@ EXPERIMENT = Experiment(
     + phase_arms(phase_0_36m(), learning_rate=8e-3, static_hidden=211)
     + delay_arms()
     + oscillator_arms(phase_0_36m(), learning_rate=8e-3, threshold_hidden=176)
-    + trial_arms(),
+    + trial_arms(phase_0_36m(), key_gate_hidden=147),
     compared=tuple(
         (f"kuramoto-{name}", control)
         for name in (
