@@ -46,6 +46,13 @@ def test_padding_counts_for_nothing() -> None:
     assert record(angles).clusters().flatten().tolist() == [2, 2]
 
 
+def test_who_attends_to_nobody_has_no_local_order() -> None:
+    model = resonant.phase_language_model("0.11M", successors=True)
+    found = record_phases(model, torch.randint(0, 256, (1, 12))).local_order()
+    assert found[..., 0].isnan().all()
+    assert found[..., 1:].isfinite().all()
+
+
 def test_local_order_is_of_those_listened_to() -> None:
     angles = torch.tensor([[0.0, 0.0, math.pi, math.pi]] * 2)
     pairs = torch.eye(4)

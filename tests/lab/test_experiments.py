@@ -95,6 +95,9 @@ def test_each_arm_differs_from_its_control_in_one_thing(any_experiment: Experime
             same |= changed == {"model.attention.listen", "model.hidden"}
             waves = {"model.position.oscillators", "model.embedding_start", "model.gate_start"}
             same |= changed == {"model.key_gate", "model.hidden"}
+            trial = {"model.score_block"}, {"model.steps"}, {"model.attention.gate"}
+            trial += {"model.position.base"}, {"model.position.kind"}
+            same |= changed in (*trial, {"model.embedding_start", "model.gate_start"})
             threshold = {"model.self_score", "model.hidden"}
             parts = (waves, threshold, {"model.successors"}, {"model.kernel"})
             parts = [each for each in parts if each <= changed]
@@ -142,6 +145,21 @@ def test_what_arms_are_about_is_a_small_share_of_their_parameters(experiment: Ex
     for arm in experiment.arms:
         if arm.control is not None:
             assert abs(sizes[arm.name] / sizes[arm.control] - 1) < 0.08
+
+
+def test_a_user_s_field_reaches_arms_that_have_it_in_a_model_of_their_own() -> None:
+    """What one arm changes and another carries in its model is the user's in both."""
+    experiment = EXPERIMENTS["shakespeare"]
+    overrides = {"model.position.oscillators": 4, "model.position.base": 500.0}
+    found = {}
+    for arm in experiment.arms:
+        model = experiment.config(experiment.base, arm, 0, overrides).model
+        assert isinstance(model, (LanguageModelConfig, PhaseLanguageModelConfig))
+        found[arm.name] = model.position.oscillators
+        assert model.position.base == 500.0
+    waves = {name for name, count in found.items() if count == 4}
+    assert waves == {name for name in found if "oscillators" in name}
+    assert {count for name, count in found.items() if name not in waves} == {0}
 
 
 def test_a_user_s_field_reaches_the_arms_that_have_it() -> None:

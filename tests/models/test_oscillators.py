@@ -128,7 +128,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match=r"model\.position\.oscillators must be at least 0"):
         PositionConfig(oscillators=-1)
-    with pytest.raises(ValueError, match=r"one number of tokens a head \(4\)"):
+    with pytest.raises(ValueError, match=r"one whole number of tokens a head \(4\)"):
         OscillatorPosition(4, delays=(0, 1))
     with pytest.raises(ValueError, match="each at least 0"):
         OscillatorPosition(2, delays=(0, -1))

@@ -260,9 +260,15 @@ def test_where_angles_and_gates_start() -> None:
         assert all(block.attention.gate_proj.bias.eq(start).all() for block in model.blocks)
     static: Any = PhaseLanguageModel(dataclasses.replace(config, phase_gate="static"))
     assert static.blocks[0].attention.metric().allclose(torch.tensor(0.5))
+    alone = AttentionConfig("kuramoto", window=1)
     refused: list[tuple[dict[str, Any], str]] = [
         ({"embedding_start": "wide"}, "embedding_start"),
-        ({"embedding_start": "uniform", "manifold": "sphere-4"}, "uniform is of angles"),
+        ({"embedding_start": "uniform", "manifold": "sphere-4"}, "embedding_start = normal"),
+        ({"kernel": -1}, "kernel must be at least 0"),
+        ({"kernel": 1, "manifold": "sphere-4"}, "kernel is of angles"),
+        ({"kernel": 1, "successors": True}, "leave out model.successors"),
+        ({"score_block": "next", "heads": 1}, "take model.heads >= 2"),
+        ({"self_score": "threshold", "attention": alone}, r"model\.attention\.window = 1"),
         ({"gate_start": 0.0}, "gate_start must be above 0"),
     ]
     for changes, says in refused:

@@ -80,6 +80,8 @@ def test_it_begins_as_half_of_each_pull_and_learns_all() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="successors of earlier tokens: give"):
         build(kernel=1, neighborhood=Full())
+    with pytest.raises(TypeError, match=r"counts harmonics; it is 1\.5"):
+        build(kernel=1.5)
     with pytest.raises(ValueError, match="leave out successors"):
         build(kernel=1, successors=True)
     with pytest.raises(ValueError, match="take the circle for a kernel"):

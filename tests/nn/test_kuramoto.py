@@ -105,8 +105,17 @@ def test_every_float_of_the_signature_has_an_off(kind: type) -> None:
 
 def test_a_static_gate_ignores_a_common_shift_a_content_gate_does_not() -> None:
     shift = 0.7
-    for phase_gate, invariant in (("static", True), ("content", False)):
-        module = build(phase_gate=phase_gate, position=RotaryPosition(2 * COORDINATES))
+    static, past = {"phase_gate": "static"}, {"neighborhood": Causal()}
+    for options, invariant in (
+        (static, True),
+        (static | past | {"successors": True}, True),
+        (static | past | {"kernel": 2}, True),
+        (static | {"self_score": "threshold"}, False),
+        ({"phase_gate": "content"}, False),
+    ):
+        module = build(position=RotaryPosition(2 * COORDINATES), **options)  # type: ignore[arg-type]
+        if module.own_score is not None:
+            nn.init.normal_(module.own_score.weight)
         state = states(module)
         still, moved = (module(x, is_causal=True)[0] - x for x in (state, state + shift))
         apart = (torch.remainder(moved - still + math.pi, 2 * math.pi) - math.pi).abs().max()

@@ -91,6 +91,33 @@ def test_biased_rotary_without_content_is_a_sum_of_cosines(convention) -> None:
     torch.testing.assert_close(scores[0], 0.4 * waves.sum(-1), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_biased_rotary_says_for_which_heads_it_was_made() -> None:
+    x = torch.randn(1, 5, EMBED, dtype=torch.float64)
+    for made, options in (
+        (BiasedRotaryPosition(DIM, 2), {}),
+        (BiasedRotaryPosition(DIM, 1), {}),
+        (BiasedRotaryPosition(2 * DIM, HEADS), {}),
+        (BiasedRotaryPosition(DIM, HEADS), {"num_key_value_heads": 2}),
+    ):
+        with pytest.raises(ValueError, match="this position was made for"):
+            build("softmax", made, **options)(x)
+    refused: list[tuple[Any, type[Exception], str]] = [
+        (lambda: BiasedRotaryPosition(8, 4, num_key_value_heads=3), ValueError, "must divide"),
+        (lambda: BiasedRotaryPosition(8, 4, num_key_value_heads=0), ValueError, "must divide"),
+        (lambda: BiasedRotaryPosition(8, 4, amplitude=math.nan), ValueError, "amplitude is at"),
+        (lambda: OscillatorPosition(0), ValueError, "num_heads is at least 1"),
+        (lambda: OscillatorPosition(4, RotaryPosition(8)), ValueError, "number of oscillators"),  # type: ignore[arg-type]
+        (lambda: OscillatorPosition(4, amplitude=math.nan), ValueError, "finite number of nats"),
+        (lambda: OscillatorPosition(4, longest=math.inf), ValueError, "and finite"),  # type: ignore[arg-type]
+        (lambda: OscillatorPosition(4, delays=[0.5, 1, 2, 3]), ValueError, "whole number"),  # type: ignore[list-item]
+        (lambda: OscillatorPosition(4, within=64), TypeError, "within is a position"),  # type: ignore[arg-type]
+    ]
+    for make, kind, why in refused:
+        with pytest.raises(kind, match=why):
+            make()
+
+
 def test_coupling_refuses_what_adds_to_queries_and_keys() -> None:
     biased = BiasedRotaryPosition(2 * DIM, HEADS)
     for position in (biased, OscillatorPosition(HEADS, within=biased)):

@@ -41,6 +41,19 @@ def by_hand(module: KuramotoAttention, state: Tensor, allowed: Tensor) -> tuple[
     return (heads + kappa * pull).transpose(1, 2).flatten(2), weights
 
 
+@pytest.mark.parametrize("bias", [-8.0, -17.0, -30.0])
+def test_weights_are_shares_in_float32(bias: float) -> None:
+    """Where the others have everything, rounding leaves oneself no negative share."""
+    module = build(neighborhood=Causal()).float()
+    assert module.own_score is not None
+    nn.init.constant_(module.own_score.bias, bias)
+    _, weights = module(phases(128).float(), need_weights=True)
+    assert weights is not None
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, HEADS, 128))
+    assert torch.special.entr(weights).isfinite().all()
+
+
 @pytest.mark.parametrize("neighborhood", [Full(), Causal(), Causal(4), Band(2)], ids=str)
 def test_it_is_attention_whose_own_logit_is_learned(neighborhood: Neighborhood) -> None:
     module, state = build(neighborhood=neighborhood), phases()

@@ -47,10 +47,12 @@ class PhaseRecord:
     def local_order(self) -> Float[Tensor, "layer batch head token"]:
         """``R[t] = mean_c |sum_u A[t, u] X_u|``: how much those a token listens to agree.
 
-        Padded tokens are not a number.
+        Those attended to themselves, also where their successors are what pulls. NaN for padded
+        tokens, and for one that attends to nobody, as the first does under successors.
         """
         mean = self.manifold.mean(self.weights, self.listened.transpose(2, 3))
-        return self._length(mean).masked_fill(~self.real[:, None, :], float("nan"))
+        alone = (self.weights == 0.0).all(-1) | ~self.real[:, None, :]
+        return self._length(mean).masked_fill(alone, float("nan"))
 
     def own_weight(self) -> Float[Tensor, "layer batch head token"]:
         """``A[t, t]``: the share of its listening that a token gives itself, which moves nothing.

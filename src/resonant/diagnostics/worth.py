@@ -78,7 +78,7 @@ def without_attention(layer: nn.Module, head: int | None = None) -> Iterator[Non
     """
     if head is None:
         handle = layer.register_forward_hook(_nothing, with_kwargs=True)
-    elif not 0 <= head < _heads(layer):
+    elif not isinstance(head, int) or not 0 <= head < _heads(layer):
         raise ValueError(
             f"{type(layer).__name__} has {_heads(layer)} heads that can be taken away; not {head}"
         )

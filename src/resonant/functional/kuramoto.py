@@ -183,4 +183,5 @@ def with_own(
 ) -> Float[Tensor, "batch head query key"]:
     """Give oneself what is left of each row of weights, the last query at the last key."""
     queries, keys = weights.shape[-2:]
-    return weights + F.pad(torch.diag_embed(1.0 - weights.sum(-1)), (keys - queries, 0))
+    left = (1.0 - weights.sum(-1)).clamp(min=0.0)  # rounding may leave less than nothing
+    return weights + F.pad(torch.diag_embed(left), (keys - queries, 0))

@@ -29,6 +29,8 @@ class Causal:
     own: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.own, bool):
+            raise TypeError(f"own is True or False; it is {self.own!r}")
         if self.window == 1 and not self.own:
             raise ValueError(
                 "a window of 1 holds oneself alone, and own=False leaves oneself out; take a "

@@ -171,12 +171,12 @@ def oscillator_frequencies(count: int, longest: int = 128) -> Float[Tensor, "cou
     Log-spaced, float64. Periods go from 2 tokens to ``longest``.
 
     Raises ``ValueError`` for fewer than 1, and for a period below 2 (Nyquist).
-    Source: ours (section 2b of the mathematics).
+    Source: ours (section 5 of the mathematics).
     """
-    if count < 1:
-        raise ValueError(f"there is at least 1 oscillator; count is {count}")
-    if longest < 2:
-        raise ValueError(f"the longest period is at least 2 positions; it is {longest}")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"count is the number of oscillators, at least 1; it is {count!r}")
+    if not 2 <= longest < math.inf:
+        raise ValueError(f"the longest period is at least 2 positions, and finite; it is {longest}")
     last = math.log(2.0 * math.pi / longest)
     return torch.linspace(math.log(math.pi), last, count, dtype=torch.float64).exp()
 

@@ -20,7 +20,7 @@ from .base import CausalModel
 from .phase_configs import PhaseLanguageModelConfig, phase_preset
 from .positions import head_position
 
-# Uniform angles scramble what the drift tells, where no oscillators tell it (math: 2b).
+# Uniform angles scramble the drift; with oscillators positions do not depend on it.
 EMBEDDING_SPREAD = 0.5
 
 

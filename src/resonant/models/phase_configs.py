@@ -33,7 +33,8 @@ class PhaseLanguageModelConfig:
         phase_gate: what weighs coordinates, content or static
         lag: whether a content-dependent lag stands inside the cosine
         key_gate: whether keys weigh their coordinates, too
-        self_score: what one's own logit is, kept (as written) or threshold (learned)
+        self_score: what one's own logit is, kept (as written; none with successors or a kernel,
+            where oneself takes no part) or threshold (learned)
         successors: whether tokens are pulled towards the one after each that they attend to
         kernel: harmonics of a learned coupling to the others and their successors (0: none)
         score_block: whose coordinates a head scores with, its own or the next head's
@@ -80,13 +81,9 @@ class PhaseLanguageModelConfig:
         if self.embedding_start == "uniform" and self.manifold != "circle":
             raise ValueError(
                 "model.embedding_start = uniform is of angles: take model.manifold = circle, not "
-                f"{self.manifold}"
+                f"{self.manifold}, or model.embedding_start = normal"
             )
-        if self.kernel and (self.successors or self.manifold != "circle"):
-            raise ValueError(
-                "model.kernel is of angles and has successors of its own: take model.manifold = "
-                f"circle, not {self.manifold}, and leave out model.successors"
-            )
+        self._check_coupling()
         if not 0.0 < self.gate_start < math.inf:
             raise ValueError(f"model.gate_start must be above 0; it is {self.gate_start}")
         check_choice("model.readout", self.readout, ("untied", "tied"))
@@ -104,6 +101,26 @@ class PhaseLanguageModelConfig:
         if self.width % self.heads:
             raise ValueError(
                 f"model.heads must divide model.width, but they are {self.heads} and {self.width}"
+            )
+
+    def _check_coupling(self) -> None:
+        if self.kernel and self.manifold != "circle":
+            raise ValueError(
+                "model.kernel is of angles: take model.manifold = circle, not "
+                f"{self.manifold}, or model.kernel = 0"
+            )
+        if self.kernel and self.successors:
+            raise ValueError(
+                "model.kernel has the pull of successors in it: leave out model.successors, or "
+                "take model.kernel = 0"
+            )
+        if self.score_block == "next" and self.heads == 1:
+            raise ValueError("model.score_block = next needs a next head: take model.heads >= 2")
+        others = self.self_score == "threshold" or self.successors or self.kernel > 0
+        if others and self.attention.window == 1:
+            raise ValueError(
+                "a threshold, successors and a kernel leave oneself out, and nobody else is in "
+                "model.attention.window = 1; take a window of 2 or more"
             )
 
 

@@ -49,7 +49,8 @@ class KuramotoAttention(AttentionCore):
     stay in float32 or better, also in a model of low precision, whose products are low.
 
     ``phase_gate``: "content" (signed, from [cos, sin] by a dense layer) or "static" (a positive
-    weight per coordinate: a common shift of all phases then changes nothing). ``lag`` adds an
+    weight per coordinate: a common shift of all phases then changes nothing, unless a threshold or
+    a lag reads them). ``lag`` adds an
     offset inside the cosine, from [cos, sin] by a dense layer that starts at zero. ``key_gate``
     weighs coordinates for each key too, by a dense layer near one at the start. ``steps``
     couples so often with the same weights. ``beta`` (sharpness, per head) and ``kappa`` (strength,
@@ -61,8 +62,9 @@ class KuramotoAttention(AttentionCore):
     complex strengths per coordinate, of the pulls towards the others and towards their successors
     (``functional.kuramoto.kernel_pull``; both begin with half of the pull); causal, circle alone.
     ``score_block`` "next": a head scores with the
-    coordinates of the next head (the last with the first's) and moves its own, so that whom it
-    chooses does not follow from what it moves. ``position`` gives drift and locality: drift
+    coordinates of the next head (the last with the first's) and moves its own, which then reach its
+    choice by the content gate alone. With ``successors`` or a ``kernel`` oneself takes no part, but
+    for a threshold. ``position`` gives drift and locality: drift
     by its ``angle`` (``RotaryPosition(2 * embed_dim / num_heads)`` is RoPE's); ``gate`` is an
     ``EnergyGate(embed_dim * features, num_heads)``. ``key`` are other tokens' phases, which stay as
     they are; ``value`` is the key.
@@ -317,7 +319,10 @@ class KuramotoAttention(AttentionCore):
         check_value(query, key, value)
         if self.follows and key is not None and key is not query:
             option = "successors" if self.successors else "kernel"
-            raise ValueError(f"successors are of one sequence: leave out the key, or {option}")
+            raise ValueError(
+                "successors are of one sequence: leave out the key (of PhaseAdapter: kdim), or "
+                f"{option}"
+            )
         if cache is not None and len(cache.steps) != self.steps:
             raise ValueError(
                 f"this cache is for {len(cache.steps)} coupling steps, but there are {self.steps}; "
@@ -326,6 +331,9 @@ class KuramotoAttention(AttentionCore):
 
     def extra_repr(self) -> str:
         sizes = f"{self.manifold}, embed_dim={self.embed_dim}, num_heads={self.num_heads}, "
+        kernel = 0 if self.kernel is None else self.kernel.value.shape[2]
+        chosen = f"successors={self.successors}, kernel={kernel}, score_block={self.score_block}, "
+        sizes += f"phase_gate={self.phase_gate}, {chosen}"
         return f"{sizes}steps={self.steps}, neighborhood={self.neighborhood}, top_k={self.top_k}"
 
 
@@ -336,7 +344,7 @@ def _check_score_block(score_block: str, heads: int) -> None:
 
 
 def _check_coupling(steps: int, position: HeadPosition | None) -> None:
-    if steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps counts couplings, so it is at least 1; it is {steps}")
     if position is not None and position.convention != "half":
         move = f"leave out the position's convention {position.convention!r}"
@@ -348,6 +356,8 @@ def _check_kernel(
 ) -> None:
     if kernel < 0:
         raise ValueError(f"kernel counts harmonics, so it is at least 0; it is {kernel}")
+    if isinstance(kernel, bool) or not isinstance(kernel, int):
+        raise TypeError(f"kernel counts harmonics; it is {kernel!r}")
     if successors:
         raise ValueError("a kernel has the pull of successors in it: leave out successors")
     if not isinstance(manifold, Circle):

@@ -17,6 +17,7 @@ from ..alignment.config import SymbolsConfig
 from ..alignment.experiments import HIDDEN
 from ..kit.config import Model, RunConfig, TrainingConfig
 from ..kit.experiment import Arm, Experiment
+from ..text.phases import OSCILLATORS, phase_models
 from .config import ABILITIES, AbilityConfig
 
 TRANSFORMER = LanguageModelConfig(vocabulary=96)
@@ -94,39 +95,21 @@ EXPERIMENT = Experiment(
 )
 
 
-def _phase_models() -> dict[str, tuple[str, Model]]:
-    """What ``shakespeare`` compares, of the size here: what a threshold needs the drive gives."""
-    waves = replace(TRANSFORMER.position, oscillators=8)
-    started = replace(PHASES, position=waves, embedding_start="uniform", gate_start=0.5)
-    threshold: dict[str, Any] = {"self_score": "threshold", "hidden": 99}
-    return {
-        "kuramoto": ("the phase language model", PHASES),
-        "kuramoto-threshold": ("a learned own logit", replace(PHASES, **threshold)),
-        "kuramoto-oscillators": ("reference oscillators", started),
-        "kuramoto-threshold-oscillators": ("both", replace(started, **threshold)),
-        "kuramoto-successors": ("the pull of what followed", replace(PHASES, successors=True)),
-        "kuramoto-kernel": ("a learned kernel of pulls", replace(PHASES, kernel=2)),
-        "kuramoto-kernel-oscillators": (
-            "a learned kernel of pulls, oscillators",
-            replace(started, kernel=2),
-        ),
-        "kuramoto-successors-oscillators": (
-            "the pull of what followed, oscillators",
-            replace(started, successors=True),
-        ),
-    }
-
-
 def _phase_arms(ability: str) -> list[Arm]:
     first = f"softmax-{ability}"
     named = {} if ability == ABILITIES[0] else {"data.name": ability}
-    waves, kind = {"model.position.oscillators": 8}, {"model.position.kind": "rotary-biased"}
+    waves, kind = (
+        {"model.position.oscillators": OSCILLATORS},
+        {"model.position.kind": "rotary-biased"},
+    )
     arms = [
         Arm(first, f"{ability}: softmax attention", changes=named),
         Arm(f"softmax-oscillators-{ability}", f"{ability}: oscillators", first, changes=waves),
         Arm(f"softmax-biased-{ability}", f"{ability}: rotary with biases", first, changes=kind),
     ]
-    for name, (says, model) in _phase_models().items():
+    models = {"kuramoto": ("the phase language model", PHASES)}
+    models |= {f"kuramoto-{n}": each for n, each in phase_models(PHASES, 99).items()}
+    for name, (says, model) in models.items():
         arms.append(Arm(f"{name}-{ability}", f"{ability}: {says}", first, model=model))
     return arms
 

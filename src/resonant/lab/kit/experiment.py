@@ -102,6 +102,18 @@ class Experiment:
         inherited = {} if arm.control is None else self.changes(self.arm(arm.control))
         return inherited | dict(arm.changes)
 
+    def _about(self, base: RunConfig, arm: Arm) -> set[str]:
+        """Fields in which own models of the arm and its controls differ from those before them."""
+        if arm.control is None:
+            return set()
+        control = self.arm(arm.control)
+        ours, theirs = (self.model(each) or base.model for each in (arm, control))
+        inherited = self._about(base, control)
+        if type(ours) is not type(theirs):
+            return inherited
+        before, after = (plain(replace(base, model=each)) for each in (theirs, ours))
+        return inherited | {name for name, value in after.items() if before.get(name) != value}
+
     def config(
         self, base: RunConfig, arm: Arm, seed: int, overrides: Mapping[str, Any]
     ) -> RunConfig:
@@ -109,7 +121,8 @@ class Experiment:
 
         ``overrides`` are the user's fields. One that no arm changes goes to every arm whose model
         has it; one that arms change replaces their value and leaves the other arms as they are (a
-        window of 64 for the windowed arms does not give the others a window).
+        window of 64 for the windowed arms does not give the others a window). What the own model of
+        an arm changes of its control's model counts as changed by that arm, where others change it.
         """
         start = replace(base, **{n: self._own(arm, n) or getattr(base, n) for n in PARTS})
         has = set(plain(start))
@@ -117,6 +130,8 @@ class Experiment:
         changed = {name for each in self.arms for name in each.changes}
         everywhere = {n: v for n, v in overrides.items() if n not in changed and n in has}
         own = {name: overrides.get(name, v) for name, v in self.changes(arm).items()}
+        about = self._about(base, arm) & changed
+        own |= {name: value for name, value in overrides.items() if name in about}
         if MECHANISM in has:
             own = _with_mechanism(start, everywhere, own)
             starts = everywhere.pop(SCALAR_STARTS, {})

@@ -74,7 +74,7 @@ def _order(record: PhaseRecord) -> str:
 
 def _local_order(record: PhaseRecord, tokens: list[str], first: int) -> str:
     """R of those a token listens to: layers against tokens, the mean over heads."""
-    local = record.local_order()[:, 0].mean(1)[:, first:].numpy()
+    local = record.local_order()[:, 0].nanmean(1)[:, first:].numpy()
     shown = [_visible(token) for token in tokens[first:]]
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(9.5, 1.1 + 0.32 * len(local)))

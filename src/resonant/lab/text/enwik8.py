@@ -35,7 +35,11 @@ EXPERIMENT = Experiment(
         Arm("softmax", "softmax over the whole past"),
         *delay_arms(),
         *phase_arms(phase_1m(), learning_rate=4e-3, static_hidden=283),
-        *oscillator_arms(phase_1m(), learning_rate=4e-3, threshold_hidden=229),
+        *oscillator_arms(phase_1m(), rates=(4e-3, 4e-3), threshold_hidden=229),
     ),
-    compared=(("kuramoto-oscillators", "softmax-oscillators"),),
+    compared=(
+        ("kuramoto-oscillators", "softmax"),
+        ("kuramoto-oscillators", "softmax-oscillators"),
+        ("softmax-oscillators", "softmax-biased"),
+    ),
 )

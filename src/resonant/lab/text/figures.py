@@ -56,13 +56,12 @@ def position_curves(results: Results) -> str:
 def gap_curves(results: Results) -> str:
     """Validation losses minus the first arm's, against steps, paired by seed.
 
-    Empty with one arm, one evaluation, or arms of other steps or seeds.
+    Empty with one arm, one evaluation, or arms of other steps.
     """
     first, *others = results.arms
     steps = [row["step"] for row in first.curves[0]]
     for arm in results.arms:
-        same = all([row["step"] for row in curve] == steps for curve in arm.curves)
-        if not same or len(arm.curves) != len(first.curves):
+        if any([row["step"] for row in curve] != steps for curve in arm.curves):
             return ""
     if not others or len(steps) < 2:
         return ""

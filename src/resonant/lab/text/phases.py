@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ...models.phase_configs import PhaseLanguageModelConfig
 from ..kit.experiment import Arm
@@ -74,20 +73,26 @@ def with_oscillators(model: PhaseLanguageModelConfig) -> PhaseLanguageModelConfi
     return replace(model, position=waves, embedding_start="uniform", gate_start=0.5)
 
 
-def oscillator_arms(
-    model: PhaseLanguageModelConfig, learning_rate: float, threshold_hidden: int
-) -> tuple[Arm, ...]:
-    """What the phase model lacked, one by one, and the same help for a transformer.
+def phase_models(
+    model: PhaseLanguageModelConfig, threshold_hidden: int
+) -> dict[str, tuple[str, PhaseLanguageModelConfig]]:
+    """What the phase model lacked, by the ending of an arm's name: what it is, and the model.
 
-    ``threshold_hidden`` takes from the drive what a threshold needs. With oscillators angles start
-    uniform on the circle and gates at 0.5.
+    With oscillators angles start uniform on the circle and gates at 0.5, as in "started".
+    ``threshold_hidden`` takes from the drive what a threshold needs.
     """
     started = with_oscillators(model)
+    spread = {"embedding_start": "uniform", "gate_start": started.gate_start}
     threshold = {"self_score": "threshold", "hidden": threshold_hidden}
-    models = {
+    return {
+        "started": (
+            "angles uniform and gates at 0.5 at the start, without oscillators",
+            replace(model, **spread),
+        ),
         "threshold": ("one's own logit a learned threshold", replace(model, **threshold)),
-        "oscillators": ("reference oscillators beside the drift", started),
+        "oscillators": ("reference oscillators beside the drift, and that start", started),
         "threshold-oscillators": ("both", replace(started, **threshold)),
+        "successors": ("the pull of what followed", replace(model, successors=True)),
         "kernel": ("a learned kernel of pulls, two harmonics", replace(model, kernel=2)),
         "kernel-oscillators": (
             "a learned kernel of pulls, with reference oscillators",
@@ -98,50 +103,58 @@ def oscillator_arms(
             replace(started, successors=True),
         ),
     }
-    return (
+
+
+def oscillator_arms(
+    model: PhaseLanguageModelConfig, rates: tuple[float, float], threshold_hidden: int
+) -> tuple[Arm, ...]:
+    """What the phase model lacked, one by one, at a rate without oscillators and one with them."""
+    return tuple(
         Arm(
-            "kuramoto-successors",
-            "the pull of what followed",
+            f"kuramoto-{name}",
+            says,
             control="kuramoto",
-            changes={"model.successors": True},
-        ),
-        *(
-            Arm(
-                f"kuramoto-{name}",
-                says,
-                control="kuramoto",
-                model=chosen,
-                learning_rate=learning_rate,
-            )
-            for name, (says, chosen) in models.items()
-        ),
+            model=chosen,
+            learning_rate=rates[chosen.position.oscillators > 0],
+        )
+        for name, (says, chosen) in phase_models(model, threshold_hidden).items()
     )
 
 
-def trial_arms(model: PhaseLanguageModelConfig, key_gate_hidden: int) -> tuple[Arm, ...]:
+def trial_arms(
+    model: PhaseLanguageModelConfig, key_gate_hidden: int, gate_hidden: int
+) -> tuple[Arm, ...]:
     """Six changes to the phase model with oscillators, towards the transformer with them.
 
-    ``key_gate_hidden`` takes from the drive what a key gate needs.
+    ``key_gate_hidden`` and ``gate_hidden`` take from the drive what such gates need.
     """
-    changes: dict[str, tuple[str, dict[str, Any]]] = {
+    started = with_oscillators(model)
+    gate = replace(started.attention, gate="energy")
+    short = replace(started.position, base=100.0)
+    learned = replace(started.position, kind="morlet-relative")
+    # Models, not changes: an option such as --model.steps goes to every arm, not to a trial alone.
+    trials = {
+        "key-gate": (
+            "keys weigh their coordinates, too",
+            replace(started, key_gate=True, hidden=key_gate_hidden),
+        ),
         "next-block": (
             "a head scores with the next head's coordinates",
-            {"model.score_block": "next"},
+            replace(started, score_block="next"),
         ),
-        "two-steps": ("two couplings a layer, with the same weights", {"model.steps": 2}),
-        "gate": ("an energy gate on the tokens listened to", {"model.attention.gate": "energy"}),
-        "short-base": ("a drift of short periods alone", {"model.position.base": 100.0}),
+        "two-steps": ("two couplings a layer, with the same weights", replace(started, steps=2)),
+        "gate": (
+            "an energy gate on the tokens listened to",
+            replace(started, attention=gate, hidden=gate_hidden),
+        ),
+        "short-base": ("a drift of short periods alone", replace(started, position=short)),
         "learned-drift": (
             "a learned drift, and a Gaussian locality",
-            {"model.position.kind": "morlet-relative"},
+            replace(started, position=learned),
         ),
     }
     control = "kuramoto-oscillators"
-    gated = replace(with_oscillators(model), key_gate=True, hidden=key_gate_hidden)
-    return (
-        Arm(f"{control}-key-gate", "keys weigh their coordinates, too", control, model=gated),
-        *(
-            Arm(f"{control}-{name}", says, control, changes=each)
-            for name, (says, each) in changes.items()
-        ),
+    return tuple(
+        Arm(f"{control}-{name}", says, control, model=chosen)
+        for name, (says, chosen) in trials.items()
     )

@@ -34,16 +34,15 @@ EXPERIMENT = Experiment(
     + gate_and_position_arms()
     + phase_arms(phase_0_36m(), learning_rate=8e-3, static_hidden=211)
     + delay_arms()
-    + oscillator_arms(phase_0_36m(), learning_rate=8e-3, threshold_hidden=176)
-    + trial_arms(phase_0_36m(), key_gate_hidden=147),
-    compared=tuple(
-        (f"kuramoto-{name}", control)
-        for name in (
-            "oscillators",
-            "threshold-oscillators",
-            "successors-oscillators",
-            "kernel-oscillators",
-        )
-        for control in ("softmax", "softmax-oscillators")
+    + oscillator_arms(phase_0_36m(), rates=(8e-3, 4e-3), threshold_hidden=176)
+    + trial_arms(phase_0_36m(), key_gate_hidden=147, gate_hidden=176),
+    compared=(
+        *(
+            (f"kuramoto-{name}oscillators", control)
+            for name in ("", "threshold-", "successors-", "kernel-")
+            for control in ("softmax", "softmax-oscillators")
+        ),
+        ("softmax-oscillators", "softmax-biased"),
+        ("kuramoto-oscillators", "kuramoto-started"),
     ),
 )

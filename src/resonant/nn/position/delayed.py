@@ -31,7 +31,7 @@ class OscillatorPosition(HeadPosition):
     Raises ``ValueError`` for fewer than one oscillator, a period below 2 or delays that are not one
     a head and at least 0.
 
-    Source: ours (section 2b of the mathematics); ``functional.oscillate``.
+    Source: ours (section 5 of the mathematics); ``functional.oscillate``.
     """
 
     OFF: ClassVar[dict[str, float]] = {"amplitude": 0.0}
@@ -49,12 +49,16 @@ class OscillatorPosition(HeadPosition):
         learn_phases: bool = True,
     ) -> None:
         super().__init__()
+        if within is not None and not isinstance(within, HeadPosition):
+            raise TypeError(f"within is a position such as RotaryPosition(16), not {within!r}")
         self.within = within
         if within is not None:
             self.convention = within.convention
         self.delays = checked_delays(num_heads, delays)
         self.count, self.longest = count, longest
         omega = oscillator_frequencies(count, longest)  # refuses what has none
+        if not math.isfinite(amplitude):
+            raise ValueError(f"amplitude is a finite number of nats; it is {amplitude}")
         self.amplitude = WideVector(torch.full((num_heads, count), float(amplitude)))
         self.omega = WideVector(omega) if learn_frequencies else None
         self.phase = WideVector(self._delayed(omega)) if learn_phases else None
@@ -89,7 +93,7 @@ class OscillatorPosition(HeadPosition):
         return oscillate(lift, *waves, query_position=query_position, key_position=key_position)
 
     def extra_repr(self) -> str:
-        return f"{len(self.delays)}, {self.count}, delays={self.delays}"
+        return f"{len(self.delays)}, {self.count}, longest={self.longest}, delays={self.delays}"
 
 
 class BiasedRotaryPosition(RotaryPosition):
@@ -121,10 +125,15 @@ class BiasedRotaryPosition(RotaryPosition):
         convention: Convention = "half",
     ) -> None:
         super().__init__(head_dim, base, convention=convention)
-        if not amplitude >= 0:
-            raise ValueError(f"amplitude is at least 0, in nats, but it is {amplitude}")
+        if not 0 <= amplitude < math.inf:
+            raise ValueError(f"amplitude is at least 0, in nats, and finite; it is {amplitude}")
         self.delays = checked_delays(num_heads, delays)
         key_heads = num_heads if num_key_value_heads is None else num_key_value_heads
+        if key_heads < 1 or num_heads % key_heads:
+            raise ValueError(
+                "num_key_value_heads must divide num_heads, but they are "
+                f"{num_key_value_heads} and {num_heads}"
+            )
         self.key_bias = WideVector(self._waves(amplitude, torch.zeros(key_heads, dtype=torch.long)))
         self.query_bias = WideVector(self._waves(amplitude, -torch.tensor(self.delays)))
 
@@ -138,8 +147,15 @@ class BiasedRotaryPosition(RotaryPosition):
         return self.rotate(features, position)[0, 0]
 
     def shift(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        more = (self.query_bias().unsqueeze(1), self.key_bias().unsqueeze(1))
-        return query + more[0].to(query.dtype), key + more[1].to(key.dtype)
+        biases = self.query_bias().unsqueeze(1), self.key_bias().unsqueeze(1)
+        for what, heads, bias in zip(("query", "key"), (query, key), biases, strict=True):
+            if heads.shape[1] != len(bias) or heads.shape[3] != bias.shape[2]:
+                raise ValueError(
+                    f"this position was made for {len(bias)} {what} heads of {bias.shape[2]} "
+                    f"features, but there are {heads.shape[1]} of {heads.shape[3]}; make it for "
+                    "these (num_heads, num_key_value_heads, head_dim)"
+                )
+        return query + biases[0].to(query.dtype), key + biases[1].to(key.dtype)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, delays={self.delays}"
@@ -147,16 +163,20 @@ class BiasedRotaryPosition(RotaryPosition):
 
 def checked_delays(heads: int, delays: Sequence[int] | None) -> tuple[int, ...]:
     """Delays by head, the usual ones where none are given; ``ValueError`` for others."""
+    if heads < 1:
+        raise ValueError(f"num_heads is at least 1; it is {heads}")
     chosen = usual_delays(heads) if delays is None else tuple(delays)
-    if len(chosen) != heads or min(chosen, default=0) < 0:
+    whole = all(isinstance(delay, int) for delay in chosen)
+    if len(chosen) != heads or not whole or min(chosen) < 0:
         raise ValueError(
-            f"delays are one number of tokens a head ({heads}), each at least 0; they are {chosen}"
+            f"delays are one whole number of tokens a head ({heads}), each at least 0; they are "
+            f"{chosen}"
         )
     return chosen
 
 
 def usual_delays(heads: int) -> tuple[int, ...]:
-    """Tokens that heads look back at the start: (0, 1, 2, 4) of four, most heads none of many."""
+    """Give the tokens that each head looks back at the start: of several heads most 0 to 2."""
     if heads <= 4:
         return (0, 1, 2, 4)[:heads]
     return tuple((0, 0, 0, 1, 1, 2, 2, 3)[8 * head // heads] for head in range(heads))
