@@ -24,7 +24,8 @@ def saved(model: resonant.PhaseLanguageModel | resonant.LanguageModel, where: Pa
 
 @pytest.mark.parametrize("manifold", ["circle", "sphere-4"])
 def test_a_run_of_phases(manifold: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = saved(resonant.phase_language_model("0.11M", manifold=manifold), tmp_path / "run")
+    options = {"manifold": manifold, "embedding_start": "normal"}
+    run = saved(resonant.phase_language_model("0.11M", **options), tmp_path / "run")
     assert main(["diagnose", str(run)]) == 0
     said = capsys.readouterr().out
     assert "into layer 1" in said

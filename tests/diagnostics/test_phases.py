@@ -75,7 +75,8 @@ def test_clusters_are_chains_of_near_phases() -> None:
 
 @pytest.mark.parametrize("name", ["circle", "sphere-4", "so-3", "u-2"])
 def test_a_model_s_record(name: str) -> None:
-    model = resonant.phase_language_model("0.11M", manifold=name, width=16, hidden=8, steps=2)
+    sizes = {"width": 16, "hidden": 8, "steps": 2, "embedding_start": "normal"}
+    model = resonant.phase_language_model("0.11M", manifold=name, **sizes)
     model.train()
     tokens = torch.randint(0, 256, (2, 13))
     padding = torch.zeros(2, 13, dtype=torch.bool)

@@ -20,7 +20,9 @@ from resonant.models.phase_configs import (
     PHASE_POSITIONS,
     PHASE_PRESETS,
     PhaseLanguageModelConfig,
+    as_published,
     phase_preset,
+    with_oscillators,
 )
 from resonant.testing import assert_cache, assert_causal, assert_padding
 from tests.models.test_cache import LENGTH, OTHERS, TOLERANCE, WINDOW, cases, decode, tokens
@@ -157,10 +159,22 @@ def test_the_tied_read_out_is_its_formula() -> None:
     torch.testing.assert_close(logits, (cosines * model.scale).sum(-1))
 
 
+@pytest.mark.parametrize("name", PHASE_PRESETS)
+def test_presets_have_oscillators_and_can_be_as_published(name: str) -> None:
+    ours = phase_preset(name)
+    assert (ours.position.oscillators, ours.embedding_start, ours.gate_start) == (8, "uniform", 0.5)
+    plain = PhaseLanguageModelConfig()
+    published = as_published(ours)
+    assert with_oscillators(published) == ours
+    for field in ("position", "embedding_start", "gate_start"):
+        assert getattr(published, field) == getattr(plain, field)
+
+
 def test_starts_near_a_uniform_guess() -> None:
     torch.manual_seed(0)
     for manifold, readout in itertools.product(("circle", "sphere-4"), ("untied", "tied")):
-        model = resonant.phase_language_model("0.11M", manifold=manifold, readout=readout)
+        options = {"manifold": manifold, "readout": readout, "embedding_start": "normal"}
+        model = resonant.phase_language_model("0.11M", **options)
         logits = model(torch.randint(0, 256, (4, 64)))
         loss = F.cross_entropy(logits.flatten(0, 1), torch.randint(0, 256, (256,)))
         assert abs(loss.item() - 5.545) < 1.0

@@ -80,7 +80,7 @@ def test_it_begins_as_half_of_each_pull_and_learns_all() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="successors of earlier tokens: give"):
         build(kernel=1, neighborhood=Full())
-    with pytest.raises(TypeError, match=r"counts harmonics; it is 1\.5"):
+    with pytest.raises(ValueError, match=r"counts harmonics, so it is at least 0; it is 1\.5"):
         build(kernel=1.5)
     with pytest.raises(ValueError, match="leave out successors"):
         build(kernel=1, successors=True)
@@ -90,5 +90,5 @@ def test_what_is_refused() -> None:
         )
     with pytest.raises(ValueError, match="at least 0; it is -1"):
         build(kernel=-1)
-    with pytest.raises(ValueError, match="leave out the key, or kernel"):
+    with pytest.raises(ValueError, match=r"leave out the key \(of PhaseAdapter: kdim\), or kernel"):
         build(kernel=1)(phases(), phases().clone())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..mechanism import mechanism
 from .fields import check_choice, check_least, fixing, from_preset
 from .language_configs import AttentionConfig, PositionConfig
 
 MANIFOLDS = r"circle|(sphere|so)-([2-9]|[1-9]\d+)|u-[1-9]\d*"
+OSCILLATORS = 8  # of the presets
 PHASE_POSITIONS = ("rotary", "morlet-relative", "none")
 
 
@@ -74,6 +75,11 @@ class PhaseLanguageModelConfig:
         check_choice("model.architecture", self.architecture, ("phase",))
         counts = ("vocabulary", "layers", "width", "heads", "hidden", "steps")
         check_least("model", self, {**dict.fromkeys(counts, 1), "kernel": 0})
+        if not re.fullmatch(MANIFOLDS, self.manifold):
+            raise ValueError(
+                "model.manifold is circle, sphere-N, so-N or u-N with a number N, as in sphere-4; "
+                f"it is {self.manifold!r}"
+            )
         check_choice("model.phase_gate", self.phase_gate, ("content", "static"))
         check_choice("model.self_score", self.self_score, ("kept", "threshold"))
         check_choice("model.score_block", self.score_block, ("own", "next"))
@@ -93,11 +99,6 @@ class PhaseLanguageModelConfig:
         names = mechanism("kuramoto").scalar_names
         for name in self.attention.scalars:
             check_choice("a name in model.attention.scalars", name, names)
-        if not re.fullmatch(MANIFOLDS, self.manifold):
-            raise ValueError(
-                "model.manifold is circle, sphere-N, so-N or u-N with a number N, as in sphere-4; "
-                f"it is {self.manifold!r}"
-            )
         if self.width % self.heads:
             raise ValueError(
                 f"model.heads must divide model.width, but they are {self.heads} and {self.width}"
@@ -124,29 +125,45 @@ class PhaseLanguageModelConfig:
             )
 
 
+def with_oscillators(config: PhaseLanguageModelConfig) -> PhaseLanguageModelConfig:
+    """The model with reference oscillators, angles uniform and gates at 0.5 at the start."""
+    waves = replace(config.position, oscillators=OSCILLATORS)
+    return replace(config, position=waves, embedding_start="uniform", gate_start=0.5)
+
+
+def as_published(config: PhaseLanguageModelConfig) -> PhaseLanguageModelConfig:
+    """The model without reference oscillators, and its start (arXiv 2606.11585)."""
+    alone = replace(config.position, oscillators=0)
+    return replace(config, position=alone, embedding_start="normal", gate_start=2.0)
+
+
 def phase_0_11m() -> PhaseLanguageModelConfig:
     """0.11M parameters over bytes, the demo's; a minute of one core."""
-    return PhaseLanguageModelConfig(layers=2, width=64, heads=8, hidden=70)
+    return _preset(layers=2, width=64, heads=8, hidden=70)
 
 
 def phase_0_36m() -> PhaseLanguageModelConfig:
     """0.35M parameters over 66 characters; see docs/results/phases.md for what it reaches."""
-    return PhaseLanguageModelConfig(vocabulary=66, layers=4, width=80, heads=8, hidden=179)
+    return _preset(vocabulary=66, layers=4, width=80, heads=8, hidden=179)
 
 
 def phase_0_8m() -> PhaseLanguageModelConfig:
     """0.80M parameters over 66 characters; half an hour of one core. No score claimed yet."""
-    return PhaseLanguageModelConfig(vocabulary=66, layers=4, width=128, heads=8, hidden=251)
+    return _preset(vocabulary=66, layers=4, width=128, heads=8, hidden=251)
 
 
 def phase_1m() -> PhaseLanguageModelConfig:
     """1.0M parameters over bytes; hours of one core. No score claimed yet."""
-    return PhaseLanguageModelConfig(layers=5, width=128, heads=8, hidden=232)
+    return _preset(layers=5, width=128, heads=8, hidden=232)
 
 
 def phase_5m() -> PhaseLanguageModelConfig:
     """4.8M parameters over bytes; one GPU. No score claimed yet."""
-    return PhaseLanguageModelConfig(layers=6, width=256, heads=16, hidden=493)
+    return _preset(layers=6, width=256, heads=16, hidden=493)
+
+
+def _preset(**sizes: int) -> PhaseLanguageModelConfig:
+    return with_oscillators(PhaseLanguageModelConfig(**sizes))  # type: ignore[arg-type]
 
 
 # By the names of ``PRESETS``, within 1 % of their parameters.

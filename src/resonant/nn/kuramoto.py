@@ -117,28 +117,21 @@ class KuramotoAttention(AttentionCore):
         _check_choice("phase_gate", phase_gate, PHASE_GATES)
         _check_choice("self_score", self_score, SELF_SCORES)
         _check_score_block(score_block, num_heads)
-        if not isinstance(manifold, Manifold):
-            raise TypeError(
-                f"manifold is a Manifold such as Sphere(4), not {manifold!r}; "
-                "functional.manifold makes one from its name"
-            )
-        _check_coupling(steps, position)
+        _check_coupling(manifold, steps, position)
         self.manifold, self.phase_gate = manifold, phase_gate
         self.steps, self.successors, self.score_block = steps, successors, score_block
         features = embed_dim * manifold.features
         self._check_gate(features)
-        self.beta, self.kappa = (
-            HeadScalar(num_heads, beta, positive=True),
-            Strength(embed_dim, kappa),
-        )
+        self.beta = HeadScalar(num_heads, beta, positive=True)
+        self.kappa = Strength(embed_dim, kappa)
         if phase_gate == "content":
             self.gate_proj = nn.Linear(features, embed_dim)
         else:
             self.metric = HeadScalar(embed_dim, GATE_START, positive=True)
+        self.kernel = None
         if kernel != 0:
             _check_kernel(kernel, manifold, neighborhood, successors=successors)
-        sizes = (num_heads, 2, kernel, 2, self.head_dim)
-        self.kernel = WideVector(torch.zeros(sizes)) if kernel else None
+            self.kernel = WideVector(torch.zeros(num_heads, 2, kernel, 2, self.head_dim))
         self.lag_proj = nn.Linear(features, embed_dim, bias=False) if lag else None
         self.key_gate_proj = nn.Linear(features, embed_dim) if key_gate else None
         self.follows = successors or kernel > 0
@@ -343,7 +336,12 @@ def _check_score_block(score_block: str, heads: int) -> None:
         raise ValueError("score_block is next, but one head has no next; use 2 heads or more")
 
 
-def _check_coupling(steps: int, position: HeadPosition | None) -> None:
+def _check_coupling(manifold: Manifold, steps: int, position: HeadPosition | None) -> None:
+    if not isinstance(manifold, Manifold):
+        raise TypeError(
+            f"manifold is a Manifold such as Sphere(4), not {manifold!r}; "
+            "functional.manifold makes one from its name"
+        )
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps counts couplings, so it is at least 1; it is {steps}")
     if position is not None and position.convention != "half":
@@ -354,10 +352,8 @@ def _check_coupling(steps: int, position: HeadPosition | None) -> None:
 def _check_kernel(
     kernel: int, manifold: Manifold, neighborhood: Neighborhood, *, successors: bool
 ) -> None:
-    if kernel < 0:
-        raise ValueError(f"kernel counts harmonics, so it is at least 0; it is {kernel}")
-    if isinstance(kernel, bool) or not isinstance(kernel, int):
-        raise TypeError(f"kernel counts harmonics; it is {kernel!r}")
+    if isinstance(kernel, bool) or not isinstance(kernel, int) or kernel < 0:
+        raise ValueError(f"kernel counts harmonics, so it is at least 0; it is {kernel!r}")
     if successors:
         raise ValueError("a kernel has the pull of successors in it: leave out successors")
     if not isinstance(manifold, Circle):

@@ -12,12 +12,12 @@ from typing import Any
 
 from ...models.frame_configs import CrossAttentionConfig, FrameTransformerConfig
 from ...models.language_configs import AttentionConfig, LanguageModelConfig
-from ...models.phase_configs import PhaseLanguageModelConfig
+from ...models.phase_configs import OSCILLATORS, PhaseLanguageModelConfig
 from ..alignment.config import SymbolsConfig
 from ..alignment.experiments import HIDDEN
 from ..kit.config import Model, RunConfig, TrainingConfig
 from ..kit.experiment import Arm, Experiment
-from ..text.phases import OSCILLATORS, phase_models
+from ..text.phases import phase_models
 from .config import ABILITIES, AbilityConfig
 
 TRANSFORMER = LanguageModelConfig(vocabulary=96)

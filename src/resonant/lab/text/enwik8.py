@@ -6,7 +6,7 @@ Rates are those of ``shakespeare``; see docs/results/phases.md.
 from __future__ import annotations
 
 from ...models.language_configs import preset_1m
-from ...models.phase_configs import phase_1m
+from ...models.phase_configs import as_published, phase_1m
 from ..kit.config import RunConfig, TrainingConfig
 from ..kit.experiment import Arm, Experiment
 from .config import TextConfig
@@ -34,8 +34,8 @@ EXPERIMENT = Experiment(
     arms=(
         Arm("softmax", "softmax over the whole past"),
         *delay_arms(),
-        *phase_arms(phase_1m(), learning_rate=4e-3, static_hidden=283),
-        *oscillator_arms(phase_1m(), rates=(4e-3, 4e-3), threshold_hidden=229),
+        *phase_arms(as_published(phase_1m()), learning_rate=4e-3, static_hidden=283),
+        *oscillator_arms(as_published(phase_1m()), rates=(4e-3, 4e-3), threshold_hidden=229),
     ),
     compared=(
         ("kuramoto-oscillators", "softmax"),

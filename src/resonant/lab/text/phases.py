@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...models.phase_configs import PhaseLanguageModelConfig
+from ...models.phase_configs import OSCILLATORS, PhaseLanguageModelConfig, with_oscillators
 from ..kit.experiment import Arm
-
-OSCILLATORS = 8
 
 
 def phase_arms(
@@ -65,12 +63,6 @@ def delay_arms() -> tuple[Arm, ...]:
             changes={"model.position.kind": "rotary-biased"},
         ),
     )
-
-
-def with_oscillators(model: PhaseLanguageModelConfig) -> PhaseLanguageModelConfig:
-    """The model with reference oscillators, angles uniform and gates at 0.5 at the start."""
-    waves = replace(model.position, oscillators=OSCILLATORS)
-    return replace(model, position=waves, embedding_start="uniform", gate_start=0.5)
 
 
 def phase_models(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...models.language_configs import PositionConfig, preset_0_36m
-from ...models.phase_configs import phase_0_36m
+from ...models.phase_configs import as_published, phase_0_36m
 from ..kit.config import RunConfig, TrainingConfig
 from ..kit.experiment import Experiment, locality_arms
 from .config import TextConfig
@@ -32,10 +32,10 @@ EXPERIMENT = Experiment(
     ),
     arms=locality_arms(window=64, top_k=48)
     + gate_and_position_arms()
-    + phase_arms(phase_0_36m(), learning_rate=8e-3, static_hidden=211)
+    + phase_arms(as_published(phase_0_36m()), learning_rate=8e-3, static_hidden=211)
     + delay_arms()
-    + oscillator_arms(phase_0_36m(), rates=(8e-3, 4e-3), threshold_hidden=176)
-    + trial_arms(phase_0_36m(), key_gate_hidden=147, gate_hidden=176),
+    + oscillator_arms(as_published(phase_0_36m()), rates=(8e-3, 4e-3), threshold_hidden=176)
+    + trial_arms(as_published(phase_0_36m()), key_gate_hidden=147, gate_hidden=176),
     compared=(
         *(
             (f"kuramoto-{name}oscillators", control)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...models.language_configs import PositionConfig, preset_0_11m
-from ...models.phase_configs import phase_0_11m
+from ...models.phase_configs import as_published, phase_0_11m
 from ..kit.config import RunConfig, TrainingConfig
 from ..kit.experiment import Arm, Experiment, locality_arms
 from .config import TextConfig
@@ -78,7 +78,7 @@ EXPERIMENT = Experiment(
     ),
     arms=locality_arms(WINDOW, TOP_K)
     + gate_and_position_arms()
-    + phase_arms(phase_0_11m(), learning_rate=8e-3, static_hidden=96),
+    + phase_arms(as_published(phase_0_11m()), learning_rate=8e-3, static_hidden=96),
     # Without rotary positions 450 steps are too few to come near the others.
     ceilings={
         "*": 2.1,
