@@ -55,8 +55,9 @@ def attention_maps(diagnosis: Diagnosis) -> str:
         figure, grid = plt.subplots(layers, heads, figsize=size, squeeze=False)
         for layer, row in enumerate(grid):
             for head, axes in enumerate(row):
-                # The square root shows faint weights too.
-                axes.imshow(np.sqrt(weights[layer, head]), cmap="viridis", vmin=0.0, vmax=1.0)
+                # The square root shows faint weights too; rounding leaves some below 0.
+                shown = np.sqrt(weights[layer, head].clip(min=0.0))
+                axes.imshow(shown, cmap="viridis", vmin=0.0, vmax=1.0)
                 axes.set_xticks([])
                 axes.set_yticks([])
                 if layer == 0:
