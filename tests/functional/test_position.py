@@ -373,7 +373,7 @@ def test_what_oscillators_refuse() -> None:
     assert oscillator_frequencies(1).tolist() == [pytest.approx(math.pi)]
     for wrong, says in (
         (lambda: oscillator_frequencies(0), "number of oscillators, at least 1; it is 0"),
-        (lambda: oscillator_frequencies(3, 1), "at least 2 positions; it is 1"),
+        (lambda: oscillator_frequencies(3, 1), "at least 2 positions, and finite; it is 1"),
         (lambda: oscillate(lift, omega, torch.zeros(3, 2), good), "amplitude is .head, osc"),
         (lambda: oscillate(lift, omega, good, torch.zeros(4, 3)), r"phase is .* \(4, 3\)"),
         (

@@ -142,7 +142,7 @@ def test_the_page_needs_nothing_else_and_escapes_what_models_write(tmp_path: Pat
     page.feed(text)
     assert page.fetched == []
     assert page.scripts == 0
-    assert page.headings.count("svg") == 10  # five drawn, maps of three arms, budget
+    assert page.headings.count("svg") == 10  # six drawn, maps of three arms, budget
     assert "&lt;/pre&gt;&lt;script&gt;" in text
     assert "url(http" not in text
     assert path.stat().st_size < 200_000
