@@ -66,6 +66,13 @@ def test_the_tables_of_phases_that_predict_are_those_of_its_runs() -> None:
     assert results.seeds == 3
 
 
+def test_the_table_of_trials_is_that_of_its_runs() -> None:
+    document = (RESULTS / "phases.md").read_text()
+    for arm in results_of("phases-trials").arms:
+        numbers = (f"{arm.mean(metric):.4f}" for metric in ("test_loss", "valid_loss"))
+        assert " | ".join(numbers) in document, arm.name
+
+
 def test_what_phases_had_to_show() -> None:
     """By the means no further behind RoPE than 0.02 bits, and what the pages quote."""
     arms = {arm.name: arm for arm in results_of(PREDICT).arms}
@@ -276,6 +283,12 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
     [
         (PHASES, "shakespeare", {"training.steps": 2000}, 9 + 12),
         (PREDICT, "shakespeare", {"training.steps": 2000}, 30 + 30),
+        (
+            "phases-trials",
+            "shakespeare",
+            {"training.steps": 2000, "training.learning_rate": 0.004},
+            9,
+        ),
         (ALIGNMENT, "align", {}, 45 + 45),
         (SPEECH, "speech", {"data.real": "ljspeech-sample"}, 30 + 30),
         (GATE, "energy-gate", {}, 45),
