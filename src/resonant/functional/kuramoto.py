@@ -147,7 +147,7 @@ def following(
 def harmonics(
     x: Float[Tensor, "*token 2 coordinate"], count: int
 ) -> Float[Tensor, "*token feature coordinate"]:
-    """[cos, sin] of 1 to ``count`` times the angles whose [cos, sin] is ``x``, one by one."""
+    """Compute [cos, sin] of 1 to ``count`` times the angles whose [cos, sin] is ``x``."""
     found = [x]
     for _ in range(count - 1):
         (cos, sin), (first, other) = found[-1].unbind(-2), x.unbind(-2)
@@ -160,8 +160,9 @@ def kernel_pull(
     mean: Float[Tensor, "batch token head delay harmonic 2 coordinate"],
     kernel: Float[Tensor, "head delay harmonic 2 coordinate"],
 ) -> Float[Tensor, "batch token head 1 coordinate"]:
-    """``sum_dn Im(K_dn sum_u A[t, u] exp(i n (theta[u + d] - theta[t])))``, in radians.
+    """Pull phases by a complex kernel over delays and harmonics.
 
+    ``sum_dn Im(K_dn sum_u A[t, u] exp(i n (theta[u + d] - theta[t])))``, in radians.
     ``x`` is [cos, sin] of ``theta[t]``, ``mean`` the weighted mean of ``harmonics`` of those that
     ``following(..., beside_own=True)`` gives, ``kernel`` the real and imaginary part of K for each
     delay d (0 and 1), harmonic n and coordinate. Real K is a pull of that size, its angle a static

@@ -126,13 +126,13 @@ class PhaseLanguageModelConfig:
 
 
 def with_oscillators(config: PhaseLanguageModelConfig) -> PhaseLanguageModelConfig:
-    """The model with reference oscillators, angles uniform and gates at 0.5 at the start."""
+    """Give the model reference oscillators, angles uniform and gates at 0.5 at the start."""
     waves = replace(config.position, oscillators=OSCILLATORS)
     return replace(config, position=waves, embedding_start="uniform", gate_start=0.5)
 
 
 def as_published(config: PhaseLanguageModelConfig) -> PhaseLanguageModelConfig:
-    """The model without reference oscillators, and its start (arXiv 2606.11585)."""
+    """Take from the model its reference oscillators and their start (arXiv 2606.11585)."""
     alone = replace(config.position, oscillators=0)
     return replace(config, position=alone, embedding_start="normal", gate_start=2.0)
 

@@ -50,22 +50,25 @@ class KuramotoAttention(AttentionCore):
 
     ``phase_gate``: "content" (signed, from [cos, sin] by a dense layer) or "static" (a positive
     weight per coordinate: a common shift of all phases then changes nothing, unless a threshold or
-    a lag reads them). ``lag`` adds an
-    offset inside the cosine, from [cos, sin] by a dense layer that starts at zero. ``key_gate``
-    weighs coordinates for each key too, by a dense layer near one at the start. ``steps``
-    couples so often with the same weights. ``beta`` (sharpness, per head) and ``kappa`` (strength,
-    per coordinate, at most 2) are where these start. ``self_score`` "threshold" puts a learned
-    ``w . [cos, sin] + b`` per head in the place of one's own logit, the largest where gates are
-    positive: oneself moves nothing, so the others have a null beside them, whose share is reported
-    as the own weight. ``successors``: the pull is towards the token *after* the one attended to;
-    causal alone (``functional.kuramoto.following``). ``kernel``: that many harmonics, with learned
-    complex strengths per coordinate, of the pulls towards the others and towards their successors
-    (``functional.kuramoto.kernel_pull``; both begin with half of the pull); causal, circle alone.
-    ``score_block`` "next": a head scores with the
-    coordinates of the next head (the last with the first's) and moves its own, which then reach its
-    choice by the content gate alone. With ``successors`` or a ``kernel`` oneself takes no part, but
-    for a threshold. ``position`` gives drift and locality: drift
-    by its ``angle`` (``RotaryPosition(2 * embed_dim / num_heads)`` is RoPE's); ``gate`` is an
+    a lag reads them). ``key_gate`` weighs coordinates for each key too, by a dense layer near one
+    at the start. ``lag`` adds an offset inside the cosine, from [cos, sin] by a dense layer that
+    starts at zero. ``steps`` couples so often with the same weights. ``beta`` (sharpness, per head)
+    and ``kappa`` (strength, per coordinate, at most 2) are where these start.
+
+    ``self_score`` "threshold" puts a learned ``w . [cos, sin] + b`` per head in the place of one's
+    own logit, the largest where gates are positive: oneself moves nothing, so the others have a
+    null beside them, whose share is reported as the own weight. ``score_block`` "next": a head
+    scores with the coordinates of the next head (the last with the first's) and moves its own.
+    Its own then reach its choice by what reads all coordinates: content gate, lag, threshold.
+
+    ``successors``: the pull is towards the token *after* the one attended to
+    (``functional.kuramoto.following``). ``kernel``: that many harmonics, with learned complex
+    strengths per coordinate, of the pulls towards the others and towards their successors
+    (``functional.kuramoto.kernel_pull``; both begin with half of the pull), on the circle. Both are
+    causal, and oneself takes no part but as a threshold.
+
+    ``position`` gives drift and locality: drift by its ``angle``
+    (``RotaryPosition(2 * embed_dim / num_heads)`` is RoPE's); ``gate`` is an
     ``EnergyGate(embed_dim * features, num_heads)``. ``key`` are other tokens' phases, which stay as
     they are; ``value`` is the key.
 

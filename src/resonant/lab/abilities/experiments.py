@@ -96,8 +96,7 @@ EXPERIMENT = Experiment(
 
 
 def _phase_arms(ability: str) -> list[Arm]:
-    first = f"softmax-{ability}"
-    named = {} if ability == ABILITIES[0] else {"data.name": ability}
+    first, named = f"softmax-{ability}", {"data.name": ability}
     waves, kind = (
         {"model.position.oscillators": OSCILLATORS},
         {"model.position.kind": "rotary-biased"},

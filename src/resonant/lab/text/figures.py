@@ -54,7 +54,7 @@ def position_curves(results: Results) -> str:
 
 
 def gap_curves(results: Results) -> str:
-    """Validation losses minus the first arm's, against steps, paired by seed.
+    """Draw validation losses minus the first arm's, against steps, paired by seed.
 
     Empty with one arm, one evaluation, or arms of other steps.
     """

@@ -38,7 +38,7 @@ class HeadPosition(nn.Module):
         query: Float[Tensor, "batch head query dim"],
         key: Float[Tensor, "batch key_head key dim"],
     ) -> tuple[Tensor, Tensor]:
-        """Queries and keys with what is added to them before they are turned."""
+        """Add to queries and keys what they have beside content, before they are turned."""
         return query, key
 
     def angle(
