@@ -27,12 +27,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "neighborhood": Causal(6),
         "top_k": 4,
     },
+    "krause-first": {
+        "mechanism": "krause",
+        "sigma": 2.0,
+        "neighborhood": Causal(5, first=2),
+        "top_k": 4,
+    },
     "sink": {"mechanism": "softmax-sink"},
     "gated": {"mechanism": "softmax", "gate": "prefix"},
     "gated-krause-window": {"mechanism": "krause", "gate": "prefix", "neighborhood": Causal(6)},
     "gated-plainly": {"mechanism": "krause", "gate": "none"},
 }
-SLIDING = [name for name in SETTINGS if SETTINGS[name].get("gate") != "prefix"]
+WHOLE = ("gated", "gated-krause-window", "krause-first")  # what needs keys that slide away
+SLIDING = [name for name in SETTINGS if name not in WHOLE]
 CASES = [(v, s) for v in VARIANTS for s in (SLIDING if "sliding" in v else SETTINGS)]
 
 

@@ -64,6 +64,7 @@ def test_the_tables_of_phases_that_predict_are_those_of_its_runs() -> None:
     for grid in (quality(results), swept, differences):
         assert as_markdown(grid).strip() in document, grid.columns
     assert results.seeds == 3
+    assert as_markdown(quality(results_of("phases-enwik8"))).partition("\n\n")[0] in document
 
 
 def test_the_table_of_trials_is_that_of_its_runs() -> None:
@@ -265,10 +266,11 @@ def test_the_figures_of_the_energy_gate_are_those_of_its_runs(tmp_path: Path) ->
             assert drawn(ours) == drawn(theirs), committed
 
 
-def test_the_picture_of_phases_is_that_of_its_runs(tmp_path: Path) -> None:
-    write_figures(results_of(PREDICT), folder_of(PREDICT), tmp_path)
-    ours, theirs = tmp_path / "gaps.svg", PICTURES / "phases-gaps.svg"
-    assert drawn(ours.read_text()) == drawn(theirs.read_text())
+def test_the_pictures_of_phases_are_those_of_their_runs(tmp_path: Path) -> None:
+    for runs, shown in ((PREDICT, "phases-gaps"), ("phases-enwik8", "phases-enwik8")):
+        write_figures(results_of(runs), folder_of(runs), tmp_path)
+        ours, theirs = tmp_path / "gaps.svg", PICTURES / f"{shown}.svg"
+        assert drawn(ours.read_text()) == drawn(theirs.read_text())
 
 
 def drawn(figure: str) -> tuple[list[str], list[float]]:
@@ -289,6 +291,7 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
             {"training.steps": 2000, "training.learning_rate": 0.004},
             9,
         ),
+        ("phases-enwik8", "enwik8", {}, 4),
         (ALIGNMENT, "align", {}, 45 + 45),
         (SPEECH, "speech", {"data.real": "ljspeech-sample"}, 30 + 30),
         (GATE, "energy-gate", {}, 45),

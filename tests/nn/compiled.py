@@ -32,6 +32,7 @@ CASES = [
     ("krause", {}, {"is_causal": True}),
     ("krause", {"neighborhood": Causal(4), "num_key_value_heads": 2}, {}),
     ("krause", {"neighborhood": Causal(4), "top_k": 2}, {}),
+    ("krause", {"neighborhood": Causal(4, first=2), "num_key_value_heads": 2}, {}),
     ("krause", {"position": RotaryPosition(4)}, {"is_causal": True}),
     ("krause", {"dropout": 0.1}, {"is_causal": True}),
     ("softmax-sink", {}, {"is_causal": True}),

@@ -44,10 +44,18 @@ MODULES: dict[str, Build] = {
     "krause": lambda: attention("krause", EMBED, HEADS),
     "krause causal": lambda: attention("krause", EMBED, HEADS, neighborhood=Causal()),
     "krause window": lambda: attention("krause", EMBED, HEADS, neighborhood=Causal(4)),
+    "krause window and first": lambda: attention(
+        "krause", EMBED, HEADS, neighborhood=Causal(3, first=2), top_k=4
+    ),
     "krause top-k": lambda: attention("krause", EMBED, HEADS, top_k=3),
     "krause band": lambda: attention("krause", EMBED, HEADS, neighborhood=Band(2)),
     "gate": lambda: with_gate("softmax"),
     "gate on a sink": lambda: with_gate("softmax-sink", neighborhood=Causal()),
+    "gate and first": lambda: with_gate(
+        "softmax-sink",
+        neighborhood=Causal(3, first=1),
+        position=RelativeMorletPosition(4, HEADS),
+    ),
     "gate on krause": lambda: with_gate("krause", neighborhood=Causal(5)),
     "rotary": lambda: attention("softmax", EMBED, HEADS, position=RotaryPosition(4)),
     "morlet": lambda: attention("krause", EMBED, HEADS, position=RelativeMorletPosition(4, HEADS)),
@@ -68,8 +76,14 @@ MODULES: dict[str, Build] = {
     "kuramoto with oscillators": lambda: phases(position=OscillatorPosition(HEADS)),
     "kuramoto with lag": lambda: phases(lag=True, steps=2, gate=EnergyGate(16, HEADS)),
     "kuramoto threshold": lambda: phases(self_score="threshold"),
+    "kuramoto threshold and first": lambda: phases(
+        self_score="threshold", neighborhood=Causal(3, first=2), key_gate=True
+    ),
     "kuramoto threshold in a window": lambda: phases(
         self_score="threshold", neighborhood=Causal(4), top_k=2, steps=2
+    ),
+    "kuramoto successors in a window": lambda: phases(
+        successors=True, self_score="threshold", neighborhood=Causal(3, first=2), steps=2
     ),
     "kuramoto successors": lambda: phases(
         successors=True, self_score="threshold", neighborhood=Causal()

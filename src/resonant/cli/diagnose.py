@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UserError, in_words
 from ..files import WEIGHTS
 from ..integrations.opening import is_foreign
+from ..integrations.smollm2 import folder_of
 from ..lab.domains import open_own
 from ..lab.kit.contents import read_held
 from ..lab.kit.folder import DIAGNOSIS_PAGE, DONE, require
@@ -23,7 +24,7 @@ FOLDER = "diagnosis"  # for a model that has no folder
 def main(arguments: list[str]) -> int:
     """Print numbers by layer and write diagnosis.html."""
     options = make_parser().parse_args(arguments)
-    directory = Path(options.run)
+    directory = folder_of(options.run)
     if not directory.is_dir() and ":" in options.run:
         _refuse_worth(options)
         return _named(options, arguments)

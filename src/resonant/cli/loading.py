@@ -14,14 +14,17 @@ from ..errors import UserError, in_words, nearest
 
 
 def load_subject(name: str, *, several: bool = False) -> tuple[Any, Any]:
-    """Open the model that a folder, module:name or file.py:name names, and inputs if it has any.
+    """Open the model that a folder, module:name, file.py:name or "smollm2" names, and its inputs.
 
     With ``several`` inputs may be a tuple or a dict of arguments, else they are one tensor.
 
     Raises ``UserError`` for what is none of these.
     """
-    if Path(name).is_dir():
-        return _opened(name)
+    from ..integrations.smollm2 import folder_of
+
+    folder = folder_of(name)
+    if folder.is_dir():
+        return _opened(str(folder))
     return _build(load_named(name), name, several=several)
 
 

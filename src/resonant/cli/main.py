@@ -52,6 +52,7 @@ EXTRA_OF = {
     **dict.fromkeys(("PIL", "kornia", "sklearn"), "vision"),
     **dict.fromkeys(("espeakng_loader", "librosa", "soundfile"), "speech"),
     **dict.fromkeys(("huggingface_hub", "peft", "tokenizers", "transformers"), "llm"),
+    "gguf": "smollm",
 }
 
 

@@ -92,7 +92,7 @@ def says_nothing(mask: Tensor, neighborhood: Neighborhood, queries: int, keys: i
         return False
     square, window = mask[0, 0], neighborhood.window
     offset = keys - queries
-    if window is None or window >= keys:
+    if window is None or window >= keys or neighborhood.first:
         future = torch.ones(queries, keys, dtype=torch.bool).triu(offset + 1)
         return bool((_neutral(square) | future).all())
     # Rows whose window lies within the keys are a band of equal length; the first are fewer keys.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -22,15 +22,32 @@ class Causal:
     a cache (``is_causal`` of PyTorch's SDPA is top-left). ``window`` counts keys, oneself included;
     without ``own`` a query does not see its own key: ``j < i + S - L``.
 
-    Raises ``ValueError`` for a window below 1, below 2 without ``own``.
+    The ``first`` keys of the row stay visible to every later query, whatever the window: the first
+    that take part, so padding does not count, and those of each document where several are packed.
+
+    Raises ``ValueError`` for a window below 1, below 2 without ``own``, for a negative ``first``
+    and one without a window.
+
+    Source: the first tokens that stay are those of StreamingLLM (arXiv 2309.17453, section 3.2).
+    Differs: rotary positions stay those of the tokens, and are not counted within the cache.
     """
 
     window: int | None = None
     own: bool = True
+    first: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.own, bool):
             raise TypeError(f"own is True or False; it is {self.own!r}")
+        if not isinstance(self.first, int) or isinstance(self.first, bool):
+            raise TypeError(f"first counts keys: an integer, not {self.first!r}")
+        if self.first < 0:
+            raise ValueError(f"first counts keys, so it is at least 0; it is {self.first}")
+        if self.first and self.window is None:
+            raise ValueError(
+                f"first={self.first} keeps keys that a window would hide, but there is no window; "
+                "give window=W, or leave first out"
+            )
         if self.window == 1 and not self.own:
             raise ValueError(
                 "a window of 1 holds oneself alone, and own=False leaves oneself out; take a "
@@ -44,7 +61,7 @@ class Causal:
 
     def others(self) -> Causal:
         """What is left of it over all keys but the last, where oneself is left out."""
-        return Causal(None if self.window is None else self.window - 1)
+        return Causal(None if self.window is None else self.window - 1, first=self.first)
 
 
 @dataclass(frozen=True)
@@ -153,11 +170,14 @@ def check_sizes(neighborhood: Neighborhood, queries: int, keys: int) -> None:
 
 
 def reach(neighborhood: Neighborhood) -> tuple[int | None, int | None]:
-    """How many positions back and ahead a query sees, None where there is no such limit."""
+    """How many positions back and ahead a query sees, None where there is no such limit.
+
+    The first keys of ``Causal(window, first=N)`` are left out.
+    """
     match neighborhood:
         case Full() | Grid():
             return None, None
-        case Causal(window, own):
+        case Causal(window, own, _):
             return (None if window is None else window - 1), 0 if own else -1
         case Band(radius):
             return radius, radius
@@ -180,7 +200,7 @@ def without_own(neighborhood: Neighborhood, *, successors: bool = False) -> Neig
         )
     if not isinstance(neighborhood, Causal):
         return None
-    return Causal(neighborhood.window, own=False)
+    return replace(neighborhood, own=False)
 
 
 def causal_part(neighborhood: Neighborhood) -> Neighborhood:
@@ -206,7 +226,8 @@ def visible(
 ) -> Tensor | None:
     """Boolean (..., query, key), True where the key may be seen; None if all may.
 
-    Positions are integers on one axis; queries already carry the offset ``S - L``.
+    Positions are integers on one axis; queries already carry the offset ``S - L``. The first keys
+    of ``Causal(window, first=N)`` are those of a row, which positions do not say: left out.
     """
     if isinstance(neighborhood, Grid):
         return neighborhood.visible(query_position, key_position)

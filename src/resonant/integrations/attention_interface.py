@@ -18,7 +18,7 @@ from ..functional.neighborhood import Full, Neighborhood
 from ..functional.softmax import softmax_lift
 from ..nn.energy import EnergyGate
 from ..nn.parameter import input_dtype
-from .decoder import HostedMechanism, hosted_attend, hosted_weights, restarts
+from .decoder import HostedMechanism, check_first, hosted_attend, hosted_weights, restarts
 from .libraries import need
 from .record import USED, check_options, forget, remember
 from .replacement import like
@@ -42,6 +42,7 @@ EXTRAS = {
 }
 
 _recorded: dict[nn.Module, Tensor] | None = None
+_measured: dict[nn.Module, tuple[Tensor, Tensor]] | None = None
 
 
 class InterfaceMechanism(HostedMechanism):
@@ -136,6 +137,7 @@ def use_attention(
     made = {n: InterfaceMechanism(mechanism, _sizes(hosts[n]), **options) for n in names}
     for name in names:
         _check_gate(name, hosts[name], gate)
+        check_first(hosts[name], name, neighborhood)
         _check_interface(name, hosts[name])
         _check_extras(name, hosts[name])
         if hasattr(hosts[name], NAME):
@@ -220,6 +222,8 @@ def attention_forward(
     Raises ``ValueError`` for what softmax over heads is not all of (caps on logits, learned sinks).
     """
     query, key, value, attention_mask = tensors
+    if _measured is not None:
+        _measured[module] = (key.norm(dim=-1), value.norm(dim=-1))
     _refuse(module, given, (query.shape[2], key.shape[2]))
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     own: InterfaceMechanism | None = getattr(module, NAME, None)
@@ -275,6 +279,17 @@ def recorded_weights() -> Iterator[dict[nn.Module, Tensor]]:
         yield _recorded
     finally:
         _recorded = outer
+
+
+@contextmanager
+def recorded_norms() -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
+    """Collect the norms (batch, key_head, key) of keys and values of every attention called."""
+    global _measured
+    outer, _measured = _measured, {}
+    try:
+        yield _measured
+    finally:
+        _measured = outer
 
 
 def _hosts(model: nn.Module) -> dict[str, Any]:

@@ -78,7 +78,8 @@ class HostedDecoderAttention(DecoderHeads):
     scalars are per head. ``neighborhood`` and ``top_k`` narrow what the host's mask leaves. Made by
     ``resonant.swap``.
 
-    Raises ``TypeError`` for an option or scalar that there is not.
+    Raises ``TypeError`` for an option or scalar that there is not, ``ValueError`` for first keys in
+    a host whose window hides them.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class HostedDecoderAttention(DecoderHeads):
         **scalar_starts: float,
     ) -> None:
         super().__init__(host)
+        check_first(host, type(host).__name__, neighborhood)
         self.layer_idx: int = host.layer_idx
         self.resonant = HostedMechanism(
             mechanism_name, self.num_heads, neighborhood=neighborhood, top_k=top_k, **scalar_starts
@@ -113,6 +115,16 @@ class HostedDecoderAttention(DecoderHeads):
         dropout_p = self.attention_dropout if self.training else 0.0
         output = self.resonant(query, key, value, attention_mask, causal=True, dropout_p=dropout_p)
         return self.merged(output, hidden_states), None
+
+
+def check_first(host: Any, name: str, neighborhood: Neighborhood) -> None:
+    """Raise ``ValueError`` where first keys are to stay that the host's own window hides."""
+    window = getattr(host, "sliding_window", None)
+    if window is not None and getattr(neighborhood, "first", 0):
+        raise ValueError(
+            f"{name} slides, {window} keys at a time: its masks and its cache have no first keys "
+            f"for {neighborhood}; leave first out, or leave such layers out with layers="
+        )
 
 
 class HostedMechanism(HeadAttention):
@@ -197,18 +209,23 @@ def hosted_options(
     if mask is None:
         lift = lift if queries == 1 else lift.keys(0, queries)
         return lift, {"neighborhood": neighborhood, "attn_mask": None}
-    window = neighborhood.window if isinstance(neighborhood, Causal) else None
     mask = mask[..., :keys]
-    if window is not None and window < keys:
-        mask = _near(mask, window)
+    if isinstance(neighborhood, Causal) and neighborhood.window is not None:
+        mask = mask if neighborhood.window >= keys else _near(mask, neighborhood)
     return lift, {"neighborhood": Full(), "attn_mask": mask}
 
 
-def _near(mask: Tensor, window: int) -> Tensor:
-    """The mask without keys more than a window behind each query's last visible one."""
-    boolean = mask.dtype == torch.bool
+def _near(mask: Tensor, neighborhood: Causal) -> Tensor:
+    """The mask without keys more than a window behind each query's last visible one.
+
+    The first keys that a query might see stay.
+    """
+    boolean, window = mask.dtype == torch.bool, neighborhood.window
+    assert window is not None
     visible = mask if boolean else ~blocked(mask)
     index = torch.arange(mask.shape[-1], device=mask.device)
     last = torch.where(visible, index, -1).amax(-1, keepdim=True)
     near = index > last - window
+    if neighborhood.first:
+        near = near | (visible.cumsum(-1) <= neighborhood.first)
     return mask & near if boolean else mask.masked_fill(~near, float("-inf"))

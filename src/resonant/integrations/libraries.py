@@ -13,7 +13,7 @@ from ..errors import UserError, in_words
 
 
 def need(name: str) -> ModuleType:
-    """The module ``name`` of transformers, PEFT or tokenizers.
+    """The module ``name`` of a package of the extras ``llm`` and ``smollm``.
 
     Raises ``UserError`` saying how to install it.
     """
@@ -21,9 +21,10 @@ def need(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
+        extra = "smollm" if package == "gguf" else "llm"
         raise UserError(
             f"this needs the package {package} ({error}); install it with pip install "
-            "'resonant[llm]'"
+            f"'resonant[{extra}]'"
         ) from error
 
 

@@ -41,13 +41,14 @@ def token_cost(config: LanguageModelConfig, context: int) -> TokenCost:
     norms = (2 * config.layers + 1) * config.width
     known = known_mechanism(attention.mechanism)
     scalars = config.layers * config.heads * (len(known.scalars) if known else 0)
-    met = context if attention.window is None else min(context, attention.window)
+    first = attention.past["first"]
+    met = context if attention.window is None else min(context, attention.window + first)
     lifted = head + (known.key_features if known else 0)
     # Causal attention meets half of its context on average while training.
     seen = context / 2 if met == context else met
     weights = 2 * (matrices + embedding)
     of_keys = 2 * config.layers * config.heads * (lifted + head)
-    kept = context if attention.window is None else min(context, 2 * attention.window)
+    kept = context if attention.window is None else min(context, 2 * attention.window + first)
     return TokenCost(
         parameters=matrices + embedding + norms + scalars,
         training_flops=round(3 * (weights + of_keys * seen)),

@@ -169,7 +169,7 @@ def _block(config: LanguageModelConfig) -> Block:
         bias=False,
         dropout=chosen.dropout,
         num_key_value_heads=config.key_value_heads,
-        neighborhood=Causal(window=chosen.window),
+        neighborhood=Causal(**chosen.past),
         top_k=chosen.top_k,
         position=_head_position(config),
         gate=_gate(config),

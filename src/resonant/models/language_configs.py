@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..mechanism import known_mechanism
-from .fields import check_choice, check_least, from_preset, open_choice, read_with
+from .fields import check_choice, check_least, from_preset, open_choice, read_where, read_with
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class AttentionConfig:
     Args:
         mechanism: softmax, softmax-sink, krause, kuramoto, or a name given to resonant.register
         window: keys a token sees, itself included (none: the whole past)
+        first: tokens at the beginning that stay visible beside a window
         top_k: keys kept of those, the ones with the largest logits (none: all)
         scalars: starts of learned scalars by name, as in sigma: 2.5 (others: the mechanism's own)
         dropout: share of attention weights dropped in training
@@ -26,6 +27,7 @@ class AttentionConfig:
 
     mechanism: str = "softmax"
     window: int | None = None
+    first: int = read_where(0, "with {}.window", lambda config: config.window is not None)
     top_k: int | None = None
     scalars: dict[str, float] = field(default_factory=dict)
     dropout: float = 0.0
@@ -33,10 +35,16 @@ class AttentionConfig:
     standardize: str = read_with("prefix", "gate", "energy")
 
     def __post_init__(self) -> None:
-        check_least("model.attention", self, {"window": 1, "top_k": 1})
+        check_least("model.attention", self, {"window": 1, "first": 0, "top_k": 1})
         check_choice("model.attention.standardize", self.standardize, ("prefix", "none"))
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"model.attention.dropout must be in [0, 1); it is {self.dropout}")
+
+    @property
+    def past(self) -> dict[str, Any]:
+        """What a token sees of its past, as ``Causal`` takes it."""
+        first = 0 if self.window is None else self.first
+        return {"window": self.window, "first": first}
 
 
 POSITIONS = (

@@ -131,7 +131,7 @@ def _block(config: PhaseLanguageModelConfig) -> PhaseBlock:
         score_block=config.score_block,  # type: ignore[arg-type]
         steps=config.steps,
         dropout=chosen.dropout,
-        neighborhood=Causal(window=chosen.window),
+        neighborhood=Causal(**chosen.past),
         top_k=chosen.top_k,
         position=_drift(config),
         gate=gate,

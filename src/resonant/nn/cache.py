@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..functional.attend.first import FirstKeys
 from ..functional.documents import token_positions
 from ..functional.energy import PrefixSums
 from ..functional.filter import ClockState
@@ -34,20 +35,25 @@ class AttentionCache:
 
     Lifted keys and values, with bias, positions and documents, in order; without ``window`` all of
     them, in buffers that double; with a window W the last W - 1 at least and 2 W at most, so that
-    time and memory per token do not grow. ``energy`` are the running sums of an energy gate,
+    time and memory per token do not grow, and the ``first`` keys that take part of the document
+    that each row is in. ``energy`` are the running sums of an energy gate,
     ``document`` and ``run`` say in which document the row is.
 
     For inference: run the model in evaluation, without gradients.
     """
 
-    def __init__(self, window: int | None = None) -> None:
+    def __init__(self, window: int | None = None, first: int = 0) -> None:
         self.window = window
+        self.first = first
         self.energy: PrefixSums | None = None
         self.document: Tensor | None = None  # label of the last token (batch or 1, 1)
         self.run: Tensor | None = None  # which document of its row that is (batch, 1)
         self._length = 0
         self._buffers: dict[str, Tensor] = {}
         self._end = 0  # of what the buffers hold
+        self._left = 0  # how many of these have left the window and are among the first, if at all
+        self._staying = FirstKeys(first)
+        self._count: Tensor | None = None  # of real tokens in the document so far (batch, 1)
 
     @property
     def length(self) -> int:
@@ -58,7 +64,8 @@ class AttentionCache:
     def nbytes(self) -> int:
         """Bytes held."""
         buffers = sum(x.numel() * x.element_size() for x in self._buffers.values())
-        return buffers + (0 if self.energy is None else self.energy.nbytes)
+        sums = 0 if self.energy is None else self.energy.nbytes
+        return buffers + self._staying.nbytes + sums
 
     def update(self, lift: Lift) -> Lift:
         """Store the keys of ``lift``; returns its queries over all keys they may see.
@@ -75,6 +82,10 @@ class AttentionCache:
             }
         count = lift.key.shape[2]
         start, stop = self._first_needed(self._end), self._end + count
+        if self.first and self._buffers:
+            gone = {name: x[:, :, self._left : start] for name, x in self._buffers.items()}
+            self._staying, self._left = self._staying.after(gone), start
+        staying = self._staying
         if self._buffers and stop <= self._buffers["key"].shape[2]:
             for name, buffer in self._buffers.items():
                 buffer[:, :, self._end : stop] = new[name]
@@ -87,7 +98,7 @@ class AttentionCache:
         self._length += count
         if lift.documents is not None:
             self.run = lift.documents.query[:, -1:]
-        return lift.with_key_side(held)
+        return lift.with_key_side(staying.before(held))
 
     def reorder(self, index: Int[Tensor, "rows"]) -> None:
         """Go on with the rows ``index`` of the batch (beams, finished rows)."""
@@ -96,6 +107,8 @@ class AttentionCache:
             name: x if name.startswith("pair.") and x.shape[0] == 1 else x.index_select(0, index)
             for name, x in self._buffers.items()
         }
+        self._staying = self._staying.reorder(index)
+        self._count = None if self._count is None else self._count[index]
         if self.energy is not None:
             self.energy = self.energy.reorder(index)
         self.run = None if self.run is None else self.run[index]
@@ -109,6 +122,9 @@ class AttentionCache:
     def _store(self, held: dict[str, Tensor]) -> None:
         length = held["key"].shape[2]
         start = self._first_needed(length)
+        if self.first:
+            gone = {name: x[:, :, :start] for name, x in held.items()}
+            self._staying, self._left = self._staying.after(gone), 0
         capacity = max(SMALLEST_CAPACITY, 2 * (length - start + 1))
         self._buffers = {}
         for name, x in held.items():
@@ -120,6 +136,8 @@ class AttentionCache:
     def _complete(self, new: dict[str, Tensor], lift: Lift) -> dict[str, Tensor]:
         """The key side with the names that are stored: a bias that was or is 0 is not given."""
         batch, heads, count = lift.key.shape[:3]
+        if self.first:
+            new["rank"] = self._ranked(lift)
         if "key_bias" in new:
             new["key_bias"] = new["key_bias"].expand(batch, heads, count)
         if "documents" in new:
@@ -137,6 +155,17 @@ class AttentionCache:
                 "in every call or in none"
             )
         return new
+
+    def _ranked(self, lift: Lift) -> Tensor:
+        """How many tokens that take part come before each in its document (batch, 1, key)."""
+        batch, _, count = lift.key.shape[:3]
+        real = torch.ones(batch, count, dtype=torch.bool, device=lift.key.device)
+        if lift.key_bias is not None:
+            real = (lift.key_bias != float("-inf")).any(1).expand(batch, -1)
+        documents = None if lift.documents is None else lift.documents.query
+        past = {} if self._count is None else {"past_count": self._count, "past_document": self.run}
+        rank, self._count = token_positions(real, documents=documents, **past)
+        return rank.unsqueeze(1)
 
 
 class CouplingCache:

@@ -140,8 +140,9 @@ class AttentionCore(nn.Module):
 
     def new_cache(self) -> AttentionCache:
         """An empty cache for decoding with this module."""
-        window = self.neighborhood.window if isinstance(self.neighborhood, Causal) else None
-        return AttentionCache(window)
+        if not isinstance(self.neighborhood, Causal):
+            return AttentionCache()
+        return AttentionCache(self.neighborhood.window, self.neighborhood.first)
 
     def _attend(
         self,

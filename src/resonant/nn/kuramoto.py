@@ -160,8 +160,10 @@ class KuramotoAttention(AttentionCore):
 
     def new_cache(self) -> CouplingCache:  # type: ignore[override]
         """An empty cache for decoding with this module."""
-        one = super().new_cache
-        return CouplingCache([one() for _ in range(self.steps)])
+        one = super().new_cache()
+        # The last first key has a successor too.
+        first = one.first + 1 if one.first and self.follows else one.first
+        return CouplingCache([AttentionCache(one.window, first) for _ in range(self.steps)])
 
     def split(
         self, state: Float[Tensor, "batch token state"]

@@ -74,7 +74,10 @@ def draw(
 
 def _neighborhoods() -> tuple[Neighborhood, ...]:
     others = (Causal(own=False), Causal(window=5, own=False))
-    return (Full(), Causal(), Causal(window=5), Causal(window=40), Band(radius=3), *others)
+    staying = (Causal(window=5, first=2), Causal(window=40, first=3))
+    staying = (*staying, Causal(window=6, own=False, first=2))
+    windows = (Causal(window=5), Causal(window=40), Band(radius=3))
+    return (Full(), Causal(), *windows, *others, *staying)
 
 
 def _possible_paths(
@@ -101,7 +104,7 @@ def law_causality(of: Mechanism) -> None:
         value[:, :, cut:] = 1e3 * torch.randn_like(value[:, :, cut:])
         return dataclasses.replace(inputs, query=query, key=key, value=value)
 
-    for neighborhood in (Causal(), Causal(window=5)):
+    for neighborhood in (Causal(), Causal(window=5), Causal(window=5, first=2)):
         for top_k in (None, 3):
             for path in _possible_paths(length, length, neighborhood, top_k):
                 noises = (1e3, float("nan")) if path in ("fused", "materialized") else (1e3,)
@@ -177,7 +180,8 @@ def law_permutation(of: Mechanism) -> None:
 
 def law_gradients(of: Mechanism) -> None:
     """Gradients to every input and scalar pass float64 gradcheck on every automatic path."""
-    cases = ((Full(), None), (Causal(), None), (Causal(window=3), None), (Causal(window=3), 2))
+    window, staying = Causal(window=3), Causal(window=3, first=1)
+    cases = ((Full(), None), (Causal(), None), (window, None), (window, 2), (staying, None))
     for neighborhood, top_k in cases:
         inputs = draw(of, 7, 7, batch=1)
 
@@ -259,11 +263,11 @@ def _compare_paths(
 def law_cache(of: Mechanism) -> None:
     """Keys lifted piece by piece into a cache, rows reordered half-way, attend as if whole."""
     length, order = 23, torch.tensor([1, 0])
-    for window in (None, 7):
+    for neighborhood in (Causal(), Causal(7), Causal(4, first=2)):
         for top_k in (None, 3):
             inputs = draw(of, length, length)
-            whole = attend(inputs.lift(of), Causal(window), top_k=top_k)
-            cache = AttentionCache(window)
+            whole = attend(inputs.lift(of), neighborhood, top_k=top_k)
+            cache = AttentionCache(neighborhood.window, neighborhood.first)
             for start, stop in itertools.pairwise((0, 5, 10, 15, *range(16, length + 1))):
                 if start == 15:
                     cache.reorder(order)
@@ -271,9 +275,9 @@ def law_cache(of: Mechanism) -> None:
                     inputs, whole = Inputs(*turned, scalars=inputs.scalars), whole[order]
                 parts = (x[:, :, start:stop] for x in (inputs.query, inputs.key, inputs.value))
                 lift = cache.update(Inputs(*parts, scalars=inputs.scalars).lift(of))
-                ours = attend(lift, Causal(window), top_k=top_k)
+                ours = attend(lift, neighborhood, top_k=top_k)
                 error = (ours - whole[:, :, start:stop]).abs().max().item()
-                where = f"window {window}, top_k={top_k}, tokens {start} to {stop - 1}"
+                where = f"{neighborhood}, top_k={top_k}, tokens {start} to {stop - 1}"
                 assert error < 1e-9, f"{of.name}: decoding differs by {error:.2e} ({where})"
 
 

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 import transformers
 
 from resonant.errors import UserError
+from resonant.functional import Causal
 from resonant.integrations import branches, restore_attention
+from resonant.integrations.attention_interface import InterfaceMechanism
 from resonant.lab.adapters import bases
 from resonant.lab.adapters.bases import base_model, subwords
 from resonant.lab.adapters.config import InstructionsConfig
@@ -262,6 +264,44 @@ def test_a_run_says_what_it_learned_and_is_opened_again(config: RunConfig, whole
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attention", "neighborhood"),
+    [
+        ({"mechanism": "krause"}, Causal(6)),
+        ({"mechanism": "softmax-sink", "layers": "second"}, Causal(6)),
+        ({"mechanism": "softmax", "first": 2, "scalars": {}}, Causal(6, first=2)),
+    ],
+)
+def test_attention_in_the_place_of_the_pretrained_one(
+    config: RunConfig, tmp_path: Path, attention: dict[str, Any], neighborhood: Causal
+) -> None:
+    model: Any = config.model
+    changed = dataclasses.replace(
+        model.attention, place="replacement", window=6, top_k=4, **attention
+    )
+    data = dataclasses.replace(config.data, beside="code")
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(model, attention=changed), data=data
+    )
+    train(config, tmp_path / "run", None, silent)
+    done = json.loads((tmp_path / "run" / "done.json").read_text())
+    assert done["metrics"]["beside_loss"] > 0
+    assert set(done["sinks"]) == {"pretrained"}
+    base = transformers.AutoModelForCausalLM.from_pretrained(model.base)
+    ids = torch.arange(40).view(2, 20)
+    opened = restore_attention(base, tmp_path / "run").eval()
+    ours = [m for m in opened.modules() if isinstance(m, InterfaceMechanism)]
+    assert len(ours) == (1 if attention.get("layers") == "second" else 2)
+    assert all(m.neighborhood == neighborhood for m in ours)
+    task: Any = build_task(config, None)
+    task.model.load_state_dict(opened.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(task.model.eval()(ids).logits, opened(ids).logits)
+    names = {name for name, p in task.model.named_parameters() if p.requires_grad}
+    learns = {"krause": "sigma", "softmax-sink": "sink", "softmax": None}[attention["mechanism"]]
+    assert any(f".{learns}." in name for name in names) == (learns is not None)
+
+
 def test_bfloat16_and_checkpointed_activations(config: RunConfig, tmp_path: Path) -> None:
     train(with_branch(config, dropout=0.0), tmp_path / "plain", None, silent)
     saving = with_branch(config, dropout=0.0, checkpointing=True)

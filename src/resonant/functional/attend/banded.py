@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..lift import Lift
 from ..neighborhood import Neighborhood, reach, visible
+from .first import at, first_before, first_of, joined
 from .kernel import block_attention
 
 # Blocks of half the reach see 1.5 windows of keys a query instead of 2; below 32 queries the
@@ -61,11 +63,13 @@ def banded_attention(
 
     Each block of b queries meets ``before + 1 + after`` blocks of b keys, built by concatenating
     shifted views, so that memory and time are (batch, head, query, window). Long sequences go
-    segment by segment.
+    segment by segment. The first keys of ``Causal(window, first=N)`` are N more of every block.
     """
     batch, heads, _, dim = lift.query.shape
     shape = _geometry(neighborhood, lift.query.shape[2], lift.key.shape[2])
-    options = {"top_k": top_k, "dropout_p": dropout_p}
+    options: dict[str, Any] = {"top_k": top_k, "dropout_p": dropout_p}
+    if first_of(neighborhood):
+        options["stay"] = _staying(lift, first_of(neighborhood))
     band = (shape.before + 1 + shape.after) * shape.block
     per_block = batch * heads * max(dim, band) * shape.block
     step = max(1, shape.before + shape.after, SEGMENT_SIZE // per_block)
@@ -128,6 +132,7 @@ def _segment(
     *,
     top_k: int | None,
     dropout_p: float,
+    stay: _Staying | None = None,
 ) -> Tensor:
     """Attention of the blocks from ``first`` on; keys begin at the first one they can see."""
     groups, query = part.groups, part.query
@@ -147,13 +152,54 @@ def _segment(
         None if part.key_bias is None else band(part.key_bias.unsqueeze(-1)).squeeze(-1),
         sink=None if part.sink is None else _fold_sink(part, shape.block, count),
     )
-    allowed = _allowed(neighborhood, shape, range(first, first + count), query.device)
+    blocks = range(first, first + count)
+    allowed = _allowed(neighborhood, shape, blocks, query.device).unsqueeze(0)
+    if stay is not None:
+        folded = joined(stay.folded(count), folded)
+        outside = stay.outside(neighborhood, shape, blocks)
+        allowed = torch.cat([outside, allowed.expand(len(outside), -1, -1, -1)], dim=-1)
+        if len(allowed) > 1:
+            allowed = allowed.repeat_interleave(part.key.shape[1], dim=0)
     if groups > 1:
-        allowed = allowed.repeat(1, groups, 1)
-    output = block_attention(folded, allowed.unsqueeze(0), top_k=top_k, dropout_p=dropout_p)
+        allowed = allowed.repeat(1, 1, groups, 1)
+    output = block_attention(folded, allowed, top_k=top_k, dropout_p=dropout_p)
     batch, heads, queries, _ = query.shape
     split = output.unflatten(2, (groups, shape.block)).transpose(1, 2)
     return split.reshape(batch, heads, count * shape.block, -1)[:, :, :queries]
+
+
+@dataclass(frozen=True)
+class _Staying:
+    """The first keys of every row, which stay visible, and where they stand."""
+
+    keys: Lift
+    index: Tensor  # (batch or 1, slot)
+
+    def folded(self, count: int) -> Lift:
+        """The keys for each of ``count`` blocks, of no queries."""
+
+        def each(tensor: Tensor) -> Tensor:
+            """(batch, key_head, slot, dim) -> (batch * key_head, block, slot, dim)."""
+            return tensor.flatten(0, 1).unsqueeze(1).expand(-1, count, -1, -1)
+
+        lift, bias = self.keys, _bias_columns(self.keys)
+        assert bias is not None
+        key, value = each(lift.key), each(lift.value)
+        return Lift(key[:, :, :0], key, value, each(bias).squeeze(-1))
+
+    def outside(self, neighborhood: Neighborhood, shape: _Geometry, blocks: range) -> Tensor:
+        """(batch or 1, block, query, slot): whether they stand before each query's window."""
+        back, _ = reach(neighborhood)
+        assert back is not None
+        place = torch.arange(blocks.start * shape.block, blocks.stop * shape.block)
+        place = place.to(self.index.device) + shape.keys - shape.queries
+        outside = self.index.unsqueeze(1) < place.unsqueeze(-1) - back
+        return outside.unflatten(1, (-1, shape.block))
+
+
+def _staying(lift: Lift, count: int) -> _Staying:
+    index, there = (x[:, 0] for x in first_before(lift, count, [lift.key.shape[2]]))
+    return _Staying(at(lift, index, there), index)
 
 
 def _overlapping(tensor: Tensor, spans: list[tuple[int, int]]) -> list[Tensor]:

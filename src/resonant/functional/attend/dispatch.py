@@ -16,6 +16,7 @@ from ..mask import split_mask
 from ..neighborhood import Causal, Full, Grid, Neighborhood, check_sizes, check_top_k, reach
 from .banded import banded_attention
 from .chunked import chunked_attention
+from .first import compacted, first_of
 from .fused import fused_attention
 from .gathered import gathered_attention
 from .materialized import materialized_attention, materialized_weights
@@ -243,12 +244,17 @@ def _simplify(
         lift = lift.ungrouped() if lift.groups > 1 else lift
         case = Case(queries, keys, neighborhood, top_k, dropout_p > 0.0, kind, **features)
         return lift, mask, case
-    back, ahead = reach(neighborhood)
+    (back, ahead), first = reach(neighborhood), first_of(neighborhood)
     if back is not None and keys - queries > back:
         start = keys - queries - back
-        lift = lift.keys(start, keys)
-        mask = mask if mask is None or mask.shape[3] == 1 else mask[..., start:]
-        keys = keys - start
+        if first:
+            lift, mask = compacted(lift, mask, first, start)
+        else:
+            lift = lift.keys(start, keys)
+            mask = mask if mask is None or mask.shape[3] == 1 else mask[..., start:]
+        keys = lift.key.shape[2]
+        if queries == 1 and ahead == 0:  # all that is left is seen
+            back = keys
     if back is not None and back >= max(queries, keys) - 1:
         neighborhood = Causal() if ahead == 0 else Full()
     if isinstance(neighborhood, Causal) and neighborhood.window is None and queries == 1:
@@ -256,7 +262,7 @@ def _simplify(
     if isinstance(neighborhood, Grid) and neighborhood.sees_all:
         neighborhood = Full()
     back, ahead = reach(neighborhood)
-    most = keys if back is None or ahead is None else min(keys, back + 1 + ahead)
+    most = keys if back is None or ahead is None else min(keys, back + 1 + ahead + first)
     if top_k is not None and top_k >= most:
         top_k = None
     case = Case(queries, keys, neighborhood, top_k, dropout_p > 0.0, kind, **features)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..lift import Lift
-from ..neighborhood import Neighborhood, positions, visible
+from ..neighborhood import Neighborhood, positions
 from .explicit import explicit_attention, weights
+from .first import first_of, is_first, seen
 
 
 def materialized_attention(
@@ -31,4 +32,5 @@ def materialized_weights(
 
 def _allowed(lift: Lift, neighborhood: Neighborhood) -> Tensor | None:
     sizes = positions(lift.query.shape[2], lift.key.shape[2], lift.query.device)
-    return visible(neighborhood, *sizes)
+    count = first_of(neighborhood)
+    return seen(neighborhood, *sizes, is_first(lift, count) if count else None)

@@ -16,13 +16,14 @@ import torch
 from ...errors import UserError
 from ...files import digest_of, sealed, unsealed, why_not_whole, write_atomically, write_sums
 from ...integrations.libraries import local_folder, need
+from ...integrations.smollm2 import SMOLLM2, smollm2_folder
 from ..kit.config import RunConfig, TrainingConfig
 from ..kit.optimizer import build_optimizer, learning_rate
 from ..kit.progress import progress
 from ..text.batches import training_batch
 from ..text.config import TextConfig
 from ..text.corpus import load_corpus
-from .model_config import BASES, AdaptersModelConfig, Base
+from .model_config import BASES, KEPT, AdaptersModelConfig, Base
 
 # Of files that a pretrained model and its tokenizer consist of.
 KINDS = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".gguf")
@@ -32,8 +33,13 @@ PAD, END = "<pad>", "<end>"
 FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
 
-def base_folder(name: str) -> Path:
-    """The folder of a base, made and trained where the cache does not have it."""
+def base_folder(name: str, data_dir: Path | None = None) -> Path:
+    """The folder of a base, made where the cache does not have it; ``data_dir`` may hold a file.
+
+    Raises ``UserError`` for a base whose file is nowhere.
+    """
+    if name == SMOLLM2:
+        return smollm2_folder(data_dir)
     base = BASES[name]
     corpus = load_corpus(TextConfig(name="stdlib"))
     made_of = hashlib.sha256(repr((RECIPE, base, corpus.digest)).encode()).hexdigest()[:16]
@@ -60,7 +66,7 @@ def check_base(config: RunConfig) -> None:
     """Raise ``UserError`` if the pretrained files are not those the run was planned for."""
     model = config.model
     assert isinstance(model, AdaptersModelConfig)
-    if model.base not in BASES and config.base not in ("", digest_of_files(model.base)):
+    if model.base not in KEPT and config.base not in ("", digest_of_files(model.base)):
         raise UserError(
             f"the files of model.base {model.base!r} changed since this run was planned; run the "
             "comparison anew"

@@ -9,7 +9,7 @@ from ..kit.config import RunConfig
 from ..kit.domain import Described, Domain
 from .config import InstructionsConfig
 from .experiments import EXPERIMENTS
-from .model_config import BASES, AdaptersModelConfig
+from .model_config import KEPT, AdaptersModelConfig
 
 
 def describe(config: InstructionsConfig, data_dir: Path | None) -> Described:
@@ -24,10 +24,10 @@ def describe(config: InstructionsConfig, data_dir: Path | None) -> Described:
 def digest_of_base(config: RunConfig) -> str:
     """The hash of the files of the pretrained model and its tokenizer.
 
-    "" for the bases that are made here: their names say what they are made of.
+    "" for the bases that are kept: their names say what they are made of.
     """
     assert isinstance(config.model, AdaptersModelConfig)
-    if config.model.base in BASES:
+    if config.model.base in KEPT:
         return ""
     from .bases import digest_of_files  # transformers
 
@@ -35,13 +35,13 @@ def digest_of_base(config: RunConfig) -> str:
 
 
 def prepare(configs: Sequence[RunConfig], data_dir: Path | None) -> None:
-    """Train the small base models that the cache lacks."""
+    """Make the base models that the cache lacks."""
     from .bases import base_folder  # transformers
 
     models = [each.model for each in configs]
     bases = {model.base for model in models if isinstance(model, AdaptersModelConfig)}
-    for base in sorted(bases & BASES.keys()):
-        base_folder(base)
+    for base in sorted(bases & {*KEPT}):
+        base_folder(base, data_dir)
 
 
 DOMAIN = Domain(
@@ -54,5 +54,11 @@ DOMAIN = Domain(
     sections="resonant.lab.adapters.report:SECTIONS",
     runner="resonant.lab.adapters.trainer:TrainerRun",
     base="resonant.lab.adapters.domain:digest_of_base",
+    commands={
+        "sinks": (
+            "resonant.lab.adapters.sinks",
+            "what a language model keeps its first token for, and loses in windows",
+        )
+    },
     prepare="resonant.lab.adapters.domain:prepare",
 )

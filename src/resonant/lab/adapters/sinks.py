@@ -1,0 +1,207 @@
+"""`resonant sinks MODEL`: what a language model keeps its first token for, and loses without it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import UserError
+from ...files import damaged, strict_json, write_atomically
+from ..kit.progress import progress
+from .config import BESIDE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+JSON = "sinks.json"
+BEGINNINGS = ("as it is", "with a token to begin with")
+
+
+def main(arguments: list[str]) -> int:
+    """Print the tables, write the numbers and a page of pictures."""
+    options = make_parser().parse_args(arguments)
+    _check(options)
+    from ...integrations.opening import open_causal
+    from ...integrations.smollm2 import folder_of
+    from ..kit.grid import as_markdown, as_rich, table_console
+    from .sink_tables import sink_tables, write_pictures
+
+    data_dir = None if options.data_dir is None else Path(options.data_dir)
+    model, tokenizer = open_causal(folder_of(options.model, data_dir))
+    found = {
+        "model": options.model,
+        "tokens": options.tokens,
+        "rows": options.rows,
+        "length": options.length,
+        "texts": _weights(model, tokenizer, options, data_dir),
+        "windows": _windows(model, tokenizer, options, data_dir),
+    }
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / JSON, (json.dumps(found, indent=1) + "\n").encode(), "sinks")
+    console = table_console()
+    for heading, grid in sink_tables(found).items():
+        if options.markdown:
+            print(as_markdown(grid, heading))
+        else:
+            console.print(as_rich(grid, heading))
+            console.print(grid.legend)
+    if not options.markdown:
+        print("pictures: " + ", ".join(str(path) for path in write_pictures(found, out)))
+    return 0
+
+
+def read_sinks(path: Path) -> dict[str, Any]:
+    """Read what ``resonant sinks`` wrote.
+
+    Raises ``UserError`` for another file.
+    """
+    try:
+        found = strict_json(path.read_text())
+        return {"texts": found["texts"], "windows": found["windows"]} | found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def _weights(
+    model: Any, tokenizer: Any, options: argparse.Namespace, data_dir: Path | None
+) -> list[dict[str, Any]]:
+    """By text and beginning: sinks by layer and head, and by query."""
+    from ...integrations.sinks import measure_sinks
+
+    first = tokenizer.bos_token_id
+    beginnings = BEGINNINGS if first is not None else BEGINNINGS[:1]
+    found, total = [], len(options.text) * len(beginnings)
+    with progress(f"attention of {options.model}") as part:
+        report = part("texts", total)
+        for text in options.text:
+            rows = _pieces(text, tokenizer, options.rows, options.tokens, data_dir)
+            for beginning in beginnings:
+                ids = rows if beginning == BEGINNINGS[0] else _begun(rows, first)
+                try:
+                    sinks = measure_sinks(model, ids)
+                except ValueError as error:
+                    raise UserError(f"{options.model}: {error}") from error
+                numbers = {n: _rounded(x) for n, x in dataclasses.asdict(sinks).items()}
+                found.append({"text": text, "begins": beginning, "share": sinks.share} | numbers)
+                report(len(found))
+    return found
+
+
+def _windows(
+    model: Any, tokenizer: Any, options: argparse.Namespace, data_dir: Path | None
+) -> list[dict[str, Any]]:
+    """The loss of the first text in windows, with so many first tokens kept."""
+    ids = _pieces(options.text[0], tokenizer, 1, options.length, data_dir)
+    found: list[dict[str, Any]] = [{"window": None, "first": 0, "loss": _loss(model, ids)}]
+    cases = [(window, first) for window in options.windows for first in options.first]
+    with progress(f"windows of {options.model}") as part:
+        report = part("windows", len(cases))
+        for window, first in cases:
+            loss = _within(model, ids, window, first)
+            found.append({"window": window, "first": first, "loss": loss})
+            report(len(found) - 1)
+    return found
+
+
+def _within(model: Any, ids: Tensor, window: int, first: int) -> float:
+    from ...functional import Causal
+    from ...integrations import drop_attention, use_attention
+
+    neighborhood = Causal(window, first=first)
+    try:
+        use_attention(model, "softmax", neighborhood=neighborhood, check=False)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    try:
+        return _loss(model, ids)
+    finally:
+        drop_attention(model)
+
+
+def _loss(model: Any, ids: Tensor) -> float:
+    """Mean loss in nats per token, from the second on."""
+    import torch
+
+    with torch.no_grad():
+        return round(model(input_ids=ids, labels=ids, use_cache=False).loss.item(), 5)
+
+
+def _pieces(text: str, tokenizer: Any, count: int, length: int, data_dir: Path | None) -> Tensor:
+    import torch
+
+    from .texts import text_of, windows
+
+    pieces = windows(text_of(text, tokenizer, data_dir), tokenizer, count, length)
+    if len(pieces) < count:
+        raise UserError(
+            f"the text {text} has {len(pieces)} pieces of {length} tokens, not {count}; ask for "
+            "fewer, by --rows, --tokens or --length"
+        )
+    return torch.tensor(pieces)
+
+
+def _begun(rows: Tensor, first: int) -> Tensor:
+    """The same rows behind a token that begins them, as long as before."""
+    import torch
+
+    return torch.cat([torch.full_like(rows[:, :1], first), rows[:, :-1]], dim=1)
+
+
+def _rounded(x: Tensor) -> Any:
+    """Nested lists of five digits behind the point."""
+
+    def each(value: Any) -> Any:
+        return [each(v) for v in value] if isinstance(value, list) else round(value, 5)
+
+    return each(x.tolist())
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, least in (("tokens", 2), ("rows", 1), ("length", 2)):
+        if getattr(options, name) < least:
+            raise UserError(f"--{name} must be at least {least}; it is {getattr(options, name)}")
+    for name, least in (("windows", 1), ("first", 0)):
+        if any(each < least for each in getattr(options, name)):
+            raise UserError(f"--{name} are numbers from {least} on")
+    for text in options.text:
+        if text not in BESIDE and not Path(text).is_file():
+            known = ", ".join(BESIDE)
+            raise UserError(f"--text is {known}, or a file of yours; there is no file {text}")
+
+
+def _numbers(words: str) -> list[int]:
+    try:
+        return [int(word) for word in words.split(",") if word.strip()]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"numbers by comma, not {words!r}") from error
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of this command\'s options."""
+    parser = argparse.ArgumentParser(
+        prog="resonant sinks",
+        description="How much of their weight the heads of a language model of transformers give "
+        "the first token, and what the model loses in windows, with the first tokens kept or not.",
+    )
+    parser.add_argument("model", help="smollm2, a folder of transformers, or a name that it knows")
+    parser.add_argument(
+        "--text",
+        type=lambda words: [word for word in words.split(",") if word],
+        default=["code"],
+        help="by comma: code (Python's library), wikitext-2, chat, or a file of yours (code)",
+    )
+    parser.add_argument("--tokens", type=int, default=256, help="that heads are watched on (256)")
+    parser.add_argument("--rows", type=int, default=2, help="pieces of so many tokens (2)")
+    parser.add_argument("--length", type=int, default=1024, help="tokens read in windows (1024)")
+    parser.add_argument(
+        "--windows", type=_numbers, default=[64, 256], help="by comma (64,256); none: leave out"
+    )
+    parser.add_argument("--first", type=_numbers, default=[0, 1, 4], help="by comma (0,1,4)")
+    parser.add_argument("--data-dir", help="folder to take files from")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument("--out", default="sinks", help="folder of the numbers and pages (sinks)")
+    return parser
