@@ -47,7 +47,7 @@ ARROWS: dict[str, set[str]] = {
     "checks": {"nn"},
     "integrations": {"checks", "diagnostics", "functional", "models", "nn"},
     "testing": {"checks", "functional", "nn"},
-    "benchmarks": {"functional", "models", "nn"},
+    "benchmarks": {"functional", "integrations", "models", "nn"},
     "lab.kit": {*LIBRARY},
     **{room: {*LIBRARY, "lab.kit"} for room in FOUNDATIONS},
     "lab.abilities": {*LIBRARY, "lab.kit", "lab.alignment", "lab.text"},

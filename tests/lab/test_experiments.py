@@ -94,6 +94,8 @@ def test_each_arm_differs_from_its_control_in_one_thing(any_experiment: Experime
             start = {"model.attention.scalars", "model.attention.scalars.sigma"}  # is its own
             same |= mechanism <= changed <= mechanism | {"model.hidden"} | start
             same |= changed == {"model.attention.listen", "model.hidden"}
+            same |= changed == mechanism | {"model.attention.place"}
+            same |= changed in ({"model.attention.first"}, {"model.attention.layers"})
             waves = {"model.position.oscillators", "model.embedding_start", "model.gate_start"}
             same |= changed == {"model.key_gate", "model.hidden"}
             trial = {"model.score_block"}, {"model.steps"}, {"model.attention.gate", "model.hidden"}

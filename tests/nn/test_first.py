@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resonant.functional import Causal
 from resonant.models.language import LanguageModel
@@ -25,7 +26,7 @@ def state(length: int = 26) -> Tensor:
     return torch.randn(2, length, EMBED, generator=torch.Generator().manual_seed(0)).double()
 
 
-def ready(name: str) -> nn.Module:
+def ready(name: str) -> Any:
     return made(name).double().eval()
 
 

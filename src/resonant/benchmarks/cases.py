@@ -62,6 +62,7 @@ def krause(
     length: int,
     *,
     window: int | None = None,
+    first: int = 0,
     top_k: int | None = None,
     path: Path | None = None,
     masked: bool = False,
@@ -74,7 +75,7 @@ def krause(
     def step() -> None:
         lift = krause_lift(query, key, value, sigma)
         options: dict[str, Any] = {"top_k": top_k, "attn_mask": mask, "path": path or "auto"}
-        attend(lift, Causal(window), **options).sum().backward()
+        attend(lift, Causal(window, first=first), **options).sum().backward()
 
     return step
 
@@ -191,6 +192,34 @@ def decode(context: int) -> Step:
     return step
 
 
+def llama(context: int, neighborhood: Causal | None = None, mechanism: str = "softmax") -> Step:
+    """Sixteen tokens, one by one, of a Llama of six layers after ``context`` tokens.
+
+    With a neighbourhood it attends so, and its cache holds no more than that.
+    """
+    from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+    from ..integrations import use_attention, windowed_cache
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 576, "intermediate_size": 1536, "max_position_embeddings": 16384}
+    heads = {"num_attention_heads": 9, "num_key_value_heads": 3, "num_hidden_layers": 6}
+    model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=256, **sizes, **heads)).eval()
+    cache: Any = DynamicCache()
+    if neighborhood is not None:
+        use_attention(model, mechanism, neighborhood=neighborhood, check=False)
+        cache = windowed_cache(model)
+    with torch.no_grad():
+        model(torch.randint(0, 256, (1, context)), past_key_values=cache)
+
+    @torch.no_grad()
+    def step() -> None:
+        for _ in range(16):
+            model(torch.zeros(1, 1, dtype=torch.long), past_key_values=cache)
+
+    return step
+
+
 def language_step(model: torch.nn.Module, batch: int = 16) -> Step:
     """A training step of a language model, optimiser included."""
     torch.manual_seed(0)
@@ -236,6 +265,8 @@ CASES: dict[str, Callable[[], Step]] = {
     "window-16384": partial(krause, 1, 16384, window=128),
     "window64-2048": partial(krause, 1, 2048, window=64),
     "window64-2048-masked": partial(krause, 1, 2048, window=64, masked=True),
+    "first-4096": partial(krause, 1, 4096, window=128, first=4),
+    "first-16384": partial(krause, 1, 16384, window=128, first=4),
     "topk-4096": partial(krause, 1, 4096, window=128, top_k=96),
     "topk-16384": partial(krause, 1, 16384, window=128, top_k=96),
     "gate-1024": partial(gate, 4, 1024),
@@ -262,6 +293,11 @@ CASES: dict[str, Callable[[], Step]] = {
     "matched-0.8M": partial(matched, "0.8M"),
     "decode-256": partial(decode, 256),
     "decode-8192": partial(decode, 8192),
+    "llama-256": partial(llama, 256),
+    "llama-4096": partial(llama, 4096),
+    "llama-window-256": partial(llama, 256, Causal(252, first=4)),
+    "llama-window-4096": partial(llama, 4096, Causal(252, first=4)),
+    "llama-krause-4096": partial(llama, 4096, Causal(252, first=4), "krause"),
     "model": ours,
     "plain-model": plain,
 }

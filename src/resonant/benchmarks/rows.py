@@ -74,6 +74,41 @@ TIME_ROWS = (
     Row("Krause window 128, top-k 96: T16384 over T4096", "topk-16384", "topk-4096", 4.8, 4.1),
     Row("Krause window 128: T16384 over T4096", "window-16384", "window-4096", 4.8, 4.1),
     Row(
+        "Krause window 128 and 4 first keys over window 128, T4096",
+        "first-4096",
+        "window-4096",
+        1.3,
+        1.1,
+    ),
+    Row(
+        "Krause window 128 and 4 first keys: T16384 over T4096",
+        "first-16384",
+        "first-4096",
+        4.8,
+        4.1,
+    ),
+    Row(
+        "a Llama's token, 252 keys and 4 first, context 4096 over 256",
+        "llama-window-4096",
+        "llama-window-256",
+        1.2,
+        1.05,
+    ),
+    Row(
+        "a Llama's token, 252 keys and 4 first over all, context 4096",
+        "llama-window-4096",
+        "llama-4096",
+        1.0,
+        0.8,
+    ),
+    Row(
+        "a Llama's token, the same with Krause over all, context 4096",
+        "llama-krause-4096",
+        "llama-4096",
+        1.0,
+        0.8,
+    ),
+    Row(
         "Krause over its materialized form, T4096",
         "krause-4096",
         "krause-4096-materialized",
@@ -133,6 +168,14 @@ MEMORY_ROWS = (
     ),
     Row(
         "Krause window 128: T16384 over T4096", "window-16384", "window-4096", 4.8, 4.1, memory=True
+    ),
+    Row(
+        "Krause window 128 and 4 first keys: T16384 over T4096",
+        "first-16384",
+        "first-4096",
+        4.8,
+        4.1,
+        memory=True,
     ),
     Row(
         "Krause over its materialized form, T4096",

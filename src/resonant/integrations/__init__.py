@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .attention_interface import drop_attention, register_attention, use_attention
     from .branch import add_krause_branch, branches, remove_krause_branch
     from .restore import restore_attention
-    from .sinks import attention_sinks, record_transformer
+    from .sinks import attention_sinks, measure_sinks, record_transformer
+    from .streaming import windowed_cache
 
 _HOME = {
     "add_krause_branch": "branch",
@@ -27,6 +28,7 @@ _HOME = {
     "describe_trainable": "adapters",
     "drop_attention": "attention_interface",
     "lora_config": "adapters",
+    "measure_sinks": "sinks",
     "record_transformer": "sinks",
     "register_attention": "attention_interface",
     "remove_krause_branch": "branch",
@@ -34,6 +36,7 @@ _HOME = {
     "save_branch": "adapters",
     "trainable_parameters": "adapters",
     "use_attention": "attention_interface",
+    "windowed_cache": "streaming",
 }
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "describe_trainable",
     "drop_attention",
     "lora_config",
+    "measure_sinks",
     "record_transformer",
     "register_attention",
     "remove_krause_branch",
@@ -50,6 +54,7 @@ __all__ = [
     "save_branch",
     "trainable_parameters",
     "use_attention",
+    "windowed_cache",
 ]
 
 

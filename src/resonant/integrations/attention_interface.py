@@ -45,6 +45,10 @@ _recorded: dict[nn.Module, Tensor] | None = None
 _measured: dict[nn.Module, tuple[Tensor, Tensor]] | None = None
 
 
+class Gap(int):
+    """How many tokens a cache has let go between its first keys and its window."""
+
+
 class InterfaceMechanism(HostedMechanism):
     """What an attention of transformers attends with: a mechanism, and an energy gate.
 
@@ -197,9 +201,18 @@ def attention_mask(
     allow_is_causal_skip: bool = True,
     **options: Any,
 ) -> Tensor | None:
-    """Masks as SDPA of transformers has them, left out only where both causal corners agree."""
+    """Masks as SDPA of transformers has them, left out only where both causal corners agree.
+
+    Raises ``ValueError`` for padding beside a cache that keeps first keys and a window alone.
+    """
     from transformers.masking_utils import sdpa_mask
 
+    padding = options.get("attention_mask")
+    if isinstance(options.get("kv_offset"), Gap) and padding is not None and not padding.all():
+        raise ValueError(
+            "a windowed cache takes no padding, whose first keys differ from row to row; give rows "
+            "of one length, one by one else, or another cache"
+        )
     # With room or a past beside the queries, None would leave open where they stand.
     skip = allow_is_causal_skip and q_length == kv_length
     return sdpa_mask(q_length=q_length, kv_length=kv_length, allow_is_causal_skip=skip, **options)

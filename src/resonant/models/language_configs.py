@@ -17,22 +17,22 @@ class AttentionConfig:
     Args:
         mechanism: softmax, softmax-sink, krause, kuramoto, or a name given to resonant.register
         window: keys a token sees, itself included (none: the whole past)
-        first: tokens at the beginning that stay visible beside a window
         top_k: keys kept of those, the ones with the largest logits (none: all)
         scalars: starts of learned scalars by name, as in sigma: 2.5 (others: the mechanism's own)
         dropout: share of attention weights dropped in training
         gate: energy, or a name given to resonant.nn.register_gate (none: no gate)
         standardize: how the gate energy standardizes, prefix or none
+        first: tokens at the beginning that stay visible beside a window
     """
 
     mechanism: str = "softmax"
     window: int | None = None
-    first: int = read_where(0, "with {}.window", lambda config: config.window is not None)
     top_k: int | None = None
     scalars: dict[str, float] = field(default_factory=dict)
     dropout: float = 0.0
     gate: str | None = open_choice(None, "energy")
     standardize: str = read_with("prefix", "gate", "energy")
+    first: int = read_where(0, "with {}.window", lambda config: config.window is not None)
 
     def __post_init__(self) -> None:
         check_least("model.attention", self, {"window": 1, "first": 0, "top_k": 1})

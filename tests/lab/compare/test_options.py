@@ -35,17 +35,20 @@ def test_there_are_conditions_in_every_kind_of_model_that_has_such_options() -> 
     names = {name for _, name in CONDITIONS}
     assert names == {
         "model.attention.components",
+        "model.attention.first",
+        "model.attention.layers",
         "model.attention.listen",
         "model.attention.measure",
         "model.attention.scalars_per",
         "model.attention.score",
         "model.attention.standardize",
+        "model.attention.start",
         "model.attention.tempo",
         "model.position.locality",
         "model.position.max_length",
         "model.symbols_per_frame",
     }
-    assert {"frames", "phase", "pixels", "speech", "transformer", "vision"} == {
+    assert {"adapted", "frames", "phase", "pixels", "speech", "transformer", "vision"} == {
         a for a, _ in CONDITIONS
     }
 

@@ -77,14 +77,15 @@ QWEN = _experiment(
     SMALL,
 )
 
-PLACE, LAYERS, FIRST = "model.attention.place", "model.attention.layers", "model.attention.first"
 SCORES_AS_SOFTMAX = 64**0.25  # sigma at which Krause scores heads of 64 as softmax does, but norms
 
 
-def _replacing(mechanism: str, **more: Any) -> dict[str, Any]:
-    scalars = {"sigma": SCORES_AS_SOFTMAX} if mechanism == "krause" else {}
-    changes = {MECHANISM: mechanism, PLACE: REPLACEMENT, "model.attention.scalars": scalars}
-    return changes | more
+def _replaced(mechanism: str, **options: Any) -> AdaptersModelConfig:
+    """SmolLM2 whose own attention is replaced, with its projections."""
+    if mechanism == "krause":
+        options["scalars"] = {"sigma": SCORES_AS_SOFTMAX}
+    attention = BranchAttentionConfig(mechanism, place=REPLACEMENT, **options)
+    return AdaptersModelConfig(base="smollm2", attention=attention)
 
 
 def _smollm2_arms() -> tuple[Arm, ...]:
@@ -95,31 +96,31 @@ def _smollm2_arms() -> tuple[Arm, ...]:
             "softmax-window",
             "every layer attends by softmax to 32 keys, of which the best 16, healed",
             control="lora",
-            changes=_replacing("softmax"),
+            model=_replaced("softmax"),
         ),
         Arm(
             "softmax-window-sink",
             "the same with a learned sink",
             control="softmax-window",
-            changes=_replacing("softmax-sink"),
+            model=_replaced("softmax-sink"),
         ),
         Arm(
             "softmax-window-first",
             "the same whose first 4 tokens stay visible",
             control="softmax-window",
-            changes=_replacing("softmax", **{FIRST: 4}),
+            model=_replaced("softmax", first=4),
         ),
         Arm(
             "krause-window",
             "the same window with Krause attention",
             control="softmax-window",
-            changes=_replacing("krause"),
+            model=_replaced("krause"),
         ),
         Arm(
             "krause-window-second",
             "the same in every second layer",
             control="krause-window",
-            changes=_replacing("krause", **{LAYERS: "second"}),
+            model=_replaced("krause", layers="second"),
         ),
     )
 

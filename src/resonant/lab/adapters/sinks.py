@@ -78,7 +78,7 @@ def _weights(
     with progress(f"attention of {options.model}") as part:
         report = part("texts", total)
         for text in options.text:
-            rows = _pieces(text, tokenizer, options.rows, options.tokens, data_dir)
+            rows = _pieces(text, tokenizer, (options.rows, options.tokens), data_dir)
             for beginning in beginnings:
                 ids = rows if beginning == BEGINNINGS[0] else _begun(rows, first)
                 try:
@@ -95,7 +95,7 @@ def _windows(
     model: Any, tokenizer: Any, options: argparse.Namespace, data_dir: Path | None
 ) -> list[dict[str, Any]]:
     """The loss of the first text in windows, with so many first tokens kept."""
-    ids = _pieces(options.text[0], tokenizer, 1, options.length, data_dir)
+    ids = _pieces(options.text[0], tokenizer, (1, options.length), data_dir)
     found: list[dict[str, Any]] = [{"window": None, "first": 0, "loss": _loss(model, ids)}]
     cases = [(window, first) for window in options.windows for first in options.first]
     with progress(f"windows of {options.model}") as part:
@@ -130,11 +130,13 @@ def _loss(model: Any, ids: Tensor) -> float:
         return round(model(input_ids=ids, labels=ids, use_cache=False).loss.item(), 5)
 
 
-def _pieces(text: str, tokenizer: Any, count: int, length: int, data_dir: Path | None) -> Tensor:
+def _pieces(text: str, tokenizer: Any, sizes: tuple[int, int], data_dir: Path | None) -> Tensor:
+    """Token ids (piece, token) of a text, as many as ``sizes`` says."""
     import torch
 
     from .texts import text_of, windows
 
+    count, length = sizes
     pieces = windows(text_of(text, tokenizer, data_dir), tokenizer, count, length)
     if len(pieces) < count:
         raise UserError(
@@ -194,9 +196,10 @@ def make_parser() -> argparse.ArgumentParser:
         default=["code"],
         help="by comma: code (Python's library), wikitext-2, chat, or a file of yours (code)",
     )
-    parser.add_argument("--tokens", type=int, default=256, help="that heads are watched on (256)")
-    parser.add_argument("--rows", type=int, default=2, help="pieces of so many tokens (2)")
-    parser.add_argument("--length", type=int, default=1024, help="tokens read in windows (1024)")
+    counts = {"tokens": (256, "that heads are watched on"), "rows": (2, "pieces of so many tokens")}
+    counts["length"] = (1024, "tokens read in windows")
+    for name, (count, says) in counts.items():
+        parser.add_argument(f"--{name}", type=int, default=count, help=f"{says} ({count})")
     parser.add_argument(
         "--windows", type=_numbers, default=[64, 256], help="by comma (64,256); none: leave out"
     )

@@ -247,6 +247,7 @@ def _set_up(pretrained: nn.Module, chosen: BranchAttentionConfig) -> None:
     neighborhood = Full()
     if chosen.window is not None:
         neighborhood = Causal(chosen.window, first=chosen.first)
+    scalars: dict[str, Any] = dict(chosen.scalars)
     use_attention(
         pretrained,
         chosen.mechanism,
@@ -254,7 +255,7 @@ def _set_up(pretrained: nn.Module, chosen: BranchAttentionConfig) -> None:
         neighborhood=neighborhood,
         top_k=chosen.top_k,
         check=False,  # a law of the mechanism, not of a run
-        **chosen.scalars,
+        **scalars,
     )
 
 
