@@ -80,12 +80,15 @@ QWEN = _experiment(
 SCORES_AS_SOFTMAX = 64**0.25  # sigma at which Krause scores heads of 64 as softmax does, but norms
 
 
+SMOLLM2_MODEL = AdaptersModelConfig(base="smollm2", precision="bf16")
+
+
 def _replaced(mechanism: str, **options: Any) -> AdaptersModelConfig:
     """SmolLM2 whose own attention is replaced, with its projections."""
     if mechanism == "krause":
         options["scalars"] = {"sigma": SCORES_AS_SOFTMAX}
     attention = BranchAttentionConfig(mechanism, place=REPLACEMENT, **options)
-    return AdaptersModelConfig(base="smollm2", attention=attention)
+    return replace(SMOLLM2_MODEL, attention=attention)
 
 
 def _smollm2_arms() -> tuple[Arm, ...]:
@@ -132,13 +135,13 @@ SMOLLM2 = replace(
         "what functions do, from their heads: SmolLM2-135M with branches, and with its attention "
         "replaced; half an hour of one core per run",
         TrainingConfig(
-            steps=120,
+            steps=200,
             batch_size=8,
             context=256,
-            learning_rate=1e-3,
-            warmup=10,
+            learning_rate=2e-3,
+            warmup=20,
             weight_decay=0.0,
-            evaluate_every=60,
+            evaluate_every=100,
             evaluation_windows=64,
             sample_tokens=40,
         ),
@@ -151,7 +154,10 @@ SMOLLM2 = replace(
         ("krause-window", "softmax-window-sink"),
     ),
 )
-SMOLLM2 = replace(SMOLLM2, base=replace(SMOLLM2.base, data=InstructionsConfig(beside="wikitext-2")))
+SMOLLM2 = replace(
+    SMOLLM2,
+    base=replace(SMOLLM2.base, model=SMOLLM2_MODEL, data=InstructionsConfig(beside="wikitext-2")),
+)
 
 # Rank, scale, dropout, window, top-k, sigma and start are published; the rest is not told there.
 _FULL = TrainingConfig(
