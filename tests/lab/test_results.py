@@ -32,6 +32,7 @@ ALIGNMENT, SPEECH = "alignment", "speech"
 GATE, RATES, SMALL = "energy-gate", "energy-gate-rates", "energy-gate-small"
 ENWIK8, RANDOM = "energy-gate-enwik8", "random-characters"
 PROBES, PROBES_LONG = "probes", "probes-long"
+ABILITIES = ("induction", "copying")
 SMALLER = {"model.layers": 2, "model.width": 64, "model.hidden": 160}
 BYTES = {"data.name": "enwik8-prefix", "data.tokens": "bytes", "model.vocabulary": 256}
 
@@ -69,7 +70,7 @@ def test_the_tables_of_phases_that_predict_are_those_of_its_runs() -> None:
 
 def test_the_table_of_trials_is_that_of_its_runs() -> None:
     document = (RESULTS / "phases.md").read_text()
-    for arm in results_of("phases-trials").arms:
+    for arm in (*results_of("phases-trials").arms, *results_of("phases-kernel").arms):
         numbers = (f"{arm.mean(metric):.4f}" for metric in ("test_loss", "valid_loss"))
         assert " | ".join(numbers) in document, arm.name
 
@@ -292,6 +293,12 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
             9,
         ),
         ("phases-enwik8", "enwik8", {}, 4),
+        (
+            "phases-kernel",
+            "shakespeare",
+            {"training.steps": 2000, "training.learning_rate": 0.004},
+            3,
+        ),
         (ALIGNMENT, "align", {}, 45 + 45),
         (SPEECH, "speech", {"data.real": "ljspeech-sample"}, 30 + 30),
         (GATE, "energy-gate", {}, 45),
@@ -301,6 +308,7 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
         (RANDOM, "random-characters", {}, 36),
         (PROBES, "probes", {}, 99 + 99),
         (PROBES_LONG, "probes", {"training.steps": 1800}, 24),
+        ("phase-probes", "phase-probes", {}, 72 + 72),
         ("digits", "digits", {}, 20 + 20),
         ("mnist-pixels", "mnist-pixels", {}, 15 + 15),
         ("cifar10-subset", "cifar10-subset", {}, 12 + 12),
@@ -329,9 +337,11 @@ def test_the_runs_are_those_of_the_experiment(
         assert ours == read_run({**values, "corpus": ours.corpus}), path
 
 
-@pytest.mark.parametrize("runs", [PROBES, PROBES_LONG])
-def test_the_tables_of_probes_are_those_of_its_runs(runs: str) -> None:
-    document = (RESULTS / "probes.md").read_text()
+@pytest.mark.parametrize(
+    ("runs", "page"), [(PROBES, "probes"), (PROBES_LONG, "probes"), ("phase-probes", "phases")]
+)
+def test_the_tables_of_probes_are_those_of_its_runs(runs: str, page: str) -> None:
+    document = (RESULTS / f"{page}.md").read_text()
     tables = ability_tables(results_of(runs))
     assert len(tables) == 2
     for heading, grid in tables.items():
@@ -365,6 +375,28 @@ def test_what_the_page_of_probes_says_of_every_run() -> None:
     found = sweep(results_of(PROBES))
     assert found is not None
     assert sum(row[-1] == "at the edge" for row in found.rows) == 23
+
+
+def test_what_the_page_of_phases_says_of_probes() -> None:
+    """Claims of the text that are no cell of its tables, and what the README quotes."""
+    readme = (ROOT / "README.md").read_text()
+    wiki = {arm.name: arm.mean("test_loss") for arm in results_of("phases-enwik8").arms}
+    assert f"is {wiki['kuramoto-oscillators'] - wiki['softmax']:.3f} nats a byte behind" in readme
+    arms = {arm.name: arm for arm in results_of("phase-probes").arms}
+    for name in ("successors", "kernel"):
+        assert min(arms[f"kuramoto-{name}-induction"].losses("accuracy")) > 0.999
+    induced, copied = (arms[f"kuramoto-kernel-{a}"].mean("accuracy") for a in ABILITIES)
+    assert f"at\nonce ({induced:.3f}) and copy ({copied:.3f};" in readme
+    kernel, softmax = (arms[f"{n}-copying"] for n in ("kuramoto-kernel", "softmax"))
+    versus = paired_difference(kernel.losses("test_loss"), softmax.losses("test_loss"))
+    assert versus.half_width is not None
+    page = cells((RESULTS / "phases.md").read_text())
+    for each in (kernel, softmax):
+        assert f"{each.mean('test_loss'):.4f}" in page
+    assert f"{-versus.mean:.3f} +- {versus.half_width:.3f}" in page
+    without = [n for n in arms if n.endswith("-induction") and n.startswith("kuramoto")]
+    without = [n for n in without if "successors" not in n and "kernel" not in n]
+    assert max(arms[name].mean("accuracy") for name in without) < 0.55
 
 
 def test_the_report_can_be_written_again(
