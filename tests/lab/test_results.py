@@ -10,6 +10,8 @@ import pytest
 
 from resonant.cli.main import main
 from resonant.lab.abilities.tables import ability_tables
+from resonant.lab.adapters.sink_tables import sink_tables, write_pictures
+from resonant.lab.adapters.sinks import read_sinks
 from resonant.lab.alignment.tables import alignment_tables
 from resonant.lab.domains import EXPERIMENTS, read_run
 from resonant.lab.kit.archive import pack, unpack
@@ -375,6 +377,19 @@ def test_what_the_page_of_probes_says_of_every_run() -> None:
     found = sweep(results_of(PROBES))
     assert found is not None
     assert sum(row[-1] == "at the edge" for row in found.rows) == 23
+
+
+def test_the_page_of_sinks_is_that_of_its_numbers(tmp_path: Path) -> None:
+    found, document = read_sinks(RESULTS / "sinks-smollm2.json"), (RESULTS / "llama.md").read_text()
+    for heading, grid in sink_tables(found).items():
+        assert as_markdown(grid, heading).strip() in document
+    losses = {(each["window"], each["first"]): each["loss"] for each in found["windows"]}
+    readme = (ROOT / "README.md").read_text()
+    for first, words in ((0, "loses {:.2f} nats"), (1, "first=1)`) {:.2f}")):
+        assert words.format(losses[64, first] - losses[None, 0]) in readme
+    for path in write_pictures(found, tmp_path):
+        committed = PICTURES / f"sinks-{path.name}"
+        assert drawn(path.read_text()) == drawn(committed.read_text())
 
 
 def test_what_the_page_of_phases_says_of_probes() -> None:

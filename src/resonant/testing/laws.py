@@ -74,10 +74,8 @@ def draw(
 
 def _neighborhoods() -> tuple[Neighborhood, ...]:
     others = (Causal(own=False), Causal(window=5, own=False))
-    staying = (Causal(window=5, first=2), Causal(window=40, first=3))
-    staying = (*staying, Causal(window=6, own=False, first=2))
-    windows = (Causal(window=5), Causal(window=40), Band(radius=3))
-    return (Full(), Causal(), *windows, *others, *staying)
+    windows = (Causal(window=5), Causal(window=40), Band(radius=3), Causal(window=5, first=2))
+    return (Full(), Causal(), *windows, *others)
 
 
 def _possible_paths(

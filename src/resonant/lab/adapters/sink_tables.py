@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from ...files import write_atomically
 from ..kit.grid import Grid
@@ -70,7 +71,7 @@ def _by_query(found: Found) -> Grid:
     blocks = query_blocks(len(found["texts"][0]["uniform"]))
     rows = []
     for each in found["texts"]:
-        by_query = np.array(each["by_query"]).mean(0)
+        by_query = np.array(each["by_query"])
         rows.append([each["text"], each["begins"], *_means(by_query, blocks)])
     uniform = np.array(found["texts"][0]["uniform"])
     rows.append(["", "uniform", *_means(uniform, blocks)])
@@ -137,6 +138,7 @@ def head_map(found: Found) -> str:
             )  # fmt: skip
             axes.set_title(f"{each['text']},\n{each['begins']}", fontsize=9)
             axes.set_xlabel("head")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in grid[:, 0]:
             axes.set_ylabel("layer")
         for axes in panels[len(texts) :]:
@@ -152,7 +154,7 @@ def query_curves(found: Found) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 4.2))
         for index, each in enumerate(found["texts"]):
-            by_query = np.array(each["by_query"]).mean(0)
+            by_query = np.array(each["by_query"])
             name = f"{each['text']}, {each['begins']}"
             means = [by_query[a - 1 : b - 1].mean() for a, b in blocks]
             axes.plot(middles, means, label=name, marker=".", **line_style(index))

@@ -86,6 +86,7 @@ def _weights(
                 except ValueError as error:
                     raise UserError(f"{options.model}: {error}") from error
                 numbers = {n: _rounded(x) for n, x in dataclasses.asdict(sinks).items()}
+                numbers["by_query"] = _rounded(sinks.by_query.mean(0))
                 found.append({"text": text, "begins": beginning, "share": sinks.share} | numbers)
                 report(len(found))
     return found
