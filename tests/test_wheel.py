@@ -121,7 +121,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-NEEDS = r"resonant: .* pip install 'resonant\[(lab|vision|speech|llm)\]'"
+NEEDS = r"resonant: .* pip install 'resonant\[(lab|vision|speech|llm|smollm)\]'"
 WORKING = {
     "check": ["MODEL", "--checks=causality"],
     "sample": ["MODEL", "--tokens=4"],
@@ -137,6 +137,7 @@ OTHERS = {
     "pack": ["MODEL", "x.zip"],
     "predict": ["MODEL", "x.png"],
     "report": ["MODEL"],
+    "sinks": ["MODEL"],
     "speak": ["SPEECH", "to be"],
     "train": ["stdlib"],
 }

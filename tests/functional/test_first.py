@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -117,6 +118,45 @@ def test_a_mask_over_queries_and_keys_narrows_it(learned: bool) -> None:
                 for x in (ours, theirs)
             )
             torch.testing.assert_close(*pair, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("queries", [3, 6, 20])
+def test_a_mask_that_rows_share_goes_with_paddings_of_their_own(queries: int) -> None:
+    lift = lift_of(queries, 20)
+    bias = torch.zeros(2, 1, 20).masked_fill(~real_keys("left", 20).unsqueeze(1), float("-inf"))
+    shared = torch.rand(1, 1, queries, 20, generator=torch.Generator().manual_seed(1)) < 0.8
+    real, one = real_keys("left", 20), torch.zeros(2, 20, dtype=torch.long)
+    causal = Causal(3, first=2)
+    allowed = expected((queries, 20), causal, real, one) & shared
+    theirs = attend(lift, attn_mask=allowed, path="materialized")
+    for path in ("auto", "materialized"):
+        ours = attend(lift.add_bias(bias), causal, attn_mask=shared, path=path)
+        torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("low", [-1e9, -1e4, float("-inf")])
+def test_padding_written_as_a_large_negative_number_is_padding(low: float) -> None:
+    lift, real = lift_of(30, 30), real_keys("left", 30)
+    bias = torch.zeros(2, 1, 30, dtype=torch.float64).masked_fill(~real.unsqueeze(1), low)
+    causal, one = Causal(3, first=2), torch.zeros(2, 30, dtype=torch.long)
+    theirs = attend(lift, attn_mask=expected((30, 30), causal, real, one), path="materialized")
+    seeing = real.unsqueeze(1).unsqueeze(-1)
+    for path in ("auto", "banded", "chunked", "materialized"):
+        ours = attend(lift.add_bias(bias), causal, path=path)
+        torch.testing.assert_close(ours * seeing, theirs * seeing, atol=1e-10, rtol=0)
+
+
+def test_fewer_queries_than_keys_of_packed_documents() -> None:
+    label = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 2]])
+    for queries, causal in itertools.product((1, 2, 4), (Causal(1, first=4), Causal(2, first=1))):
+        lift = lift_of(queries, 6)
+        lift = replace(lift, documents=Documents(label[:, 6 - queries :], label))
+        real = torch.ones(2, 6, dtype=torch.bool)
+        allowed = expected((queries, 6), causal, real, label)
+        theirs = attend(replace(lift, documents=None), attn_mask=allowed, path="materialized")
+        for path in ("auto", "materialized"):
+            ours = attend(lift, causal, path=path)
+            torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=0)
 
 
 def test_gradients_of_bands_and_blocks_are_the_definition() -> None:

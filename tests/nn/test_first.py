@@ -14,7 +14,7 @@ from resonant.models.language import LanguageModel
 from resonant.models.language_configs import AttentionConfig, LanguageModelConfig, PositionConfig
 from resonant.models.phase import PhaseLanguageModel
 from resonant.models.phase_configs import PhaseLanguageModelConfig
-from resonant.nn import AttentionCache
+from resonant.nn import AttentionCache, attention
 
 from .enrolled import EMBED, MODULES, made
 
@@ -69,6 +69,39 @@ def test_first_keys_are_seen_whatever_the_distance(name: str) -> None:
     other[:, 0] += 1.0
     moved = (module(other)[0] - module(x)[0]).abs().amax((0, 2))
     assert (moved[10:] > 1e-9).all()
+
+
+@torch.no_grad()
+def test_documents_shorter_than_what_is_kept_are_decoded() -> None:
+    label = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1], [0, 1, 2, 2, 2, 3, 3, 3]])
+    module, x = (
+        attention("krause", EMBED, 2, neighborhood=Causal(4, first=4)).double().eval(),
+        state(8),
+    )
+    whole, _ = module(x, documents=label)
+    for step in (1, 2, 4):
+        cache = module.new_cache()
+        parts = [
+            module(x[:, a : a + step], documents=label[:, a : a + step], cache=cache)[0]
+            for a in range(0, 8, step)
+        ]
+        torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-9, rtol=0)
+
+
+@torch.no_grad()
+def test_padding_of_minus_1e9_is_padding_in_caches_too() -> None:
+    module, x = ready("krause window and first"), state(20)
+    low = torch.zeros(2, 20, dtype=torch.float64)
+    low[:, :5] = -1e9
+    alone, _ = module(x[:, 5:])
+    whole, _ = module(x, key_padding_mask=low)
+    torch.testing.assert_close(whole[:, 5:], alone, atol=1e-9, rtol=0)
+    cache = module.new_cache()
+    parts = [
+        module(x[:, a : a + 4], key_padding_mask=low[:, a : a + 4], cache=cache)[0]
+        for a in range(0, 20, 4)
+    ]
+    torch.testing.assert_close(torch.cat(parts, 1)[:, 5:], alone, atol=1e-9, rtol=0)
 
 
 @torch.no_grad()

@@ -47,6 +47,11 @@ def blocked(bias: Tensor) -> Tensor:
     return bias <= AS_GOOD_AS_BLOCKED
 
 
+def take_part(bias: Tensor) -> Tensor:
+    """Find the keys that a bias (batch, head, key) leaves in for any head: boolean (batch, key)."""
+    return ~blocked(bias).all(1)
+
+
 def real_keys(padding: Tensor | None) -> Tensor | None:
     """Where MultiheadAttention's ``key_padding_mask`` leaves keys in: boolean (batch, key).
 

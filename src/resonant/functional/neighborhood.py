@@ -24,6 +24,8 @@ class Causal:
 
     The ``first`` keys of the row stay visible to every later query, whatever the window: the first
     that take part, so padding does not count, and those of each document where several are packed.
+    A mask of keys alone counts as padding, one over queries and keys does not (for a single query
+    the two are the same, and count).
 
     Raises ``ValueError`` for a window below 1, below 2 without ``own``, for a negative ``first``
     and one without a window.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -41,7 +41,8 @@ EXTRAS = {
     "relative_attention_bias": "position_bias",
 }
 
-_recorded: dict[nn.Module, Tensor] | None = None
+_recorded: dict[nn.Module, Any] | None = None
+_keep: Callable[[Tensor], Any] = lambda weights: weights  # noqa: E731 (replaced while recording)
 _measured: dict[nn.Module, tuple[Tensor, Tensor]] | None = None
 
 
@@ -254,7 +255,7 @@ def attention_forward(
     if _recorded is not None or _collects_weights(given):
         weights = hosted_weights(lift, attention_mask, **options)
         if _recorded is not None:
-            _recorded[module] = weights
+            _recorded[module] = _keep(weights)
     output = hosted_attend(lift, attention_mask, **options, dropout_p=dropout)
     if own is not None:
         output = own.mechanism.read(output, query)
@@ -284,14 +285,19 @@ def _refuse(module: nn.Module, given: dict[str, Any], sizes: tuple[int, int]) ->
 
 
 @contextmanager
-def recorded_weights() -> Iterator[dict[nn.Module, Tensor]]:
-    """Collect the weights (batch, head, query, key) of every attention called inside the block."""
-    global _recorded
-    outer, _recorded = _recorded, {}
+def recorded_weights(
+    keep: Callable[[Tensor], Any] = lambda weights: weights,
+) -> Iterator[dict[nn.Module, Any]]:
+    """Collect the weights (batch, head, query, key) of every attention called inside the block.
+
+    ``keep`` makes of them what is held.
+    """
+    global _recorded, _keep
+    outer, _recorded, _keep = (_recorded, _keep), {}, keep
     try:
         yield _recorded
     finally:
-        _recorded = outer
+        _recorded, _keep = outer
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def measure_sinks(model: Any, input_ids: Int[Tensor, "row token"]) -> Sinks:
     found: list[list[tuple[Tensor, ...]]] = []
     with evaluating(model), _through_interface(model):
         for row in input_ids:
-            with recorded_norms() as norms, recorded_weights() as weights:
+            with recorded_norms() as norms, recorded_weights(_of_first) as weights:
                 model(input_ids=row[None], use_cache=False)
             if not weights:
                 raise ValueError(
@@ -100,7 +100,12 @@ def _first(weights: Tensor, norms: tuple[Tensor, Tensor]) -> tuple[Tensor, Tenso
     """The first token's weight (head, later query), and its norms beside the others' mean."""
     key, value = (x.float().cpu()[0].mean(0) for x in norms)
     lengths = (x[0] / x[1:].mean() for x in (key, value))
-    return weights[0, :, 1:, 0].float().cpu(), *lengths  # type: ignore[return-value]
+    return weights, *lengths  # type: ignore[return-value]
+
+
+def _of_first(weights: Tensor) -> Tensor:
+    """The first token's weight (head, later query), of the first row."""
+    return weights[0, :, 1:, 0].float().cpu().clone()
 
 
 def record_transformer(model: Any, *, of: str = "pretrained", **inputs: Any) -> AttentionRecord:

@@ -109,7 +109,8 @@ def windowed_cache(model: Any) -> WindowedCache:
 
     For a model all of whose layers ``use_attention`` gave one and the same ``Causal(window,
     first=N)``: hand it to ``generate``, or to the model, as ``past_key_values``. Padding is
-    refused there: rows are of one length.
+    refused there: rows are of one length. It is that model's alone, as long as it attends so:
+    nothing in a cache of transformers can tell.
 
     Raises ``ValueError`` for a model whose layers see more than a window, or differ.
     """

@@ -17,6 +17,7 @@ from ..functional.energy import PrefixSums
 from ..functional.filter import ClockState
 from ..functional.lift import Lift
 from ..functional.linear import LinearState
+from ..functional.mask import take_part
 
 SMALLEST_CAPACITY = 16
 GRADIENTS = "a cache keeps keys without their gradients; call the model inside torch.no_grad()"
@@ -161,7 +162,7 @@ class AttentionCache:
         batch, _, count = lift.key.shape[:3]
         real = torch.ones(batch, count, dtype=torch.bool, device=lift.key.device)
         if lift.key_bias is not None:
-            real = (lift.key_bias != float("-inf")).any(1).expand(batch, -1)
+            real = take_part(lift.key_bias).expand(batch, -1)
         documents = None if lift.documents is None else lift.documents.query
         past = {} if self._count is None else {"past_count": self._count, "past_document": self.run}
         rank, self._count = token_positions(real, documents=documents, **past)

@@ -99,6 +99,7 @@ def test_blocks_of_queries_cover_every_later_query() -> None:
         (["--text", "nowhere.txt"], "no file nowhere.txt"),
         (["--length", "9999999"], "ask for fewer"),
         (["--text", "chat"], "chat template"),
+        (["--text", ""], "names no text"),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -22,7 +22,7 @@ from .blocks import (
     keys_in_reach,
 )
 from .explicit import recomputed_attention, same_document
-from .first import at, first_before, first_of, is_first, joined, mask_at, seen
+from .first import at, first_before, first_of, is_first, joined, mask_with_first, seen
 from .kernel import fold_pair, fused_kernel
 
 BLOCK = 128
@@ -125,7 +125,7 @@ class _Staying:
         part = joined(self.keys.keys(block * count, (block + 1) * count), part)
         allowed = F.pad(allowed, (count, 0), value=True)
         if mask is not None and rows is not None and mask.shape[3] > 1:
-            mask = torch.cat([mask_at(rows, self.index[:, block]), mask], dim=3)
+            mask = mask_with_first(rows, mask, self.index[:, block])
         return part, allowed, mask
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..lift import Lift
+from ..mask import take_part
 from ..neighborhood import Causal, Neighborhood, visible
 
 
@@ -19,9 +20,9 @@ def first_of(neighborhood: Neighborhood) -> int:
 
 
 def is_first(lift: Lift, count: int) -> Bool[Tensor, "#batch key"]:
-    """Whether a key is among the first ``count`` that take part of its row, or of its document.
+    """Find the keys among the first ``count`` that take part of their row, or of their document.
 
-    A key takes part where its bias is not -inf in every head. Raises ``ValueError`` for documents
+    Raises ``ValueError`` for documents
     whose label recurs after another one.
     """
     real, rank, _ = _ranks(lift)
@@ -34,7 +35,7 @@ def seen(
     key_position: Tensor,
     first: Bool[Tensor, "#batch key"] | None,
 ) -> Tensor | None:
-    """``visible``, and with ``first`` those keys too, up to the query's own.
+    """Find what may be seen: what is ``visible``, and ``first`` keys up to the query's own.
 
     Boolean (query, key), or (batch or 1, 1, query, key) with ``first``; None if all may be seen.
     """
@@ -52,8 +53,9 @@ def first_before(
 ) -> tuple[Int[Tensor, "#batch start slot"], Bool[Tensor, "#batch start slot"]]:
     """Find the first ``count`` keys of the document that goes on at each of ``starts``.
 
-    Returns their indices, and whether there is such a key before the start. A query from ``start``
-    on sees no first keys before it but these.
+    Returns their indices, and whether there is such a key before the start; where there is none the
+    index is that of the key just before it. A query from ``start`` on sees no first keys before it
+    but these.
     """
     real, rank, run = _ranks(lift)
     keys = real.shape[-1]
@@ -68,11 +70,13 @@ def first_before(
     place = torch.searchsorted(order, wanted.flatten(1)).view_as(wanted)
     index = place.clamp(max=keys - 1)
     found = order.gather(1, index.flatten(1)).view_as(wanted) == wanted
-    return index, found & (index < start[:, None])
+    there = found & (index < start[:, None])
+    # An empty slot is of the document that goes on, so that no document begins there.
+    return torch.where(there, index, (start - 1).clamp(min=0)[:, None]), there
 
 
 def at(lift: Lift, index: Int[Tensor, "#batch slot"], there: Bool[Tensor, "#batch slot"]) -> Lift:
-    """The same queries over the keys at ``index`` alone; those that are not ``there`` take no part.
+    """Take the keys at ``index`` for the same queries; those not ``there`` take no part.
 
     In time and memory of what is taken, gradients among it but for one buffer as long as the keys.
     """
@@ -87,13 +91,13 @@ def at(lift: Lift, index: Int[Tensor, "#batch slot"], there: Bool[Tensor, "#batc
 
 
 def take(x: Tensor, index: Int[Tensor, "#batch slot"]) -> Tensor:
-    """Entries of axis 2 of (batch or 1, head, key, ...)."""
+    """Take entries of axis 2 of (batch or 1, head, key, ...)."""
     shape = (index.shape[0], 1, index.shape[1], *(1,) * (x.dim() - 3))
     return torch.take_along_dim(x, index.reshape(shape), dim=2)
 
 
 def joined(first: Lift, rest: Lift) -> Lift:
-    """The same queries over the keys of ``first``, then those of ``rest``."""
+    """Put the keys of ``first`` before those of ``rest``, for the queries of ``rest``."""
     before, after = first.key_side(), rest.key_side()
     if "key_bias" not in after:
         after["key_bias"] = before["key_bias"].new_zeros(1, 1, rest.key.shape[2])
@@ -103,7 +107,7 @@ def joined(first: Lift, rest: Lift) -> Lift:
 def compacted(
     lift: Lift, mask: Tensor | None, count: int, start: int
 ) -> tuple[Lift, Tensor | None]:
-    """The lift over the first ``count`` keys before ``start``, then those from ``start`` on.
+    """Leave out keys before ``start`` that are not among the first ``count``.
 
     Queries whose window begins at ``start`` or later see what they saw. Of ``mask`` (batch, head,
     query, key) the same columns come back.
@@ -111,15 +115,15 @@ def compacted(
     index, there = (x[:, 0] for x in first_before(lift, count, [start]))
     keys = lift.key.shape[2]
     if mask is not None and mask.shape[3] > 1:
-        mask = torch.cat([mask_at(mask, index), mask[..., start:]], dim=3)
+        mask = mask_with_first(mask, mask[..., start:], index)
     return joined(at(lift, index, there), lift.keys(start, keys)), mask
 
 
-def mask_at(mask: Tensor, index: Int[Tensor, "#batch slot"]) -> Tensor:
-    """The columns ``index`` of a mask (batch or 1, head or 1, query or 1, key)."""
-    batch = max(mask.shape[0], index.shape[0])
-    taken = torch.take_along_dim(mask, index[:, None, None, :], dim=3)
-    return taken.expand(batch, *taken.shape[1:])
+def mask_with_first(whole: Tensor, rest: Tensor, index: Int[Tensor, "#batch slot"]) -> Tensor:
+    """Put the columns ``index`` of ``whole`` before ``rest``: masks (batch or 1, ..., key)."""
+    columns = torch.take_along_dim(whole, index[:, None, None, :], dim=3)
+    batch = max(len(columns), len(rest))
+    return torch.cat([x.expand(batch, *x.shape[1:]) for x in (columns, rest)], dim=3)
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class FirstKeys:
             return self
         there = torch.ones(batch, tokens, dtype=torch.bool, device=left["key"].device)
         if "key_bias" in left:
-            there = (left["key_bias"] != float("-inf")).any(1)
+            there = take_part(left["key_bias"])
         if self.there is not None:
             left, there = _side_by_side(self.side, left), torch.cat([self.there, there], dim=1)
         there = there & (left["rank"].squeeze(1) < self.count)
@@ -201,7 +205,7 @@ def _ranks(lift: Lift) -> tuple[Tensor, Tensor, Tensor]:
     bias, keys, device = lift.key_bias, lift.key.shape[2], lift.key.device
     real = torch.ones(1, keys, dtype=torch.bool, device=device)
     if bias is not None:
-        real = (bias != float("-inf")).any(1)
+        real = take_part(bias)
     count = real.long().cumsum(-1)
     before = count - real.long()
     if lift.documents is None:

@@ -23,7 +23,7 @@ from ..kit.progress import progress
 from ..text.batches import training_batch
 from ..text.config import TextConfig
 from ..text.corpus import load_corpus
-from .model_config import BASES, KEPT, AdaptersModelConfig, Base
+from .model_config import BASES, AdaptersModelConfig, Base, kept_bases
 
 # Of files that a pretrained model and its tokenizer consist of.
 KINDS = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".gguf")
@@ -66,7 +66,7 @@ def check_base(config: RunConfig) -> None:
     """Raise ``UserError`` if the pretrained files are not those the run was planned for."""
     model = config.model
     assert isinstance(model, AdaptersModelConfig)
-    if model.base not in KEPT and config.base not in ("", digest_of_files(model.base)):
+    if model.base not in kept_bases() and config.base not in ("", digest_of_files(model.base)):
         raise UserError(
             f"the files of model.base {model.base!r} changed since this run was planned; run the "
             "comparison anew"

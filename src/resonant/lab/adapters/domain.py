@@ -9,7 +9,7 @@ from ..kit.config import RunConfig
 from ..kit.domain import Described, Domain
 from .config import InstructionsConfig
 from .experiments import EXPERIMENTS
-from .model_config import KEPT, AdaptersModelConfig
+from .model_config import AdaptersModelConfig, kept_bases
 
 
 def describe(config: InstructionsConfig, data_dir: Path | None) -> Described:
@@ -27,7 +27,7 @@ def digest_of_base(config: RunConfig) -> str:
     "" for the bases that are kept: their names say what they are made of.
     """
     assert isinstance(config.model, AdaptersModelConfig)
-    if config.model.base in KEPT:
+    if config.model.base in kept_bases():
         return ""
     from .bases import digest_of_files  # transformers
 
@@ -40,7 +40,7 @@ def prepare(configs: Sequence[RunConfig], data_dir: Path | None) -> None:
 
     models = [each.model for each in configs]
     bases = {model.base for model in models if isinstance(model, AdaptersModelConfig)}
-    for base in sorted(bases & {*KEPT}):
+    for base in sorted(bases & {*kept_bases()}):
         base_folder(base, data_dir)
 
 

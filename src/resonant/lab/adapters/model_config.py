@@ -46,6 +46,11 @@ class BranchAttentionConfig:
         check_choice("model.attention.start", self.start, ("identity", "mix"))
         check_choice("model.attention.layers", self.layers, ("all", "second"))
         check_least("model.attention", self, {"window": 1, "top_k": 1, "first": 0})
+        if self.first and self.window is None:
+            raise ValueError(
+                f"model.attention.first = {self.first} keeps tokens that a window would hide, but "
+                "there is none; give model.attention.window, or leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -110,4 +115,8 @@ class Base:
 
 # One that changes gets another name: finished runs know their base by its name alone.
 BASES = {f"tiny-{family}": Base(family) for family in ("llama", "qwen2", "qwen3")}
-KEPT = (*BASES, "smollm2")  # made once and kept: their names say what they are
+
+
+def kept_bases() -> tuple[str, ...]:
+    """List the bases that are made once and kept: their names say what they are."""
+    return (*BASES, "smollm2")

@@ -170,6 +170,8 @@ def _check(options: argparse.Namespace) -> None:
     for name, least in (("windows", 1), ("first", 0)):
         if any(each < least for each in getattr(options, name)):
             raise UserError(f"--{name} are numbers from {least} on")
+    if not options.text:
+        raise UserError("--text names no text; give code, wikitext-2, chat or a file of yours")
     for text in options.text:
         if text not in BESIDE and not Path(text).is_file():
             known = ", ".join(BESIDE)
@@ -193,7 +195,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="smollm2, a folder of transformers, or a name that it knows")
     parser.add_argument(
         "--text",
-        type=lambda words: [word for word in words.split(",") if word],
+        type=lambda words: [*dict.fromkeys(word for word in words.split(",") if word)],
         default=["code"],
         help="by comma: code (Python's library), wikitext-2, chat, or a file of yours (code)",
     )

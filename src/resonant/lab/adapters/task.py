@@ -28,7 +28,7 @@ from ..kit.task import Outcome
 from .bases import base_folder, check_base
 from .config import TOO_LONG, InstructionsConfig
 from .instructions import load_instructions
-from .model_config import KEPT, REPLACEMENT, AdaptersModelConfig, BranchAttentionConfig
+from .model_config import REPLACEMENT, AdaptersModelConfig, BranchAttentionConfig, kept_bases
 from .texts import text_of, windows
 from .tokenized import Tokenized, padded, tokenized
 
@@ -209,9 +209,9 @@ def open_base(base: str) -> tuple[Any, Any]:
     Raises ``UserError`` for what transformers cannot open.
     """
     try:
-        model, tokenizer = open_causal(base_folder(base) if base in KEPT else base)
+        model, tokenizer = open_causal(base_folder(base) if base in kept_bases() else base)
     except UserError as error:
-        raise UserError(f"model.base: {error}, or {', '.join(KEPT)}") from error
+        raise UserError(f"model.base: {error}, or {', '.join(kept_bases())}") from error
     if not tokenizer.is_fast:
         raise UserError(
             f"the tokenizer of {base!r} tells no offsets, by which responses are found; use a fast "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...files import read_text
+from ...errors import UserError
 from ..kit.download import Remote, fetch
 from ..text.config import TextConfig
 from ..text.corpus import load_corpus
@@ -25,7 +25,7 @@ PROSE_CHARACTERS = 200_000  # more than is read of any
 
 
 def text_of(name: str, tokenizer: Any, data_dir: Path | None) -> str:
-    """The text called ``name``.
+    """Read the text called ``name``.
 
     "wikitext-2" are articles of Wikipedia, "code" is source of Python's library that no model here
     was trained on, "chat" are conversations about such functions, in the tokenizer's own template.
@@ -35,7 +35,7 @@ def text_of(name: str, tokenizer: Any, data_dir: Path | None) -> str:
     Raises ``UserError`` for a file that is not here, and a chat without a template.
     """
     if name not in BESIDE:
-        return read_text(Path(name))[:PROSE_CHARACTERS]
+        return _own(Path(name))[:PROSE_CHARACTERS]
     if name == "wikitext-2":
         return fetch(WIKITEXT, data_dir)[:PROSE_CHARACTERS].decode("utf-8", errors="ignore")
     if name == "code":
@@ -55,12 +55,24 @@ def text_of(name: str, tokenizer: Any, data_dir: Path | None) -> str:
     )
 
 
+def _own(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); check --text") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text ({error}); convert it") from error
+
+
 def windows(text: str, tokenizer: Any, count: int, length: int) -> list[list[int]]:
-    """Token ids of the first ``count`` pieces of ``text``, ``length`` tokens each.
+    """Cut off token ids of the first ``count`` pieces of ``text``, ``length`` tokens each.
 
     No token is added to begin with. Pieces that the text is too short for are left out.
     """
     # Some five characters a token: not all of a long text is tokenized for its first pieces.
-    ids = tokenizer(text[: 12 * count * length], add_special_tokens=False)["input_ids"]
+    for characters in (12 * count * length, len(text)):
+        ids = tokenizer(text[:characters], add_special_tokens=False)["input_ids"]
+        if len(ids) >= count * length:
+            break
     pieces = [ids[start : start + length] for start in range(0, len(ids), length)]
     return [piece for piece in pieces[:count] if len(piece) == length]

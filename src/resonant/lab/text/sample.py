@@ -132,7 +132,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="resonant sample", description="Text from the folder of a finished run."
     )
-    parser.add_argument("run", help="folder of a run, such as runs/demo/softmax-seed0")
+    parser.add_argument(
+        "run", help="folder of a run, such as runs/demo/softmax-seed0, or of transformers; smollm2"
+    )
     parser.add_argument("--prompt", default="\n", help="what to go on from; - reads it")
     parser.add_argument(
         "--chat", action="store_true", help="the prompt is a turn of a conversation (transformers)"
