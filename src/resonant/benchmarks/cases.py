@@ -202,8 +202,16 @@ def llama(context: int, neighborhood: Causal | None = None, mechanism: str = "so
     from ..integrations import use_attention, windowed_cache
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 576, "intermediate_size": 1536, "max_position_embeddings": 16384}
-    heads = {"num_attention_heads": 9, "num_key_value_heads": 3, "num_hidden_layers": 6}
+    sizes: dict[str, Any] = {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "max_position_embeddings": 16384,
+    }
+    heads: dict[str, Any] = {
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "num_hidden_layers": 6,
+    }
     model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=256, **sizes, **heads)).eval()
     cache: Any = DynamicCache()
     if neighborhood is not None:

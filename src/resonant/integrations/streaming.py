@@ -94,8 +94,10 @@ class WindowedLayer(CacheLayerMixin):
 class WindowedCache(Cache):
     """What ``windowed_cache`` makes."""
 
-    def __init__(self, layers: list[CacheLayerMixin]) -> None:
-        super().__init__(layers=layers)
+    layers: list[Any]
+
+    def __init__(self, layers: list[WindowedLayer]) -> None:
+        super().__init__(layers=[*layers])
 
     @property
     def nbytes(self) -> int:

@@ -129,7 +129,7 @@ def head_map(found: Found) -> str:
             rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained"
         )
         panels = list(grid.T.flat) if rows > 1 else list(grid.flat)
-        image = None
+        image: Any = None
         for axes, each in zip(panels, texts, strict=False):
             weight = np.array(each["weight"])
             image = axes.imshow(

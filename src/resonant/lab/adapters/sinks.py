@@ -72,7 +72,7 @@ def _weights(
     """By text and beginning: sinks by layer and head, and by query."""
     from ...integrations.sinks import measure_sinks
 
-    first = tokenizer.bos_token_id
+    first: Any = tokenizer.bos_token_id
     beginnings = BEGINNINGS if first is not None else BEGINNINGS[:1]
     found, total = [], len(options.text) * len(beginnings)
     with progress(f"attention of {options.model}") as part:
@@ -80,7 +80,7 @@ def _weights(
         for text in options.text:
             rows = _pieces(text, tokenizer, (options.rows, options.tokens), data_dir)
             for beginning in beginnings:
-                ids = rows if beginning == BEGINNINGS[0] else _begun(rows, first)
+                ids = rows if beginning == BEGINNINGS[0] else _begun(rows, int(first))
                 try:
                     sinks = measure_sinks(model, ids)
                 except ValueError as error:
