@@ -72,7 +72,7 @@ def _weights(
     """By text and beginning: sinks by layer and head, and by query."""
     from ...integrations.sinks import measure_sinks
 
-    first: Any = tokenizer.bos_token_id
+    first = tokenizer.bos_token_id
     beginnings = BEGINNINGS if first is not None else BEGINNINGS[:1]
     found, total = [], len(options.text) * len(beginnings)
     with progress(f"attention of {options.model}") as part:
@@ -80,7 +80,7 @@ def _weights(
         for text in options.text:
             rows = _pieces(text, tokenizer, (options.rows, options.tokens), data_dir)
             for beginning in beginnings:
-                ids = rows if beginning == BEGINNINGS[0] else _begun(rows, int(first))
+                ids = rows if beginning == BEGINNINGS[0] else _begun(rows, first)
                 try:
                     sinks = measure_sinks(model, ids)
                 except ValueError as error:
@@ -147,10 +147,11 @@ def _pieces(text: str, tokenizer: Any, sizes: tuple[int, int], data_dir: Path | 
     return torch.tensor(pieces)
 
 
-def _begun(rows: Tensor, first: int) -> Tensor:
-    """The same rows behind a token that begins them, as long as before."""
+def _begun(rows: Tensor, first: int | None) -> Tensor:
+    """Put a token that begins them before the rows, as long as before."""
     import torch
 
+    assert first is not None
     return torch.cat([torch.full_like(rows[:, :1], first), rows[:, :-1]], dim=1)
 
 
