@@ -81,7 +81,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         ),
         cost="features twice as wide on the fused kernel (some 2.1 of SDPA)",
         when="states are angles, unit vectors, rotations; to study synchronisation. As a language "
-        "model with reference oscillators it was level with RoPE (docs/results/phases.md)",
+        "model with oscillators no difference to RoPE was shown (docs/results/phases.md)",
         differs=(
             "written from the paper's abstract and equations; phases stay in float32",
             "manifolds beyond the circle are ours, derived from the same energy",

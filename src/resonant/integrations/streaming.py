@@ -54,16 +54,16 @@ class WindowedLayer(CacheLayerMixin):
         return torch.cat([x[:, :, : self.first], x[:, :, x.shape[2] - last :]], dim=2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """As many columns as keys, of which the last is the last token."""
+        """Give the mask as many columns as there are keys, of which the last is the last token."""
         held = 0 if self.keys is None else self.keys.shape[2]
         return held + query_length, Gap(self.tokens - held)
 
     def get_seq_length(self) -> int:
-        """Tokens seen, held or not: where the next one stands."""
+        """Count the tokens seen, held or not: where the next one stands."""
         return self.tokens
 
     def get_max_length(self) -> int:
-        """None, as transformers writes it: any context."""
+        """Say that there is no longest context, as transformers writes it."""
         return -1
 
     def reset(self) -> None:
@@ -72,7 +72,7 @@ class WindowedLayer(CacheLayerMixin):
         self.is_initialized, self.tokens = False, 0
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Every row ``repeats`` times."""
+        """Repeat every row ``repeats`` times."""
         if self.keys is not None and self.values is not None:
             self.keys = self.keys.repeat_interleave(repeats, dim=0)
             self.values = self.values.repeat_interleave(repeats, dim=0)
@@ -83,7 +83,7 @@ class WindowedLayer(CacheLayerMixin):
             self.keys, self.values = self.keys[indices], self.values[indices]
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Refused: raises ``ValueError`` unless nothing is taken back."""
+        """Refuse to take tokens back: raises ``ValueError`` unless there are none."""
         if tokens_to_remove != 0:
             raise ValueError(
                 "a windowed cache has dropped the keys before, and cannot take tokens back, as "
@@ -92,7 +92,7 @@ class WindowedLayer(CacheLayerMixin):
 
 
 class WindowedCache(Cache):
-    """What ``windowed_cache`` makes."""
+    """A cache of ``WindowedLayer``, one a layer; made by ``windowed_cache``."""
 
     layers: list[Any]
 

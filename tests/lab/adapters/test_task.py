@@ -23,7 +23,12 @@ from resonant.lab.adapters import bases
 from resonant.lab.adapters.bases import base_model, subwords
 from resonant.lab.adapters.config import InstructionsConfig
 from resonant.lab.adapters.instructions import Example, load_instructions
-from resonant.lab.adapters.model_config import BASES, AdaptersModelConfig, Base
+from resonant.lab.adapters.model_config import (
+    BASES,
+    AdaptersModelConfig,
+    Base,
+    BranchAttentionConfig,
+)
 from resonant.lab.adapters.tokenized import IGNORED, padded, tokenized
 from resonant.lab.domains import EXPERIMENTS, build_task, prepare_runs
 from resonant.lab.kit.config import RunConfig, TrainingConfig
@@ -264,6 +269,11 @@ def test_a_run_says_what_it_learned_and_is_opened_again(config: RunConfig, whole
 
 
 @pytest.mark.slow
+def test_first_tokens_without_a_window_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"there is none; give model\.attention\.window"):
+        BranchAttentionConfig("softmax", place="replacement", window=None, first=4)
+
+
 @pytest.mark.parametrize(
     ("attention", "neighborhood"),
     [
