@@ -24,7 +24,7 @@ def text(tmp_path: Path) -> Path:
         (["compare", "--training.step", "5"], "did you mean '--training.steps'"),
         (["compare", "--modle.layers=3"], "did you mean '--model.layers'"),
         (["compare", "--training.steps", "many"], "--training.steps takes int, not 'many'"),
-        (["compare", "--training.steps=-3"], "training.steps must be at least 1; it is -3"),
+        (["compare", "--training.steps=-3"], "training.steps must be at least 0; it is -3"),
         (["compare", "--model.heads=3"], "twice model.heads"),
         (["compare", "--training.learning_rate=0"], "learning_rate must be above 0; it is 0"),
         (["compare", "stdlib", "extra"], "extra"),

@@ -114,3 +114,30 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "sinks.json").write_text("{}")
     with pytest.raises(UserError, match=r"sinks\.json"):
         read_sinks(tmp_path / "sinks.json")
+
+
+def test_several_models_lie_side_by_side(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    windowed = tmp_path / "windowed"
+    model, tokenizer = open_causal(folder)
+    use_attention(model, "softmax", neighborhood=Causal(8))
+    model.save_pretrained(windowed)
+    tokenizer.save_pretrained(windowed)
+    out = tmp_path / "sinks"
+    options = ["--tokens", "32", "--rows", "2", "--length", "48", "--out", str(out)]
+    assert main(["sinks", str(folder), str(windowed), *options]) == 0
+    assert "windowed: code" in capsys.readouterr().out
+    found = read_sinks(out / "sinks.json")
+    tables = sink_tables(found)
+    assert "Loss in windows" not in tables
+    assert [row[0] for row in tables["Loss"].rows] == [folder.name, "windowed"]
+    full, near = (e["by_query"] for e in found["texts"][:: len(found["texts"]) // 2])
+    assert near[:7] == pytest.approx(full[:7], abs=0.05)  # layers below differ a little
+    assert set(near[7:]) == {0.0}  # the first token has left the window
+    assert min(full) > 0
+    assert (out / "heads.svg").is_file()
+    assert main(["sinks", str(folder), str(windowed), *options, "--windows", "8"]) == 2
+    assert "windows are those of one model" in capsys.readouterr().err
+    assert main(["sinks", str(folder), str(folder), *options]) == 2
+    assert "named twice" in capsys.readouterr().err

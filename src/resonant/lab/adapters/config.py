@@ -8,6 +8,8 @@ from typing import ClassVar
 from ..kit.config import Data
 
 BESIDE = ("wikitext-2", "code", "chat")  # texts that a language model reads whole
+NEAR = "sinks_near"  # in a run's numbers: sinks over the first tokens, which every window holds
+NEAR_TOKENS = 32
 TOO_LONG = "too_long"  # in a run's numbers: examples whose response begins beyond the context
 
 

@@ -24,9 +24,36 @@ def sink_tables(found: Found) -> dict[str, Grid]:
         "Weight of the first token": _weights(found),
         "By the query's position": _by_query(found),
     }
-    if len(found["windows"]) > 1:
+    if _has_windows(found):
         tables["Loss in windows"] = _windows(found)
+    elif len(found["windows"]) > 1:
+        tables["Loss"] = _losses(found)
     return tables
+
+
+def _has_windows(found: Found) -> bool:
+    return any(each["window"] is not None for each in found["windows"])
+
+
+def named(found: Found, each: Found) -> str:
+    """Name the text of a row, and the model where there are several."""
+    if len(found["models"]) == 1:
+        return each["text"]
+    return f"{model_name(found, each['model'])}: {each['text']}"
+
+
+def model_name(found: Found, model: str) -> str:
+    """Name a model by its folder's name, in full where another folder is called so."""
+    short = [Path(other).name for other in found["models"]]
+    return Path(model).name if short.count(Path(model).name) == 1 else model
+
+
+def _losses(found: Found) -> Grid:
+    """Losses of several models."""
+    rows = [[model_name(found, e["model"]), f"{e['loss']:.3f}"] for e in found["windows"]]
+    text = found["texts"][0]["text"]
+    said = f"Loss in nats per token of {found['length']:,} tokens of {text}."
+    return Grid(("name", "loss"), rows, said)
 
 
 def _weights(found: Found) -> Grid:
@@ -37,7 +64,7 @@ def _weights(found: Found) -> Grid:
         most = int(by_layer.argmax())
         rows.append(
             [
-                each["text"],
+                named(found, each),
                 each["begins"],
                 f"{each['share']:.0%}",
                 f"{weight.mean():.3f}",
@@ -72,7 +99,7 @@ def _by_query(found: Found) -> Grid:
     rows = []
     for each in found["texts"]:
         by_query = np.array(each["by_query"])
-        rows.append([each["text"], each["begins"], *_means(by_query, blocks)])
+        rows.append([named(found, each), each["begins"], *_means(by_query, blocks)])
     uniform = np.array(found["texts"][0]["uniform"])
     rows.append(["", "uniform", *_means(uniform, blocks)])
     names = [f"{a + 1}" if b == a + 1 else f"{a + 1}-{b}" for a, b in blocks]
@@ -108,7 +135,7 @@ def _windows(found: Found) -> Grid:
 def write_pictures(found: Found, directory: Path) -> list[Path]:
     """Write the pictures as SVG files into ``directory``; returns their paths."""
     pictures = {"heads": head_map(found), "queries": query_curves(found)}
-    if len(found["windows"]) > 1:
+    if _has_windows(found):
         pictures["windows"] = window_curves(found)
     paths = []
     for name, svg in pictures.items():
@@ -136,7 +163,7 @@ def head_map(found: Found) -> str:
                 weight, vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower",
                 extent=(0.5, heads + 0.5, 0.5, layers + 0.5),
             )  # fmt: skip
-            axes.set_title(f"{each['text']},\n{each['begins']}", fontsize=9)
+            axes.set_title(f"{named(found, each)},\n{each['begins']}", fontsize=9)
             axes.set_xlabel("head")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in grid[:, 0]:
@@ -155,7 +182,7 @@ def query_curves(found: Found) -> str:
         figure, axes = plt.subplots(figsize=(7.5, 4.2))
         for index, each in enumerate(found["texts"]):
             by_query = np.array(each["by_query"])
-            name = f"{each['text']}, {each['begins']}"
+            name = f"{named(found, each)}, {each['begins']}"
             means = [by_query[a - 1 : b - 1].mean() for a, b in blocks]
             axes.plot(middles, means, label=name, marker=".", **line_style(index))
         uniform = np.array(found["texts"][0]["uniform"])

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 JSON = "sinks.json"
+WINDOWS = [64, 256]
+Source = tuple[Any, Any]  # the model, its tokenizer
 BEGINNINGS = ("as it is", "with a token to begin with")
 
 
@@ -30,15 +32,18 @@ def main(arguments: list[str]) -> int:
     from .sink_tables import sink_tables, write_pictures
 
     data_dir = None if options.data_dir is None else Path(options.data_dir)
-    model, tokenizer = open_causal(folder_of(options.model, data_dir))
-    found = {
-        "model": options.model,
+    found: dict[str, Any] = {
+        "models": options.models,
         "tokens": options.tokens,
         "rows": options.rows,
         "length": options.length,
-        "texts": _weights(model, tokenizer, options, data_dir),
-        "windows": _windows(model, tokenizer, options, data_dir),
+        "texts": [],
+        "windows": [],
     }
+    for name in options.models:
+        source = open_causal(folder_of(name, data_dir))
+        found["texts"] += _weights(name, source, options, data_dir)
+        found["windows"] += _windows(name, source, options, data_dir)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / JSON, (json.dumps(found, indent=1) + "\n").encode(), "sinks")
@@ -61,21 +66,22 @@ def read_sinks(path: Path) -> dict[str, Any]:
     """
     try:
         found = strict_json(path.read_text())
-        return {"texts": found["texts"], "windows": found["windows"]} | found
+        return {name: found[name] for name in ("models", "texts", "windows")} | found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(path, str(error)) from error
 
 
 def _weights(
-    model: Any, tokenizer: Any, options: argparse.Namespace, data_dir: Path | None
+    name: str, source: Source, options: argparse.Namespace, data_dir: Path | None
 ) -> list[dict[str, Any]]:
     """By text and beginning: sinks by layer and head, and by query."""
     from ...integrations.sinks import measure_sinks
 
+    model, tokenizer = source
     first = tokenizer.bos_token_id
     beginnings = BEGINNINGS if first is not None else BEGINNINGS[:1]
     found, total = [], len(options.text) * len(beginnings)
-    with progress(f"attention of {options.model}") as part:
+    with progress(f"attention of {name}") as part:
         report = part("texts", total)
         for text in options.text:
             rows = _pieces(text, tokenizer, (options.rows, options.tokens), data_dir)
@@ -84,26 +90,29 @@ def _weights(
                 try:
                     sinks = measure_sinks(model, ids)
                 except ValueError as error:
-                    raise UserError(f"{options.model}: {error}") from error
+                    raise UserError(f"{name}: {error}") from error
                 numbers = {n: _rounded(x) for n, x in dataclasses.asdict(sinks).items()}
                 numbers["by_query"] = _rounded(sinks.by_query.mean(0))
-                found.append({"text": text, "begins": beginning, "share": sinks.share} | numbers)
+                what = {"model": name, "text": text, "begins": beginning}
+                found.append(what | {"share": sinks.share} | numbers)
                 report(len(found))
     return found
 
 
 def _windows(
-    model: Any, tokenizer: Any, options: argparse.Namespace, data_dir: Path | None
+    name: str, source: Source, options: argparse.Namespace, data_dir: Path | None
 ) -> list[dict[str, Any]]:
-    """The loss of the first text in windows, with so many first tokens kept."""
+    """The loss of the first text as the model is; in windows, with so many first tokens kept."""
+    model, tokenizer = source
     ids = _pieces(options.text[0], tokenizer, (1, options.length), data_dir)
-    found: list[dict[str, Any]] = [{"window": None, "first": 0, "loss": _loss(model, ids)}]
+    whole = {"model": name, "window": None, "first": 0, "loss": _loss(model, ids)}
+    found: list[dict[str, Any]] = [whole]
     cases = [(window, first) for window in options.windows for first in options.first]
-    with progress(f"windows of {options.model}") as part:
+    with progress(f"windows of {name}") as part:
         report = part("windows", len(cases))
         for window, first in cases:
             loss = _within(model, ids, window, first)
-            found.append({"window": window, "first": first, "loss": loss})
+            found.append({"model": name, "window": window, "first": first, "loss": loss})
             report(len(found) - 1)
     return found
 
@@ -165,12 +174,18 @@ def _rounded(x: Tensor) -> Any:
 
 
 def _check(options: argparse.Namespace) -> None:
+    if options.windows is None:
+        options.windows = WINDOWS if len(options.models) == 1 else []
     for name, least in (("tokens", 2), ("rows", 1), ("length", 2)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} must be at least {least}; it is {getattr(options, name)}")
     for name, least in (("windows", 1), ("first", 0)):
         if any(each < least for each in getattr(options, name)):
             raise UserError(f"--{name} are numbers from {least} on")
+    if len(set(options.models)) < len(options.models):
+        raise UserError(f"a model is named twice: {', '.join(options.models)}; name each once")
+    if len(options.models) > 1 and options.windows:
+        raise UserError("windows are those of one model; beside several, leave --windows out")
     if not options.text:
         raise UserError("--text names no text; give code, wikitext-2, chat or a file of yours")
     for text in options.text:
@@ -193,7 +208,13 @@ def make_parser() -> argparse.ArgumentParser:
         description="How much of their weight the heads of a language model of transformers give "
         "the first token, and what the model loses in windows, with the first tokens kept or not.",
     )
-    parser.add_argument("model", help="smollm2, a folder of transformers, or a name that it knows")
+    parser.add_argument(
+        "models",
+        metavar="model",
+        nargs="+",
+        help="smollm2, a folder of transformers or of a run, or a name that transformers knows; "
+        "several are laid side by side, without windows",
+    )
     parser.add_argument(
         "--text",
         type=lambda words: [*dict.fromkeys(word for word in words.split(",") if word)],
@@ -205,7 +226,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, (count, says) in counts.items():
         parser.add_argument(f"--{name}", type=int, default=count, help=f"{says} ({count})")
     parser.add_argument(
-        "--windows", type=_numbers, default=[64, 256], help="by comma (64,256); none: leave out"
+        "--windows", type=_numbers, help="by comma (64,256 for one model); '': none"
     )
     parser.add_argument("--first", type=_numbers, default=[0, 1, 4], help="by comma (0,1,4)")
     parser.add_argument("--data-dir", help="folder to take files from")

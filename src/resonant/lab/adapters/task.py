@@ -26,7 +26,7 @@ from ..kit.config import RunConfig, check_corpus
 from ..kit.summary import with_texts
 from ..kit.task import Outcome
 from .bases import base_folder, check_base
-from .config import TOO_LONG, InstructionsConfig
+from .config import NEAR, NEAR_TOKENS, TOO_LONG, InstructionsConfig
 from .instructions import load_instructions
 from .model_config import REPLACEMENT, AdaptersModelConfig, BranchAttentionConfig, kept_bases
 from .texts import text_of, windows
@@ -144,15 +144,16 @@ class AdaptersTask:
             "trainable": describe_trainable(self.model).splitlines(),
             "learned_numbers": {"start": self.start, "end": _learned(self.model)},
             "sinks": self._sinks(),
+            NEAR: self._sinks(NEAR_TOKENS),
             TOO_LONG: self.too_long,
             "prompt": prompt,
             "sample": text,
         }
         return Outcome(metrics, facts, self._at_work())
 
-    def _sinks(self) -> dict[str, list[list[float]]]:
-        """By branch, layer and head, over the validation examples."""
-        inputs = self._looked_at()
+    def _sinks(self, most: int | None = None) -> dict[str, list[list[float]]]:
+        """By branch, layer and head, over the validation examples, or their first ``most``."""
+        inputs = {name: x[:, :most] for name, x in self._looked_at().items()}
         which = ["pretrained"]
         if _is(self.config, "branch"):
             which.append("branch")

@@ -46,7 +46,7 @@ class TrainingConfig:
     """How a run is trained and measured.
 
     Args:
-        steps: optimiser steps
+        steps: optimiser steps; 0 measures what there is before any
         batch_size: sequences per step
         context: tokens per sequence (of a text)
         learning_rate: peak of AdamW's rate, reached after the warm-up, then a cosine to a tenth
@@ -70,7 +70,7 @@ class TrainingConfig:
     sample_tokens: int = 300
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch_size": 1, "context": 1, "warmup": 0, "evaluate_every": 1}
+        least = {"steps": 0, "batch_size": 1, "context": 1, "warmup": 0, "evaluate_every": 1}
         least |= {"evaluation_windows": 1, "sample_tokens": 0, "weight_decay": 0}
         check_least("training", self, least)
         for name in ("learning_rate", "clip"):

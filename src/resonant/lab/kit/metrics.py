@@ -78,8 +78,11 @@ def _row(path: Path, number: int, names: list[str], cells: list[str]) -> Row:
 
 
 def check_whole(path: Path, rows: list[Row], *, last: int, of: list[float]) -> None:
-    """Raise ``UserError`` unless ``rows`` end at the step ``last`` and have the steps ``of``."""
+    """Raise ``UserError`` unless ``rows`` end at the step ``last`` and have the steps ``of``.
+
+    A run of no step has no row.
+    """
     steps = [row["step"] for row in rows]
-    lost = [step for step in (*of, float(last)) if step not in steps]
+    lost = [step for step in (*of, float(last)) if step not in steps and last > 0]
     if lost:
         raise damaged(path, f"the row of step {lost[0]:.0f} is lost")

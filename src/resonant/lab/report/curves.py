@@ -16,7 +16,12 @@ from ..kit.svg import INK, PALETTE, STYLE, as_svg, legend, line_style
 
 
 def learning_curves(results: Results) -> str:
-    """Validation loss against steps: the mean over seeds, a band from the least to the greatest."""
+    """Validation loss against steps: the mean over seeds, a band from the least to the greatest.
+
+    Empty of runs without steps.
+    """
+    if not any(arm.curves[0] for arm in results.arms):
+        return ""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 4.2))
         for index, arm in enumerate(results.arms):

@@ -56,7 +56,7 @@ def position_curves(results: Results) -> str:
 def gap_curves(results: Results) -> str:
     """Draw validation losses minus the first arm's, against steps, paired by seed.
 
-    Empty with one arm, one evaluation, or arms of other steps.
+    Empty with one arm, fewer than two evaluations, or arms of other steps.
     """
     first, *others = results.arms
     steps = [row["step"] for row in first.curves[0]]
