@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from ..errors import UserError
 def main(arguments: list[str]) -> int:
     """Print measured, limit and aim of each row; status 1 if a limit is missed."""
     options = make_parser().parse_args(arguments)
+    if options.decoding is not None:
+        from .decoding import measure_decoding
+
+        numbers = measure_decoding(options)
+        if options.json is not None:
+            _write(options.json, numbers)
+        return 0
 
     from ..benchmarks import rows as table
     from ..benchmarks.cases import THREADS, set_threads
@@ -46,7 +54,7 @@ def main(arguments: list[str]) -> int:
     columns = ("row", "of", "measured", "limit", "aim", "verdict")
     console.print(as_rich(Grid(columns, cells, "")))
     if options.json is not None:
-        _write(options.json, measured, THREADS)
+        _write(options.json, {"threads": THREADS, "rows": measured})
     return 1 if any(each["verdict"] == "MISSED" for each in measured) else 0
 
 
@@ -58,8 +66,8 @@ def _bounds(row: dict[str, Any]) -> list[str]:
     return [f"{row['limit']:g}", f"{row['aim']:g}", row["verdict"]]
 
 
-def _write(target: str, measured: list[dict[str, Any]], threads: int) -> None:
-    """JSON to a file, or to standard output for "-"."""
+def _write(target: str, numbers: dict[str, Any]) -> None:
+    """Write what was measured, and with what, as JSON: to a file, or printed for "-"."""
     import torch
 
     from ..files import write_atomically
@@ -68,10 +76,8 @@ def _write(target: str, measured: list[dict[str, Any]], threads: int) -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "threads": threads,
-        "rows": measured,
     }
-    text = json.dumps(about, indent=2) + "\n"
+    text = json.dumps(about | numbers, indent=2) + "\n"
     if target == "-":
         print(text, end="")
     else:
@@ -88,4 +94,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("rows", nargs="*", help="words; rows that have all of them (every row)")
     parser.add_argument("--list", action="store_true", help="name the rows, measure nothing")
     parser.add_argument("--json", metavar="FILE", help="also write the numbers here (-: print)")
+    parser.add_argument(
+        "--decoding",
+        metavar="MODEL",
+        help="in place of rows: what a token costs this language model of transformers (smollm2, "
+        "or a folder), by context, with all keys and in windows",
+    )
+    numbers = partial(parser.add_argument, type=int, metavar="N")
+    numbers("--contexts", nargs="+", default=[256, 1024, 4096], help="(256 1024 4096)")
+    numbers("--keys", default=256, help="keys of a window, with the first ones (256)")
+    numbers("--first", default=4, help="first keys that stay visible (4)")
+    parser.add_argument("--text", metavar="FILE", help="a text whose loss there is measured too")
+    numbers("--pieces", default=4, help="pieces of the text, each as long as its contexts (4)")
     return parser
