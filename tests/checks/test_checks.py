@@ -1,12 +1,14 @@
 """The checks tell sound models from unsound ones, and name the layer."""
 
 import re
+from collections.abc import Callable
 
 import peft
 import pytest
 import torch
 from torch import Tensor, nn
 
+import resonant
 from resonant.checks import Subject, certify, check_causality, guess_subject
 from resonant.testing import assert_cache, assert_causal, assert_padding
 from tests.checks import models
@@ -25,6 +27,19 @@ def test_a_plain_encoder_with_a_mask_is_certified() -> None:
     assert_causal(models.MaskedEncoder())
     assert_padding(models.encoder())
     assert_padding(models.MaskedEncoder())
+
+
+def test_progress_counts_the_calls() -> None:
+    parts: dict[str, list[int]] = {}
+
+    def part(check: str, count: int) -> Callable[[int], None]:
+        parts[check] = [count]
+        return parts[check].append
+
+    model = resonant.language_model("0.11M", vocabulary=9).eval()
+    assert certify(guess_subject(model, length=13, vocabulary=9), part=part).holds
+    assert parts["causality"] == [12, *range(1, 13)]
+    assert parts["cache"] == [9, *range(1, 10)]  # a chunk of 5, then 8 tokens
 
 
 @pytest.mark.parametrize("make", [models.ours, models.krause_layer])

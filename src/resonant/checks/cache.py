@@ -13,19 +13,20 @@ from ..nn.modes import evaluating
 from .calls import BLIND, Subject, depends, difference, inside, rounding
 from .locate import record
 from .padding import padded_rows
-from .verdict import Verdict
+from .verdict import Part, Verdict, silent
 
 CHUNK = 5
 Step = Callable[..., tuple[Any, Any]]
 
 
-def check_cache(subject: Subject) -> Verdict:
+def check_cache(subject: Subject, *, part: Part = silent) -> Verdict:
     """Whether decoding with a cache gives what the whole sequence gives.
 
     The sequence is read in chunks of 5, then token by token, with rows padded on the left by 0, 3
     and length - 1 if the model takes a padding mask, and the rows reordered half-way if its cache
     can. Known caches: ``model.new_cache()`` handed over as ``cache=`` and updated in place, and
-    ``past_key_values`` with ``use_cache=True`` as in transformers.
+    ``past_key_values`` with ``use_cache=True`` as in transformers. ``part`` receives how many steps
+    of decoding there will be, and then how many were made.
     """
     step = _step_of(subject)
     if step is None:
@@ -40,7 +41,7 @@ def check_cache(subject: Subject) -> Verdict:
         subject = subject.with_fitting_mask()
         try:
             whole = subject.call(rows, **({} if real is None else subject.with_mask(real)))
-            worst, reordered = _decode(subject, step, rows, real, whole=whole)
+            worst, reordered = _decode(subject, step, rows, real, whole=whole, part=part)
             limit = rounding(whole if real is None else whole[real])
             layer = None
             if worst > limit:
@@ -86,13 +87,21 @@ def _masks(subject: Subject, real: Tensor | None, start: int, stop: int) -> dict
 
 
 def _decode(
-    subject: Subject, step: Step, rows: Tensor, real: Tensor | None, *, whole: Tensor
+    subject: Subject,
+    step: Step,
+    rows: Tensor,
+    real: Tensor | None,
+    *,
+    whole: Tensor,
+    part: Part,
 ) -> tuple[float, bool]:
     """The largest difference at real tokens, and whether the rows were reordered."""
     half = CHUNK * (subject.length // (2 * CHUNK)) or 1
     starts = [*range(0, half, CHUNK), *range(half, subject.length)]
     state, worst, reordered = None, 0.0, False
-    for start, stop in zip(starts, [*starts[1:], subject.length], strict=True):
+    report = part("cache", len(starts))
+    stops = [*starts[1:], subject.length]
+    for done, (start, stop) in enumerate(zip(starts, stops, strict=True), start=1):
         if start == half:
             order = torch.arange(len(rows), device=rows.device).roll(1)
             reordered = _reorder(state, order)
@@ -105,6 +114,7 @@ def _decode(
             where = real[:, start:stop]
             output, expected = output[where], expected[where]
         worst = max(worst, difference(output, expected))
+        report(done)
     return worst, reordered
 
 

@@ -9,18 +9,19 @@ from torch import Tensor
 from ..nn.modes import evaluating
 from .calls import BLIND, Subject, depends, difference, rounding
 from .locate import first_parting, record
-from .verdict import Verdict
+from .verdict import Part, Verdict, silent
 
 ALL_CUTS = 64  # up to this length every cut is made; beyond it those near blocks of 8, and others
 
 
-def check_causality(subject: Subject, *, tolerance: float = 0.0) -> Verdict:
+def check_causality(subject: Subject, *, tolerance: float = 0.0, part: Part = silent) -> Verdict:
     """Whether no output depends on a later input.
 
     The inputs from a token on are replaced by others, for every token (in long inputs for those
     around multiples of 8, where blocks end, and others); the outputs before it must not change by a
     bit (by more than ``tolerance``). A model whose outputs depend on no earlier token, that answers
-    one input in two ways, or whose rows depend on one another, is not certified.
+    one input in two ways, or whose rows depend on one another, is not certified. ``part`` receives
+    how many tokens will be tried, and then how many have been.
     """
     rows = subject.rows(subject.inputs)
     with evaluating(subject.model):
@@ -31,18 +32,20 @@ def check_causality(subject: Subject, *, tolerance: float = 0.0) -> Verdict:
         if why is not None:
             return why
         worst, found = 0.0, None
-        for cut in cuts(subject.length):
+        tried = cuts(subject.length)
+        report = part("causality", len(tried))
+        for done, cut in enumerate(tried, start=1):
             replaced = _replaced(subject, rows, cut)
             output = subject.call(replaced)
             apart = difference(output[:, :cut], reference[:, :cut])
             if apart > worst:
                 worst, found = apart, (cut, replaced, output)
+            report(done)
         if worst <= tolerance and not depends(subject, on="past"):
             return Verdict("causality", "not checked", BLIND)
         if found is None or worst <= tolerance:
             bits = "no bit" if worst == 0.0 else f"at most {worst:.2g}"
-            count = len(cuts(subject.length))
-            says = f"replacing all from a token on, {count} tokens of {subject.length} tried, "
+            says = f"replacing all from a token on, {len(tried)} tokens of {subject.length} tried, "
             says += f"changes {bits} of what comes before"
             return Verdict("causality", "holds", says, worst)
         cut, replaced, output = found

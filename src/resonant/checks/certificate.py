@@ -15,7 +15,7 @@ from .cache import check_cache
 from .calls import Subject
 from .causality import check_causality
 from .padding import check_padding
-from .verdict import Verdict
+from .verdict import Part, Verdict, silent
 
 CHECKS = ("causality", "padding", "cache")
 
@@ -44,13 +44,20 @@ class Certificate:
 
 
 def certify(
-    subject: Subject, checks: tuple[str, ...] = CHECKS, *, tolerance: float = 0.0
+    subject: Subject,
+    checks: tuple[str, ...] = CHECKS,
+    *,
+    tolerance: float = 0.0,
+    part: Part = silent,
 ) -> Certificate:
     """Make the ``checks`` of ``subject``.
 
     ``tolerance`` is the largest absolute difference to forgive where bits should be equal
-    (replaced futures, contents of padding). Raises ``ValueError`` for an unknown check, a tolerance
-    below 0, and a model that cannot be called.
+    (replaced futures, contents of padding). ``part`` begins a part of the work, by its name and
+    length, and returns what receives how much of it is done.
+
+    Raises ``ValueError`` for an unknown check, a tolerance below 0, and a model that cannot be
+    called.
     """
     for check in checks:
         if check not in CHECKS:
@@ -66,9 +73,9 @@ def certify(
             f"the model cannot be called with inputs of shape {shape} ({in_words(error)})"
         ) from error
     make: dict[str, Callable[[], Verdict]] = {
-        "causality": lambda: check_causality(subject, tolerance=tolerance),
+        "causality": lambda: check_causality(subject, tolerance=tolerance, part=part),
         "padding": lambda: check_padding(subject, tolerance=tolerance),
-        "cache": lambda: check_cache(subject),
+        "cache": lambda: check_cache(subject, part=part),
     }
     return Certificate(_describe(subject), tuple(make[check]() for check in checks))
 

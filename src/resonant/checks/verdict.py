@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["holds", "fails", "not checked"]
+Part = Callable[[str, int], Callable[[int], None]]  # (check, calls of the model) -> calls done
+
+
+def silent(check: str, count: int) -> Callable[[int], None]:
+    """Report no progress."""
+    del check, count
+    return lambda done: None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
 
     from ..checks import CHECKS, Subject, certify, guess_subject
     from ..lab.kit.plugins import import_plugins_of
+    from ..lab.kit.progress import progress
 
     for check in checks:
         if check not in CHECKS:
@@ -61,7 +62,8 @@ def main(arguments: list[str]) -> int:
             subject = guess_subject(model, **found, **sizes, **known)
         else:
             subject = Subject(model, inputs, **known)
-        certificate = certify(subject, checks, tolerance=options.tolerance)
+        with progress(f"checking {options.model}") as part:
+            certificate = certify(subject, checks, tolerance=options.tolerance, part=part)
     except ValueError as error:
         hint = "; see --vocabulary, --width, --length and --layout" if inputs is None else ""
         raise UserError(str(error) + hint) from error
