@@ -53,6 +53,10 @@ def test_prices_are_those_of_the_model(
         assert [row[0] for row in grid.rows] == [way.name for way in ways(12, 3)]
     prices = {(each["way"], each["context"]): each for each in found["prices"]}
     assert all(each["tokens_per_second"] > 0 for each in prices.values())
+    measured(folder, tmp_path, "--markdown")
+    assert "| row | after 40 | after 60 |" in capsys.readouterr().out
+    assert main(["bench", "--markdown"]) == 2
+    assert "are for --decoding" in capsys.readouterr().err
     one = 2 * 2 * 8 * 4  # keys and values, layers, width of a head, bytes
     assert prices["all keys", 60]["cache_bytes"] == 60 * one
     assert prices["12 keys", 60]["cache_bytes"] == prices["12 keys", 40]["cache_bytes"] == 11 * one

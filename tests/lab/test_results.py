@@ -1,5 +1,6 @@
 """Numbers in the documents are those of the committed runs."""
 
+import json
 import math
 import re
 import shutil
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from resonant.cli.decoding import price_tables
 from resonant.cli.main import main
 from resonant.lab.abilities.tables import ability_tables
 from resonant.lab.adapters.sink_tables import sink_tables, write_pictures
@@ -390,6 +392,29 @@ def test_the_page_of_sinks_is_that_of_its_numbers(tmp_path: Path) -> None:
     for path in write_pictures(found, tmp_path):
         committed = PICTURES / f"sinks-{path.name}"
         assert drawn(path.read_text()) == drawn(committed.read_text())
+
+
+def test_what_a_token_costs_is_that_of_its_numbers() -> None:
+    numbers = json.loads((RESULTS / "prices-smollm2.json").read_text())
+    document = (RESULTS / "llama.md").read_text()
+    tables = price_tables(numbers)
+    for heading, grid in tables.items():
+        assert as_markdown(grid, heading).strip() in document
+    speeds, memory, losses = tables.values()
+    full, near, kept, *krause = (row[1:] for row in losses.rows)
+    assert [round(float(a) - float(b), 2) for a, b in zip(kept, full, strict=True)][::4] == [
+        0.05,
+        0.64,
+    ]
+    gains = [float(a) - float(b) for a, b in zip(near, kept, strict=True)]
+    assert (round(min(gains), 2), round(max(gains), 2)) == (0.53, 0.75)
+    behind = [float(a) - float(b) for each in krause for a, b in zip(each, full, strict=True)]
+    assert (round(min(behind), 1), round(max(behind), 1)) == (3.9, 5.3)
+    taken = [
+        float(a) / float(b) for a, b in zip(speeds.rows[0][1:], speeds.rows[2][1:], strict=True)
+    ]
+    assert (round(taken[-1], 2), round(taken[0], 2)) == (0.87, 1.2)
+    assert memory.rows[0][-1] == "188.7"
 
 
 def test_what_the_page_of_phases_says_of_probes() -> None:

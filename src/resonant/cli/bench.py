@@ -23,6 +23,8 @@ def main(arguments: list[str]) -> int:
             _write(options.json, numbers)
         return 0
 
+    if options.text is not None or options.markdown:
+        raise UserError("--text and --markdown are for --decoding MODEL; name the model")
     from ..benchmarks import rows as table
     from ..benchmarks.cases import THREADS, set_threads
     from ..lab.kit.grid import Grid, as_rich, table_console
@@ -105,5 +107,6 @@ def make_parser() -> argparse.ArgumentParser:
     numbers("--keys", default=256, help="keys of a window, with the first ones (256)")
     numbers("--first", default=4, help="first keys that stay visible (4)")
     parser.add_argument("--text", metavar="FILE", help="a text whose loss there is measured too")
+    parser.add_argument("--markdown", action="store_true", help="print its tables as Markdown")
     numbers("--pieces", default=4, help="pieces of the text, each as long as its contexts (4)")
     return parser

@@ -24,7 +24,7 @@ def measure_decoding(options: argparse.Namespace) -> dict[str, Any]:
     from ..benchmarks.decoding import COUNTED, price_list, ways
     from ..integrations.opening import open_causal
     from ..integrations.smollm2 import folder_of
-    from ..lab.kit.grid import as_rich, table_console
+    from ..lab.kit.grid import as_markdown, as_rich, table_console
     from ..lab.kit.progress import progress
 
     set_threads(THREADS)
@@ -49,8 +49,11 @@ def measure_decoding(options: argparse.Namespace) -> dict[str, Any]:
     }
     console = table_console(stderr=options.json == "-")
     for heading, grid in price_tables(numbers).items():
-        console.print(as_rich(grid, heading))
-        console.print(grid.legend)
+        if options.markdown:
+            console.print(as_markdown(grid, heading), soft_wrap=True)
+        else:
+            console.print(as_rich(grid, heading))
+            console.print(grid.legend)
     return numbers
 
 
