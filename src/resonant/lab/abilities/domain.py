@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...models.language_configs import LanguageModelConfig
 from ...models.phase_configs import PhaseLanguageModelConfig
-from ..kit.domain import Described, Domain
+from ..kit.domain import WHOLE_BATCHES, Described, Domain
 from .config import AbilityConfig
 from .experiments import EXPERIMENTS
 
@@ -26,6 +26,7 @@ DOMAIN = Domain(
     describe="resonant.lab.abilities.domain:describe",
     sections="resonant.lab.abilities.report:SECTIONS",
     unread={
+        **WHOLE_BATCHES,
         "training.context": "; sequences have their length from --data.length",
         "training.sample_tokens": "; nothing is written",
     },

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..kit.config import RunConfig
-from ..kit.domain import Described, Domain
+from ..kit.domain import WHOLE_BATCHES, Described, Domain
 from .config import InstructionsConfig
 from .experiments import EXPERIMENTS
 from .model_config import AdaptersModelConfig, kept_bases
@@ -61,4 +61,5 @@ DOMAIN = Domain(
         )
     },
     prepare="resonant.lab.adapters.domain:prepare",
+    unread=WHOLE_BATCHES,
 )

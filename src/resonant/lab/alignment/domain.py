@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...models.frame_configs import FrameTransformerConfig
-from ..kit.domain import Described, Domain
+from ..kit.domain import WHOLE_BATCHES, Described, Domain
 from .config import SymbolsConfig
 from .experiments import EXPERIMENTS
 from .fitting import check_frames_fit
@@ -27,6 +27,7 @@ DOMAIN = Domain(
     sections="resonant.lab.alignment.report:SECTIONS",
     check=check_frames_fit,
     unread={
+        **WHOLE_BATCHES,
         "training.context": "; utterances have their length from --data.longest",
         "training.sample_tokens": "; nothing is written",
     },

@@ -56,6 +56,8 @@ class TrainingConfig:
         evaluate_every: steps between evaluations, each a row of metrics.csv and a checkpoint
         evaluation_windows: windows or utterances of the validation split (4 times that for test)
         sample_tokens: length of the text sample taken at the end
+        accumulate: equal parts that a batch is read in, one after another: a part's memory, the
+            whole batch's gradient
     """
 
     steps: int = 600
@@ -68,11 +70,17 @@ class TrainingConfig:
     evaluate_every: int = 100
     evaluation_windows: int = 64
     sample_tokens: int = 300
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         least = {"steps": 0, "batch_size": 1, "context": 1, "warmup": 0, "evaluate_every": 1}
-        least |= {"evaluation_windows": 1, "sample_tokens": 0, "weight_decay": 0}
+        least |= {"evaluation_windows": 1, "sample_tokens": 0, "weight_decay": 0, "accumulate": 1}
         check_least("training", self, least)
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"training.accumulate cuts a batch into equal parts; {self.accumulate} does not "
+                f"divide training.batch_size {self.batch_size}"
+            )
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name} must be above 0; it is {getattr(self, name)}")

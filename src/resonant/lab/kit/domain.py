@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .results import Results
 
 
+# Of domains whose batches have rows that do not count alike, or that are cut elsewhere.
+WHOLE_BATCHES = {"training.accumulate": "; batches of texts, images and pixels alone are cut"}
+
+
 def accept(config: RunConfig) -> None:
     """The check of a domain in which every model fits all data."""
 

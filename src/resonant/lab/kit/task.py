@@ -86,6 +86,16 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class Divisible(Task, Protocol):
+    """A task whose batches can be cut: every row counts alike.
+
+    ``part_loss(step, rows)`` is the mean loss of ``rows`` of the step's batch.
+    """
+
+    def part_loss(self, step: int, rows: slice) -> Tensor: ...
+
+
+@runtime_checkable
 class Runner(Protocol):
     """A training of a task: taken up where it was left, then gone through to the end.
 

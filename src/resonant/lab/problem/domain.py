@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..kit.domain import Described, Domain
+from ..kit.domain import WHOLE_BATCHES, Described, Domain
 from .config import ArmConfig, ProblemConfig
 from .experiments import EXPERIMENTS
 
@@ -27,6 +27,7 @@ DOMAIN = Domain(
     receive="resonant.lab.problem.making:receive",
     opener="resonant.lab.problem.making:open_run",
     unread={
+        **WHOLE_BATCHES,
         "training.evaluation_windows": "; a Problem's valid_batches and test_batches say how many",
         "training.sample_tokens": "",
     },

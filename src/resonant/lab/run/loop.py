@@ -26,7 +26,7 @@ from ..kit.machine import with_this_machine
 from ..kit.metrics import Metrics, Row
 from ..kit.optimizer import Report, build_optimizer, check_finite, learning_rate
 from ..kit.plugins import check_plugins, import_plugins
-from ..kit.task import Runner, Task
+from ..kit.task import Divisible, Runner, Task
 
 LOCK_SECONDS = 60.0
 
@@ -105,6 +105,11 @@ class Run:
     """
 
     def __init__(self, task: Task, config: RunConfig, directory: Path) -> None:
+        if config.training.accumulate > 1 and not isinstance(task, Divisible):
+            raise UserError(
+                "training.accumulate cuts batches of texts, images and pixels alone: those of "
+                f"{config.data.name} have rows that do not count alike; leave it out"
+            )
         self.task, self.training, self.directory = task, config.training, directory
         self.hash = config_hash(config)
         self.optimizer = build_optimizer(task.model, config.training)
@@ -159,16 +164,29 @@ class Run:
         rate = learning_rate(self.training, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.task.loss(self.step)
-        loss.backward()
+        value = self._backward()
         nn.utils.clip_grad_norm_(self.task.model.parameters(), self.training.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        value = loss.item()
         check_finite({f"loss of step {self.step}": value}, self.directory.name)
         self.loss_sum += value
         self.step += 1
         return value
+
+    def _backward(self) -> float:
+        """Add up the gradient of the step's batch, part by part; returns its mean loss."""
+        total, parts = 0.0, self.training.accumulate
+        if parts == 1:
+            loss = self.task.loss(self.step)
+            loss.backward()
+            return loss.item()
+        assert isinstance(self.task, Divisible)
+        size = self.training.batch_size // parts
+        for start in range(0, parts * size, size):
+            part = self.task.part_loss(self.step, slice(start, start + size)) / parts
+            part.backward()
+            total += part.item()
+        return total
 
     def _record(self) -> None:
         """A row of metrics, then the checkpoint that vouches for it."""

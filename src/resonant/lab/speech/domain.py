@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...models.frame_configs import SpeechTransformerConfig
 from ..kit.config import RunConfig
-from ..kit.domain import Described, Domain
+from ..kit.domain import WHOLE_BATCHES, Described, Domain
 from .config import SpeechConfig
 from .experiments import EXPERIMENTS
 from .fitting import check_speech_fits
@@ -42,6 +42,7 @@ DOMAIN = Domain(
     prepare="resonant.lab.speech.domain:prepare",
     check=check_speech_fits,
     unread={
+        **WHOLE_BATCHES,
         "training.context": "; utterances are as long as they are spoken, up to --data.longest",
         "training.sample_tokens": "; nothing is written",
     },

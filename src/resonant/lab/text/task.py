@@ -44,6 +44,10 @@ class TextTask:
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of the batch of ``step``."""
+        return self.part_loss(step, slice(None))
+
+    def part_loss(self, step: int, rows: slice) -> Tensor:
+        """Compute the mean cross-entropy of ``rows`` of the batch of ``step``."""
         training = self.config.training
         inputs, targets = training_batch(
             self.corpus.splits["train"],
@@ -52,7 +56,7 @@ class TextTask:
             batch_size=training.batch_size,
             context=training.context,
         )
-        inputs, targets = inputs.to(self.device), targets.to(self.device)
+        inputs, targets = (x[rows].to(self.device) for x in (inputs, targets))
         return F.cross_entropy(self.model(inputs).flatten(0, 1), targets.flatten())
 
     def evaluate(self, split: str) -> float:

@@ -101,12 +101,16 @@ class ClassesTask(VisionTask):
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of the batch of ``step``, augmented as the data say."""
+        return self.part_loss(step, slice(None))
+
+    def part_loss(self, step: int, rows: slice) -> Tensor:
+        """Compute the mean cross-entropy of ``rows`` of the batch of ``step``, augmented whole."""
         images, labels = self._step(step)
         scaled = torch.from_numpy(images).float() / 255
         classes, key = len(self.images.classes), (self.config.seed, step)
         scaled, shares = augmented(scaled, labels, self.data.augment, classes=classes, key=key)
-        logits = self.model(self.reading.standardized(scaled.to(self.device)))
-        return F.cross_entropy(logits, shares.to(self.device))
+        logits = self.model(self.reading.standardized(scaled[rows].to(self.device)))
+        return F.cross_entropy(logits, shares[rows].to(self.device))
 
     def inputs(self, images: np.ndarray) -> Tensor:
         """Turn bytes into what the model reads."""
@@ -194,7 +198,11 @@ class PixelsTask(VisionTask):
 
     def loss(self, step: int) -> Tensor:
         """Mean bits per dimension of the batch of ``step``."""
-        return self.bits(self.shades(self._step(step)[0]))
+        return self.part_loss(step, slice(None))
+
+    def part_loss(self, step: int, rows: slice) -> Tensor:
+        """Compute the mean bits per dimension of ``rows`` of the batch of ``step``."""
+        return self.bits(self.shades(self._step(step)[0][rows]))
 
     def evaluate(self, split: str) -> float:
         """Mean bits per dimension over fixed images of ``split``."""
