@@ -49,12 +49,16 @@ _passed: dict[str, int] = {}
 
 
 def fault(point: str) -> None:
-    """Kill this process, as a power cut would, if RESONANT_FAULT names this point."""
+    """Kill this process, as a power cut would, if RESONANT_FAULT names this point.
+
+    So names POINT, POINT:N the N-th time, and POINT:N@RANK one of several processes of torchrun.
+    """
     wanted = os.environ.get("RESONANT_FAULT")
     if wanted is None:
         return
+    wanted, _, rank = wanted.partition("@")
     name, _, count = wanted.partition(":")
-    if name == point:
+    if name == point and rank in ("", os.environ.get("RANK", "0")):
         _passed[point] = _passed.get(point, 0) + 1
         if _passed[point] == int(count or 1):
             os.kill(os.getpid(), signal.SIGKILL)

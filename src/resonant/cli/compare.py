@@ -39,7 +39,7 @@ def _experiment(arguments: list[str]) -> int:
     from ..lab.compare.against import read_against
     from ..lab.compare.compare import default_workers
     from ..lab.compare.folders import check_directories, lock
-    from ..lab.compare.plan import make_plan
+    from ..lab.compare.plan import in_processes, make_plan
     from ..lab.compare.sweep import parse_rates, swept_plan
     from ..lab.kit.archive import opened
 
@@ -53,6 +53,7 @@ def _experiment(arguments: list[str]) -> int:
         overrides=overrides,
         device=options.device,
     )
+    plan = in_processes(plan, options.processes, options.replicas)
     if options.sweep is not None and "training.learning_rate" in overrides:
         raise UserError("--sweep lr finds the learning rate; leave out --training.learning_rate")
     if options.estimate is not None:
@@ -64,7 +65,7 @@ def _experiment(arguments: list[str]) -> int:
             directory = stack.enter_context(opened(options.against))
             against = read_against(directory, options.against, plan)
         stack.enter_context(lock(plan.out))
-        workers = options.workers or default_workers(plan.devices)
+        workers = options.workers or default_workers(plan.devices, plan.processes)
         if rates is None:
             check_directories(plan, overwrite=options.overwrite)
             (plan.out / SWEEP).unlink(missing_ok=True)

@@ -62,6 +62,10 @@ def training_parser(command: str, experiment: Experiment) -> jsonargparse.Argume
     parser.add_argument("--data-dir", help="folder to take data files from, instead of the network")
     parser.add_argument("--out", help="folder for the runs and the report")
     parser.add_argument("--device", default="cpu", help="cpu, cuda (all GPUs) or cuda:N (untested)")
+    said = "processes that share each run: shards of its weights, parts of its batches (1)"
+    parser.add_argument("--processes", type=int, default=1, help=said)
+    said = "groups of processes that each hold all weights of a run (1)"
+    parser.add_argument("--replicas", type=int, default=1, help=said)
     parser.add_argument("--overwrite", action="store_true", help="train changed runs anew")
     parser.add_argument("--plugins", help="modules to import first, by comma: your mechanisms")
     _add_models(parser, experiment)

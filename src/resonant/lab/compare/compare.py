@@ -53,8 +53,11 @@ def raise_failure(states: Sequence[RunState]) -> None:
         raise UserError(text)
 
 
-def default_workers(devices: Sequence[str]) -> int:
-    """Count the cores that this process may use; of GPUs, one each."""
+def default_workers(devices: Sequence[str], processes: int = 1) -> int:
+    """Count the workers that cores, or GPUs, are enough for, of so many ``processes`` a run."""
+    count = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
     if devices != ("cpu",):
-        return len(devices)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        count = len(devices)
+    return max(1, count // processes)

@@ -21,7 +21,8 @@ from .options import check_names, check_options
 class Plan:
     """What a comparison will do: every run with its folder, ordered so that seeds complete.
 
-    ``carried`` is sent along to workers, for the domain's ``receive``.
+    ``carried`` is sent along to workers, for the domain's ``receive``. A run is trained by
+    ``processes``, in ``replicas`` groups that each hold all of its weights.
     """
 
     experiment: Experiment
@@ -33,6 +34,8 @@ class Plan:
     ceilings: dict[str, float]
     devices: tuple[str, ...] = ("cpu",)
     carried: str = ""
+    processes: int = 1
+    replicas: int = 1
 
     def directory(self, config: RunConfig) -> Path:
         """The folder of one run."""
@@ -42,7 +45,10 @@ class Plan:
         """What a process that builds the run's task is sent, as JSON."""
         data_dir = None if self.data_dir is None else str(self.data_dir)
         said = {"config": dataclasses.asdict(config), "data_dir": data_dir}
-        return said | ({"carried": self.carried} if self.carried else {})
+        said |= {"carried": self.carried} if self.carried else {}
+        if self.processes > 1:
+            said |= {"processes": self.processes, "replicas": self.replicas}
+        return said
 
 
 def make_plan(
@@ -91,6 +97,32 @@ def make_plan(
     # What the experiment demands holds for its own configuration, not for another budget or text.
     ceilings = {} if overrides else dict(experiment.ceilings)
     return Plan(experiment, chosen, runs, out, data_dir, described, ceilings, devices)
+
+
+def in_processes(plan: Plan, processes: int, replicas: int) -> Plan:
+    """Give each run of ``plan`` so many processes, in so many replicas.
+
+    Raises ``UserError`` for numbers that do not divide, and data whose batches cannot be cut.
+    """
+    for name, count in (("processes", processes), ("replicas", replicas)):
+        if count < 1:
+            raise UserError(f"--{name} must be at least 1; it is {count}")
+    if processes % replicas:
+        raise UserError(f"--replicas divide --processes; {replicas} do not divide {processes}")
+    for run in plan.runs if processes > 1 else ():
+        training = run.training
+        why = domain_of(run).unread.get("training.accumulate")
+        if why is not None:
+            raise UserError(
+                f"--processes cut batches, which those of {run.data.name} cannot be{why}; leave "
+                "--processes out"
+            )
+        if training.batch_size % (processes * training.accumulate):
+            raise UserError(
+                f"training.batch_size {training.batch_size} is not cut into {processes} processes "
+                f"x {training.accumulate} parts of one size; choose another --training.batch_size"
+            )
+    return dataclasses.replace(plan, processes=processes, replicas=replicas)
 
 
 def _devices(device: str) -> tuple[str, ...]:

@@ -6,8 +6,10 @@ import dataclasses
 import io
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 import filelock
 import torch
@@ -29,6 +31,7 @@ from ..kit.plugins import check_plugins, import_plugins
 from ..kit.task import Divisible, Runner, Task
 
 LOCK_SECONDS = 60.0
+SHARDS = "shards"  # in a checkpoint of several processes: the folder of their parts
 
 
 def train(
@@ -47,17 +50,22 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     # The system frees the lock of a dead process; a killed parent's worker may live for a moment.
     with filelock.FileLock(directory / LOCK, timeout=LOCK_SECONDS):
-        task = _begin(config, directory, data_dir, device=device)
+        task = begin(config, directory, data_dir, device=device)
         state: Runner = resolve_name(domain_of(config).runner)(task, config, directory)
         state.resume()
         state.until_done(report)
         finish(task, config, directory, seconds=state.seconds, made_with=state.made_with)
 
 
-def _begin(config: RunConfig, directory: Path, data_dir: Path | None, *, device: str) -> Task:
+def begin(
+    config: RunConfig, directory: Path, data_dir: Path | None, *, device: str, write: bool = True
+) -> Task:
+    """Build the task of a run; ``write`` what it is of into its folder."""
     fault("run-started")
-    described = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
-    write_atomically(directory / CONFIG, described.encode(), "config")
+    if write:
+        values = json.loads(json.dumps(dataclasses.asdict(config)))
+        described = yaml.safe_dump(values, sort_keys=False)
+        write_atomically(directory / CONFIG, described.encode(), "config")
     import_plugins(config.plugins)
     check_plugins(config.plugins, config.sources)
     return build_task(config, data_dir, device)
@@ -123,16 +131,36 @@ class Run:
         learned: list[Row] = []
         if checkpoint.is_file():
             saved = torch.load(io.BytesIO(unsealed(checkpoint)), "cpu", weights_only=True)
-            if saved["hash"] != self.hash:
-                raise UserError(
-                    f"{checkpoint} belongs to a run of another configuration; delete its folder, "
-                    "or choose another --out"
-                )
+            self._check_own(saved, SHARDS not in saved)
             self.task.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             restore_generators(saved["generators"])
-            self.step, self.seconds = saved["step"], saved["seconds"]
-            kept, learned, self.made_with = (saved[n] for n in ("metrics", "learned", "made_with"))
+            kept, learned = self._take(saved)
+        self._begin_metrics(kept, learned)
+
+    def _check_own(self, saved: Mapping[str, Any], alike: bool) -> None:
+        """Refuse a checkpoint of another configuration, or of another number of processes."""
+        checkpoint = self.directory / CHECKPOINT
+        if saved["hash"] != self.hash:
+            raise UserError(
+                f"{checkpoint} belongs to a run of another configuration; delete its folder, "
+                "or choose another --out"
+            )
+        if not alike:
+            processes, (replicas, _) = saved.get("processes", 1), saved.get("mesh", (1, 1))
+            raise UserError(
+                f"{checkpoint} was written by {processes} process{'es' * (processes > 1)}; go on "
+                f"with --processes {processes} --replicas {replicas}, or delete its folder"
+            )
+
+    def _take(self, saved: Mapping[str, Any]) -> tuple[list[Row], list[Row]]:
+        """Take up what a checkpoint says beside the state; returns its rows."""
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.made_with = saved["made_with"]
+        return saved["metrics"], saved["learned"]
+
+    def _begin_metrics(self, kept: list[Row], learned: list[Row]) -> None:
+        """Begin the files of rows with those that the checkpoint vouches for."""
         self.made_with = with_this_machine(self.made_with)
         self.metrics = Metrics(self.directory / METRICS, kept)
         names = tuple(self._learned())
@@ -164,7 +192,7 @@ class Run:
         rate = learning_rate(self.training, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        value = self._backward()
+        value = self.backward()
         nn.utils.clip_grad_norm_(self.task.model.parameters(), self.training.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -173,7 +201,7 @@ class Run:
         self.step += 1
         return value
 
-    def _backward(self) -> float:
+    def backward(self) -> float:
         """Add up the gradient of the step's batch, part by part; returns its mean loss."""
         total, parts = 0.0, self.training.accumulate
         if parts == 1:
@@ -201,24 +229,33 @@ class Run:
         }
         self.loss_sum = 0.0
         check_finite({f"valid_loss at step {self.step}": row["valid_loss"]}, self.directory.name)
+        self._write(row)
+        fault("metrics-written")
+        self._keep()
+        fault("checkpoint-written")
+
+    def _write(self, row: Row) -> None:
+        """Append a row of metrics, and one of learned scalars."""
         self.metrics.write(row)
         if self.learned is not None:
             self.learned.write(self._learned())
-        fault("metrics-written")
+
+    def _keep(self) -> None:
+        """Write the checkpoint."""
+        model, optimizer = self.task.model.state_dict(), self.optimizer.state_dict()
+        state = {"model": model, "optimizer": optimizer, "generators": generator_states()}
+        self._seal(state)
+
+    def _seal(self, state: Mapping[str, Any]) -> None:
+        """Write ``state`` with the rows up to it."""
         buffer = io.BytesIO()
-        torch.save(
-            {
-                "hash": self.hash,
-                "model": self.task.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "generators": generator_states(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "metrics": self.metrics.rows,
-                "learned": [] if self.learned is None else self.learned.rows,
-                "made_with": self.made_with,
-            },
-            buffer,
-        )
+        said = {
+            "hash": self.hash,
+            "step": self.step,
+            "seconds": self.seconds,
+            "metrics": self.metrics.rows,
+            "learned": [] if self.learned is None else self.learned.rows,
+            "made_with": self.made_with,
+        }
+        torch.save({**said, **state}, buffer)
         write_atomically(self.directory / CHECKPOINT, sealed(buffer.getvalue()), "checkpoint")
-        fault("checkpoint-written")

@@ -39,7 +39,32 @@ def serve(handle: Handle) -> None:
             return
 
 
+def serve_one(job: Mapping[str, Any], handle: Handle) -> int:
+    """Handle one job as one process of several, of which the first says how it goes.
+
+    Returns the status to exit with.
+    """
+    import torch
+
+    first = os.environ.get("RANK", "0") == "0"
+    with os.fdopen(os.dup(1), "w", buffering=1) if first else open(os.devnull, "w") as channel:
+        os.dup2(2, 1)
+        if job["device"] == "cpu":
+            torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True, warn_only=job["device"] != "cpu")
+        ended = _serve(job, channel, handle)
+    if ended["event"] == "done":
+        return 0
+    print(ended["message"], file=sys.stderr)
+    return 1
+
+
 def _train(job: Mapping[str, Any], report: Report) -> None:
+    if job.get("processes", 1) > 1:
+        from .torchrun import train_in_processes
+
+        train_in_processes(job, report)
+        return
     import torch
 
     from ..domains import read_run, receive
@@ -53,7 +78,8 @@ def _train(job: Mapping[str, Any], report: Report) -> None:
     train(config, directory, data_dir, report, device=job["device"])
 
 
-def _serve(job: Mapping[str, Any], channel: TextIO, handle: Handle) -> None:
+def _serve(job: Mapping[str, Any], channel: TextIO, handle: Handle) -> dict[str, Any]:
+    """Handle a job and say how it goes; returns what was said last."""
     import time
 
     from ...errors import UserError
@@ -62,8 +88,9 @@ def _serve(job: Mapping[str, Any], channel: TextIO, handle: Handle) -> None:
 
     last = 0.0
 
-    def say(**message: object) -> None:
+    def say(**message: object) -> dict[str, Any]:
         channel.write(json.dumps(message) + "\n")
+        return message
 
     def report(step: int, loss: float) -> None:
         nonlocal last
@@ -76,15 +103,14 @@ def _serve(job: Mapping[str, Any], channel: TextIO, handle: Handle) -> None:
         handle(job, report)
     except TimeoutError:
         busy = f"{job['directory']} is in use by another process; wait for it or choose --out"
-        say(event="failed", message=busy)
+        return say(event="failed", message=busy)
     except UserError as error:
-        say(event="failed", message=str(error), diverged=isinstance(error, Diverged))
+        return say(event="failed", message=str(error), diverged=isinstance(error, Diverged))
     except OSError as error:
-        say(event="failed", message=str(disk_error(error)))
+        return say(event="failed", message=str(disk_error(error)))
     except Exception:
-        say(event="failed", message=traceback.format_exc(), fault=True)
-    else:
-        say(event="done")
+        return say(event="failed", message=traceback.format_exc(), fault=True)
+    return say(event="done")
 
 
 if __name__ == "__main__":
