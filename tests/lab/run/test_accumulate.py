@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -108,6 +109,18 @@ def test_a_training_in_parts_ends_alike(text: Path, tmp_path: Path) -> None:
     in_parts = losses(text_config("krause-window", text, **parts), tmp_path / "in-parts")
     assert len(at_once) == 4
     assert in_parts == pytest.approx(at_once, abs=1e-5)
+
+
+def test_products_in_bfloat16_are_near_and_weights_stay_wide(text: Path, tmp_path: Path) -> None:
+    wide = losses(text_config("krause-window", text), tmp_path / "wide")
+    config = text_config("krause-window", text, **{"training.precision": "bf16"})
+    narrow = losses(config, tmp_path / "narrow")
+    assert narrow != wide
+    assert narrow == pytest.approx(wide, rel=0.01)
+    weights = safetensors.torch.load_file(tmp_path / "narrow" / "model.safetensors")
+    assert {x.dtype for x in weights.values()} == {torch.float32}
+    with pytest.raises(UserError, match="float32, bf16"):
+        text_config("softmax", text, **{"training.precision": "half"})
 
 
 def test_what_cannot_be_cut_is_refused(text: Path, tmp_path: Path) -> None:

@@ -61,5 +61,5 @@ DOMAIN = Domain(
         )
     },
     prepare="resonant.lab.adapters.domain:prepare",
-    unread=WHOLE_BATCHES,
+    unread=WHOLE_BATCHES | {"training.precision": "; it is --model.precision here"},
 )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from ...mechanism import branching
 from ...models.fields import check_choice, check_least, read_with
+from ..kit.config import PRECISIONS
 
-PRECISIONS = ("float32", "bf16")
 REPLACEMENT = "replacement"
 REPLACING = ("softmax", "krause", "softmax-sink")  # over heads that another library projects
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from ...errors import UserError
-from ...models.fields import check_least, from_dict
+from ...models.fields import check_choice, check_least, from_dict
 
+PRECISIONS = ("float32", "bf16")
 ALWAYS = ("architecture", "name")  # in every hash: they say which class a configuration is of
 D = TypeVar("D", bound="Data")
 # (part of a run, its plain values) -> the class they are of: ``domains.resolve``.
@@ -58,6 +59,8 @@ class TrainingConfig:
         sample_tokens: length of the text sample taken at the end
         accumulate: equal parts that a batch is read in, one after another: a part's memory, the
             whole batch's gradient
+        precision: of products in training, float32, or bf16 by autocast (weights, sums and what is
+            measured stay in float32)
     """
 
     steps: int = 600
@@ -71,6 +74,7 @@ class TrainingConfig:
     evaluation_windows: int = 64
     sample_tokens: int = 300
     accumulate: int = 1
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         least = {"steps": 0, "batch_size": 1, "context": 1, "warmup": 0, "evaluate_every": 1}
@@ -81,6 +85,7 @@ class TrainingConfig:
                 f"training.accumulate cuts a batch into equal parts; {self.accumulate} does not "
                 f"divide training.batch_size {self.batch_size}"
             )
+        check_choice("training.precision", self.precision, PRECISIONS)
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name} must be above 0; it is {getattr(self, name)}")

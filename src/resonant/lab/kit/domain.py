@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from .results import Results
 
 
-# Of domains whose batches have rows that do not count alike, or that are cut elsewhere.
-WHOLE_BATCHES = {"training.accumulate": "; batches of texts, images and pixels alone are cut"}
+# Of domains whose batches have rows that do not count alike, or whose losses need all digits.
+WHOLE_BATCHES = {
+    "training.accumulate": "; batches of texts, images and pixels alone are cut",
+    "training.precision": "; texts, images and pixels alone are trained in another one",
+}
 
 
 def accept(config: RunConfig) -> None:

@@ -205,16 +205,23 @@ class Run:
         """Add up the gradient of the step's batch, part by part; returns its mean loss."""
         total, parts = 0.0, self.training.accumulate
         if parts == 1:
-            loss = self.task.loss(self.step)
+            with self._autocast():
+                loss = self.task.loss(self.step)
             loss.backward()
             return loss.item()
         assert isinstance(self.task, Divisible)
         size = self.training.batch_size // parts
         for start in range(0, parts * size, size):
-            part = self.task.part_loss(self.step, slice(start, start + size)) / parts
+            with self._autocast():
+                part = self.task.part_loss(self.step, slice(start, start + size)) / parts
             part.backward()
             total += part.item()
         return total
+
+    def _autocast(self) -> torch.autocast:
+        """Products in bfloat16 inside the block, where the configuration says so."""
+        device = next(self.task.model.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.training.precision == "bf16")
 
     def _record(self) -> None:
         """A row of metrics, then the checkpoint that vouches for it."""

@@ -174,7 +174,8 @@ class ShardedRun(Run):
         size = self.training.batch_size // (self.world * self.training.accumulate)
         for part in range(self.training.accumulate):
             start = (part * self.world + self.rank) * size
-            loss = self.task.part_loss(self.step, slice(start, start + size))
+            with self._autocast():
+                loss = self.task.part_loss(self.step, slice(start, start + size))
             (loss / self.training.accumulate).backward()
             total += loss.item() / self.training.accumulate
         return float(self._mean(total))
