@@ -21,7 +21,16 @@ from resonant.testing import LAWS  # its import binds every lift before a page a
 ROOT = Path(__file__).parent.parent
 SITE = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *SITE]
-OF_COMPARE = ("--against", "--arms", "--seeds", "--workers", "--sweep", "--estimate")
+OF_COMPARE = (
+    "--against",
+    "--arms",
+    "--seeds",
+    "--workers",
+    "--sweep",
+    "--estimate",
+    "--no-probe",
+    "--write-job",
+)
 
 
 def blocks(page: Path) -> list[str]:

@@ -16,13 +16,7 @@ def main(arguments: list[str]) -> int:
     """Print measured, limit and aim of each row; status 1 if a limit is missed."""
     options = make_parser().parse_args(arguments)
     if options.decoding is not None:
-        from .decoding import measure_decoding
-
-        numbers = measure_decoding(options)
-        if options.json is not None:
-            _write(options.json, numbers)
-        return 0
-
+        return _decoding(options)
     if options.text is not None or options.markdown:
         raise UserError("--text and --markdown are for --decoding MODEL; name the model")
     from ..benchmarks import rows as table
@@ -58,6 +52,15 @@ def main(arguments: list[str]) -> int:
     if options.json is not None:
         _write(options.json, {"threads": THREADS, "rows": measured})
     return 1 if any(each["verdict"] == "MISSED" for each in measured) else 0
+
+
+def _decoding(options: argparse.Namespace) -> int:
+    from .decoding import measure_decoding
+
+    numbers = measure_decoding(options)
+    if options.json is not None:
+        _write(options.json, numbers)
+    return 0
 
 
 def _of(row: Any) -> str:

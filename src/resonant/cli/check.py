@@ -45,10 +45,7 @@ def main(arguments: list[str]) -> int:
     import_plugins_of(folder if folder.is_dir() else None, options.plugins)
     torch.manual_seed(options.seed)
     model, inputs = load_subject(options.model)
-    known: dict[str, Any] = {"mask_argument": options.mask_argument}
-    known["mask_means"] = options.mask_means
-    if options.layout is not None or inputs is not None:
-        known["sequence_axis"] = 0 if options.layout == "sequence-first" else 1
+    known = _known(options, own_inputs=inputs is not None)
     given = [n for n in ("vocabulary", "width", "length") if getattr(options, n) is not None]
     if given and inputs is not None:
         raise UserError(f"--{given[0]} is for guessing inputs, but {options.model} brings its own")
@@ -72,6 +69,15 @@ def main(arguments: list[str]) -> int:
         content = json.dumps(dataclasses.asdict(certificate), indent=2) + "\n"
         write_atomically(Path(options.out), content.encode(), "certificate")
     return 0 if certificate.holds else 1
+
+
+def _known(options: argparse.Namespace, *, own_inputs: bool) -> dict[str, Any]:
+    """What the options say of how the model is called."""
+    known: dict[str, Any] = {"mask_argument": options.mask_argument}
+    known["mask_means"] = options.mask_means
+    if options.layout is not None or own_inputs:
+        known["sequence_axis"] = 0 if options.layout == "sequence-first" else 1
+    return known
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -26,8 +26,8 @@ from typing import Any
 import filelock
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -150,7 +150,7 @@ class ShardedRun(Run):
         if why is not None:
             raise UserError(f"{folder} is damaged ({why}); delete the folder of the run")
         state = self._state()
-        dcp.load(state, checkpoint_id=folder)
+        state_dict_loader.load(state, checkpoint_id=folder)
         set_model_state_dict(self.task.model, state["model"])
         set_optimizer_state_dict(
             self.task.model, self.optimizer, optim_state_dict=state["optimizer"]
@@ -216,7 +216,7 @@ class ShardedRun(Run):
         if self.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)  # of a process killed here
         dist.barrier()
-        dcp.save(self._state(), checkpoint_id=folder)
+        state_dict_saver.save(self._state(), checkpoint_id=folder)
         fault("shards-written")
         generators: list[Any] = [None] * self.world
         dist.all_gather_object(generators, generator_states())
