@@ -31,6 +31,7 @@ FAULT_POINTS = (
     "logged",
     "metrics-half",
     "metrics-written",
+    "shards-written",
     "checkpoint-half",
     "checkpoint-unreplaced",
     "checkpoint-written",

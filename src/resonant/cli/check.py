@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, check_seed, nearest
 from ..files import write_atomically
 from .loading import load_subject
+
+if TYPE_CHECKING:
+    from ..checks.verdict import Part
 
 EPILOG = """\
 MODEL is one of
@@ -36,7 +40,6 @@ def main(arguments: list[str]) -> int:
 
     from ..checks import CHECKS, Subject, certify, guess_subject
     from ..lab.kit.plugins import import_plugins_of
-    from ..lab.kit.progress import progress
 
     for check in checks:
         if check not in CHECKS:
@@ -59,7 +62,7 @@ def main(arguments: list[str]) -> int:
             subject = guess_subject(model, **found, **sizes, **known)
         else:
             subject = Subject(model, inputs, **known)
-        with progress(f"checking {options.model}") as part:
+        with _progress(f"checking {options.model}") as part:
             certificate = certify(subject, checks, tolerance=options.tolerance, part=part)
     except ValueError as error:
         hint = "; see --vocabulary, --width, --length and --layout" if inputs is None else ""
@@ -69,6 +72,17 @@ def main(arguments: list[str]) -> int:
         content = json.dumps(dataclasses.asdict(certificate), indent=2) + "\n"
         write_atomically(Path(options.out), content.encode(), "certificate")
     return 0 if certificate.holds else 1
+
+
+def _progress(says: str) -> AbstractContextManager[Part]:
+    """Show how far the checks are, where rich is installed (extra "lab")."""
+    from ..checks.verdict import silent
+
+    try:
+        from ..lab.kit.progress import progress
+    except ModuleNotFoundError:
+        return nullcontext(silent)
+    return progress(says)
 
 
 def _known(options: argparse.Namespace, *, own_inputs: bool) -> dict[str, Any]:

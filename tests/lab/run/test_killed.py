@@ -24,7 +24,7 @@ LIKE_OTHERS = {
     "model-written",
     "report-half",
 }
-ELSEWHERE = {"sweep-half", "run-adopted", "alignment-half", "logged"}
+ELSEWHERE = {"sweep-half", "run-adopted", "alignment-half", "logged", "shards-written"}
 
 
 @pytest.fixture(scope="module")
