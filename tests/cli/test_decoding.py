@@ -18,7 +18,7 @@ from resonant.lab.adapters.bases import base_model, subwords
 from resonant.lab.adapters.model_config import Base
 
 SMALL = Base("llama", layers=2, width=16, heads=2, key_value_heads=1, hidden=16, vocabulary=300)
-OPTIONS = ["--contexts", "40", "60", "--keys", "12", "--first", "3", "--pieces", "2"]
+OPTIONS = ["--contexts", "40", "60", "--keys", "12", "--first", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def measured(folder: Path, out: Path, *more: str) -> dict[str, Any]:
 def test_prices_are_those_of_the_model(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = measured(folder, tmp_path, "--text", str(folder / "text.txt"))
+    found = measured(folder, tmp_path, "--text", str(folder / "text.txt"), "--pieces", "2")
     shown = capsys.readouterr().out
     tables = price_tables(found)
     assert list(tables) == ["Tokens a second", "Memory of the cache", "Loss after the context"]
@@ -56,7 +56,7 @@ def test_prices_are_those_of_the_model(
     measured(folder, tmp_path, "--markdown")
     assert "| row | after 40 | after 60 |" in capsys.readouterr().out
     assert main(["bench", "--markdown"]) == 2
-    assert "are for --decoding" in capsys.readouterr().err
+    assert "--markdown is for --decoding MODEL" in capsys.readouterr().err
     one = 2 * 2 * 8 * 4  # keys and values, layers, width of a head, bytes
     assert prices["all keys", 60]["cache_bytes"] == 60 * one
     assert prices["12 keys", 60]["cache_bytes"] == prices["12 keys", 40]["cache_bytes"] == 11 * one
@@ -64,7 +64,7 @@ def test_prices_are_those_of_the_model(
 
 
 def test_losses_are_those_of_the_model_in_each_way(folder: Path, tmp_path: Path) -> None:
-    found = measured(folder, tmp_path, "--text", str(folder / "text.txt"))
+    found = measured(folder, tmp_path, "--text", str(folder / "text.txt"), "--pieces", "2")
     losses = {(each["way"], each["context"]): each["loss"] for each in found["prices"]}
     model, tokenizer = open_causal(folder)
     ids = tokenizer((folder / "text.txt").read_text(), add_special_tokens=False)["input_ids"]
@@ -98,6 +98,7 @@ def test_the_model_is_left_as_it_was(folder: Path) -> None:
         (["--pieces", "0"], "at least 1"),
         (["--text", "nowhere.txt"], "cannot read nowhere.txt"),
         (["--pieces", "9999"], "give a longer text"),
+        (["--json", "nowhere/x.json"], "folder that is not there"),
         (["krause"], "in place of rows"),
     ],
 )

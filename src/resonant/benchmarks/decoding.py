@@ -60,9 +60,9 @@ def ways(keys: int, first: int) -> tuple[Way, ...]:
 
 @contextmanager
 def attending(model: Any, way: Way) -> Iterator[None]:
-    """Inside the block ``model`` attends by ``way``, with no scalar learned.
+    """Let ``model`` attend by ``way`` inside the block, with no scalar learned.
 
-    Krause attention then scores as softmax does, but for the lengths of queries and keys.
+    Krause attention then scores as softmax does, but for the lengths of keys.
     """
     if way.mechanism is None or way.neighborhood is None:
         yield
@@ -132,7 +132,7 @@ def _generator() -> torch.Generator:
 
 
 def _decoded(model: Any, cache: Any) -> float:
-    """Seconds that so many tokens take, one by one."""
+    """Measure the seconds that so many tokens take, one by one."""
     token = torch.zeros(1, 1, dtype=torch.long)
     started = time.perf_counter()
     for _ in range(TOKENS):
@@ -146,7 +146,7 @@ def _bytes(cache: Any) -> int:
 
 
 def _losses(model: Any, contexts: Sequence[int], text: Tensor) -> dict[int, float]:
-    """Mean loss of the tokens after each context, over pieces read whole."""
+    """Compute the mean loss of the tokens after each context, over pieces read whole."""
     found: dict[int, list[Tensor]] = {n: [] for n in contexts}
     for piece in text:
         for n in contexts:

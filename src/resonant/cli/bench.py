@@ -15,10 +15,9 @@ from ..errors import UserError
 def main(arguments: list[str]) -> int:
     """Print measured, limit and aim of each row; status 1 if a limit is missed."""
     options = make_parser().parse_args(arguments)
+    _check(options)
     if options.decoding is not None:
         return _decoding(options)
-    if options.text is not None or options.markdown:
-        raise UserError("--text and --markdown are for --decoding MODEL; name the model")
     from ..benchmarks import rows as table
     from ..benchmarks.cases import THREADS, set_threads
     from ..lab.kit.grid import Grid, as_rich, table_console
@@ -52,6 +51,15 @@ def main(arguments: list[str]) -> int:
     if options.json is not None:
         _write(options.json, {"threads": THREADS, "rows": measured})
     return 1 if any(each["verdict"] == "MISSED" for each in measured) else 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.json not in (None, "-") and not Path(options.json).absolute().parent.is_dir():
+        raise UserError(f"--json {options.json} is in a folder that is not there; make it first")
+    own = ("text", "markdown", "contexts", "keys", "first", "pieces")
+    given = [f"--{name}" for name in own if getattr(options, name)]
+    if given and options.decoding is None:
+        raise UserError(f"{given[0]} is for --decoding MODEL; name the model")
 
 
 def _decoding(options: argparse.Namespace) -> int:
@@ -106,10 +114,10 @@ def make_parser() -> argparse.ArgumentParser:
         "or a folder), by context, with all keys and in windows",
     )
     numbers = partial(parser.add_argument, type=int, metavar="N")
-    numbers("--contexts", nargs="+", default=[256, 1024, 4096], help="(256 1024 4096)")
-    numbers("--keys", default=256, help="keys of a window, with the first ones (256)")
-    numbers("--first", default=4, help="first keys that stay visible (4)")
+    numbers("--contexts", nargs="+", help="(256 1024 4096)")
+    numbers("--keys", help="keys of a window, with the first ones (256)")
+    numbers("--first", help="first keys that stay visible (4)")
     parser.add_argument("--text", metavar="FILE", help="a text whose loss there is measured too")
     parser.add_argument("--markdown", action="store_true", help="print its tables as Markdown")
-    numbers("--pieces", default=4, help="pieces of the text, each as long as its contexts (4)")
+    numbers("--pieces", help="pieces of the text, each as long as its contexts (4)")
     return parser

@@ -86,7 +86,7 @@ def _progress(says: str) -> AbstractContextManager[Part]:
 
 
 def _known(options: argparse.Namespace, *, own_inputs: bool) -> dict[str, Any]:
-    """What the options say of how the model is called."""
+    """Collect what the options say of how the model is called."""
     known: dict[str, Any] = {"mask_argument": options.mask_argument}
     known["mask_means"] = options.mask_means
     if options.layout is not None or own_inputs:

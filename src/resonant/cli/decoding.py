@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..lab.kit.grid import Grid
 
+DEFAULTS: dict[str, Any] = {"contexts": [256, 1024, 4096], "keys": 256, "first": 4, "pieces": 4}
 CHARACTERS = 12  # of a token, at most
 
 
@@ -40,6 +41,8 @@ def measure_decoding(options: argparse.Namespace) -> dict[str, Any]:
             found = price_list(model, options.contexts, offered, text=text, report=report)
     except ValueError as error:
         raise UserError(f"{options.decoding}: {error}") from error
+    except IndexError as error:
+        raise UserError(_beyond(options, model)) from error
     numbers = {
         "threads": THREADS,
         "model": options.decoding,
@@ -57,8 +60,21 @@ def measure_decoding(options: argparse.Namespace) -> dict[str, Any]:
     return numbers
 
 
+def _beyond(options: argparse.Namespace, model: Any) -> str:
+    """Say that the model lacks a position or a token that it was given."""
+    from ..benchmarks.decoding import COUNTED
+
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", "unknown")
+    return (
+        f"{options.decoding} has {positions} positions and {config.vocab_size:,} tokens, and was "
+        "given one beyond: --contexts with the tokens after them reach "
+        f"{max(options.contexts) + COUNTED}; ask for shorter --contexts"
+    )
+
+
 def price_tables(numbers: dict[str, Any]) -> dict[str, Grid]:
-    """Tables by heading, of what was measured: ways to attend by contexts."""
+    """Lay out tables by heading of what was measured: ways to attend by contexts."""
     from ..lab.kit.grid import Grid
 
     prices = {(each["way"], each["context"]): each for each in numbers["prices"]}
@@ -79,7 +95,7 @@ def price_tables(numbers: dict[str, Any]) -> dict[str, Grid]:
     )
     tables |= table(
         "Memory of the cache",
-        lambda each: f"{each['cache_bytes'] / 1e6:.1f}",
+        lambda each: _megabytes(each["cache_bytes"]),
         "Megabytes of keys and values of one row, in float32.",
     )
     if numbers["pieces"]:
@@ -92,8 +108,12 @@ def price_tables(numbers: dict[str, Any]) -> dict[str, Grid]:
     return tables
 
 
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f}" if count >= 1e5 else f"{count / 1e6:.2g}"
+
+
 def _pieces(path: Path, tokenizer: Any, count: int, length: int) -> Tensor:
-    """Token ids (piece, token) of the text in a file."""
+    """Read token ids (piece, token) of the text in a file."""
     import torch
 
     try:
@@ -114,8 +134,16 @@ def _check(options: argparse.Namespace) -> None:
 
     if options.rows or options.list:
         raise UserError("--decoding stands in place of rows; leave the words and --list out")
+    for name, value in DEFAULTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+        elif name == "pieces" and options.text is None:
+            raise UserError("--pieces are those of --text FILE; name the text")
     if min(options.contexts) <= TOKENS:
-        raise UserError(f"--contexts are longer than {TOKENS} tokens; one is not")
+        raise UserError(
+            f"--contexts are longer than {TOKENS} tokens; {min(options.contexts)} is not: ask for "
+            "longer ones"
+        )
     if not 0 < options.first < options.keys:
         raise UserError(
             f"--first is between 1 and --keys {options.keys}, which holds them; it is "

@@ -104,7 +104,12 @@ def test_near_sinks_count_queries_that_every_window_holds(folder: Path) -> None:
 
 def test_no_step_measures_what_there_is(command: list[str], tmp_path: Path) -> None:
     out = tmp_path / "before"
-    assert main([*command, "--seeds", "2", "--training.steps", "0", "--out", str(out)]) == 0
+    # The cost is measured too, and is no curve.
+    probed = [word for word in command if word != "--no-probe"]
+    assert main([*probed, "--seeds", "2", "--training.steps", "0", "--out", str(out)]) == 0
+    assert (out / "report.html").is_file()
+    swept = [*command, "--sweep", "lr=0.001,0.002", "--training.steps", "0"]
+    assert main([*swept, "--out", str(tmp_path / "swept")]) == 2
     arms = {arm.name: arm for arm in gather(out).arms}
     assert arms["lora"].losses("test_loss")[0] == arms["lora"].losses("test_loss")[1]
     assert arms["krause-branch"].losses("test_loss") == arms["lora"].losses("test_loss")

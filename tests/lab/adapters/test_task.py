@@ -235,6 +235,17 @@ def test_a_run_stopped_anywhere_ends_the_same(
     assert steps == ["2", "4", "6"]
 
 
+def test_what_is_measured_is_wide_whatever_the_training(config: RunConfig, tmp_path: Path) -> None:
+    """A run in bfloat16 that goes on behind its last step measures the same to the bit."""
+    narrow = dataclasses.replace(config.model, precision="bf16")  # type: ignore[type-var]
+    config = dataclasses.replace(config, model=narrow)
+    train(config, tmp_path / "run", None, silent)
+    measured = results(tmp_path / "run")
+    (tmp_path / "run" / "done.json").unlink()
+    train(config, tmp_path / "run", None, silent)
+    assert results(tmp_path / "run") == measured
+
+
 def test_a_torn_checkpoint_is_passed_over(config: RunConfig, whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "torn"
     shutil.copytree(whole, folder)

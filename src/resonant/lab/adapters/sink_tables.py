@@ -49,10 +49,10 @@ def model_name(found: Found, model: str) -> str:
 
 
 def _losses(found: Found) -> Grid:
-    """Losses of several models."""
+    """Lay the losses of several models side by side."""
     rows = [[model_name(found, e["model"]), f"{e['loss']:.3f}"] for e in found["windows"]]
     text = found["texts"][0]["text"]
-    said = f"Loss in nats per token of {found['length']:,} tokens of {text}."
+    said = f"Loss in nats per token of {found['length']:,} tokens of {text}, each model's own."
     return Grid(("name", "loss"), rows, said)
 
 
@@ -81,8 +81,9 @@ def _weights(found: Found) -> Grid:
         f"Sinks: the share of heads that give the first token more than 0.3 of the weight of later "
         f"queries, over {found['rows']} pieces of {found['tokens']} tokens. Weight: the mean over "
         "layers, heads and queries; uniform: what attention that looks everywhere alike would "
-        "give. Key, value: length of the first token's, in mean lengths of the others', the "
-        "median over layers.",
+        "give, if it sees all; a query whose window does not reach the first token counts as 0. "
+        "Key, value: length of the first token's, in mean lengths of the others', the median over "
+        "layers.",
     )
 
 
@@ -149,19 +150,20 @@ def head_map(found: Found) -> str:
     texts = found["texts"]
     columns = min(3, len(texts))
     rows = -(-len(texts) // columns)
-    layers, heads = np.array(texts[0]["weight"]).shape
+    layers = max(len(each["weight"]) for each in texts)
     size = (1.2 + 2.6 * columns, rows * (1.6 + 0.085 * layers))
     with mpl.rc_context(STYLE):
         figure, grid = plt.subplots(
-            rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained"
+            rows, columns, figsize=size, squeeze=False, layout="constrained"
         )
         panels = list(grid.T.flat) if rows > 1 else list(grid.flat)
         image: Any = None
         for axes, each in zip(panels, texts, strict=False):
             weight = np.array(each["weight"])
+            own, heads = weight.shape
             image = axes.imshow(
                 weight, vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower",
-                extent=(0.5, heads + 0.5, 0.5, layers + 0.5),
+                extent=(0.5, heads + 0.5, 0.5, own + 0.5),
             )  # fmt: skip
             axes.set_title(f"{named(found, each)},\n{each['begins']}", fontsize=9)
             axes.set_xlabel("head")

@@ -91,6 +91,8 @@ def _weights(
                     sinks = measure_sinks(model, ids)
                 except ValueError as error:
                     raise UserError(f"{name}: {error}") from error
+                except IndexError as error:
+                    raise UserError(beyond(name, model, "--tokens or --length")) from error
                 numbers = {n: _rounded(x) for n, x in dataclasses.asdict(sinks).items()}
                 numbers["by_query"] = _rounded(sinks.by_query.mean(0))
                 what = {"model": name, "text": text, "begins": beginning}
@@ -102,7 +104,7 @@ def _weights(
 def _windows(
     name: str, source: Source, options: argparse.Namespace, data_dir: Path | None
 ) -> list[dict[str, Any]]:
-    """The loss of the first text as the model is; in windows, with so many first tokens kept."""
+    """Measure the loss of the first text as the model is, and in windows."""
     model, tokenizer = source
     ids = _pieces(options.text[0], tokenizer, (1, options.length), data_dir)
     whole = {"model": name, "window": None, "first": 0, "loss": _loss(model, ids)}
@@ -133,11 +135,14 @@ def _within(model: Any, ids: Tensor, window: int, first: int) -> float:
 
 
 def _loss(model: Any, ids: Tensor) -> float:
-    """Mean loss in nats per token, from the second on."""
+    """Compute the mean loss in nats per token, from the second on."""
     import torch
 
-    with torch.no_grad():
-        return round(model(input_ids=ids, labels=ids, use_cache=False).loss.item(), 5)
+    try:
+        with torch.no_grad():
+            return round(model(input_ids=ids, labels=ids, use_cache=False).loss.item(), 5)
+    except IndexError as error:
+        raise UserError(beyond(type(model).__name__, model, "--length")) from error
 
 
 def _pieces(text: str, tokenizer: Any, sizes: tuple[int, int], data_dir: Path | None) -> Tensor:
@@ -182,7 +187,7 @@ def _check(options: argparse.Namespace) -> None:
     for name, least in (("windows", 1), ("first", 0)):
         if any(each < least for each in getattr(options, name)):
             raise UserError(f"--{name} are numbers from {least} on")
-    if len(set(options.models)) < len(options.models):
+    if len({Path(each).resolve() for each in options.models}) < len(options.models):
         raise UserError(f"a model is named twice: {', '.join(options.models)}; name each once")
     if len(options.models) > 1 and options.windows:
         raise UserError("windows are those of one model; beside several, leave --windows out")
@@ -192,6 +197,16 @@ def _check(options: argparse.Namespace) -> None:
         if text not in BESIDE and not Path(text).is_file():
             known = ", ".join(BESIDE)
             raise UserError(f"--text is {known}, or a file of yours; there is no file {text}")
+
+
+def beyond(name: str, model: Any, options: str) -> str:
+    """Say that a model lacks a position or a token, and which ``options`` ask for fewer."""
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", "unknown")
+    return (
+        f"{name} has {positions} positions and {config.vocab_size:,} tokens, and was given one "
+        f"beyond; ask for shorter texts by {options}, or check that the tokenizer is the model's"
+    )
 
 
 def _numbers(words: str) -> list[int]:

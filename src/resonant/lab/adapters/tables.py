@@ -32,7 +32,7 @@ def adapter_tables(results: Results) -> dict[str, Grid]:
 
 
 def _price(arms: list[ArmResult]) -> Grid:
-    """Weights of the first token beside losses, and how far those are from the first arm's."""
+    """Lay weights of the first token beside losses and their differences to the first arm's."""
     first = arms[0]
     columns = ("arm", "weight", "response", f"to {first.name}", "beside", f"to {first.name} there")
     return Grid(
@@ -59,7 +59,7 @@ def _near(arm: ArmResult) -> float:
 
 
 def _loss(arm: ArmResult, first: ArmResult, metric: str) -> tuple[str, str]:
-    """A loss and its difference to the first arm's."""
+    """Format a loss and its difference to the first arm's."""
     loss = f"{arm.mean(metric):.3f}"
     if arm is first:
         return loss, ""
@@ -91,7 +91,7 @@ def _too_long(arms: list[ArmResult]) -> str:
 
 
 def _gammas(arm: ArmResult) -> dict[str, float]:
-    """By layer, how far it leans towards its branch: the mean over seeds."""
+    """Average over seeds how far each layer leans towards its branch."""
     ends = [run["learned_numbers"]["end"] for run in arm.runs]
     names = [name for name in ends[0] if name.endswith(".gamma")]
     return {name: float(np.mean([end[name] for end in ends])) for name in names}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +90,12 @@ class AdaptersTask:
         """Mean cross-entropy of the responses in the batch of ``step``."""
         return self.model(**self.batch(step), use_cache=False).loss
 
-    @torch.no_grad()
     def evaluate(self, split: str) -> float:
         """Mean loss in nats per token of the responses, over a fixed part of ``split``."""
+        with torch.no_grad(), as_loaded(self.model):
+            return self._loss_of(split)
+
+    def _loss_of(self, split: str) -> float:
         chosen = self._evaluated(split)
         training, total, count = self.model.training, 0.0, 0
         self.model.eval()
@@ -129,6 +134,10 @@ class AdaptersTask:
 
     def finish(self) -> Outcome:
         """Losses; parameters, what learns, sinks by layer and head, a response sampled."""
+        with as_loaded(self.model):
+            return self._measured()
+
+    def _measured(self) -> Outcome:
         metrics = {"valid_loss": self.evaluate("valid"), "test_loss": self.evaluate("test")}
         if self.beside:
             metrics["beside_loss"] = self._loss_beside()
@@ -196,6 +205,21 @@ class AdaptersTask:
             self.model.save_pretrained(str(directory))
         else:
             save_branch(self.model, directory)
+
+
+@contextmanager
+def as_loaded(model: nn.Module) -> Iterator[None]:
+    """Let ``model`` compute inside the block as it does when it is loaded: in its own precision.
+
+    A Trainer puts a ``forward`` under autocast on the model, and leaves it there: a run that goes
+    on behind its last step has none, and must measure the same.
+    """
+    trained = model.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if trained is not None:
+            model.__dict__["forward"] = trained
 
 
 def _is(config: RunConfig, place: str) -> bool:

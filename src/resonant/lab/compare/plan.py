@@ -108,21 +108,30 @@ def in_processes(plan: Plan, processes: int, replicas: int) -> Plan:
         if count < 1:
             raise UserError(f"--{name} must be at least 1; it is {count}")
     if processes % replicas:
-        raise UserError(f"--replicas divide --processes; {replicas} do not divide {processes}")
+        raise UserError(
+            f"--replicas divide --processes; {replicas} do not divide {processes}: choose others"
+        )
+    devices = plan.devices
+    if processes > 1 and devices != ("cpu",):
+        if len(devices) < processes:
+            raise UserError(
+                f"--processes {processes} take a GPU each, and --device gives {len(devices)}; "
+                "start fewer, or on more nodes by --write-job"
+            )
+        devices = ("cuda",)  # a process takes the one of its rank
     for run in plan.runs if processes > 1 else ():
         training = run.training
         why = domain_of(run).unread.get("training.accumulate")
         if why is not None:
             raise UserError(
-                f"--processes cut batches, which those of {run.data.name} cannot be{why}; leave "
-                "--processes out"
+                f"--processes cannot share a batch of {run.data.name}{why}; leave --processes out"
             )
         if training.batch_size % (processes * training.accumulate):
             raise UserError(
                 f"training.batch_size {training.batch_size} is not cut into {processes} processes "
                 f"x {training.accumulate} parts of one size; choose another --training.batch_size"
             )
-    return dataclasses.replace(plan, processes=processes, replicas=replicas)
+    return dataclasses.replace(plan, processes=processes, replicas=replicas, devices=devices)
 
 
 def _devices(device: str) -> tuple[str, ...]:

@@ -55,6 +55,10 @@ def swept_plan(
     console: Console | None = None,
 ) -> Plan:
     """Sweep, and return the plan with every arm at the best of ``rates``."""
+    if not any(run.training.steps for run in plan.runs):
+        raise UserError(
+            "--sweep finds a rate to learn at, and --training.steps is 0; leave one out"
+        )
     console = console or plain_console()
     tried = ", ".join(f"{rate:g}" for rate in rates)
     console.print(

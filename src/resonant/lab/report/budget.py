@@ -19,9 +19,10 @@ from ..kit.svg import STYLE, as_svg, legend, line_style
 def budget_curves(results: Results) -> str:
     """Validation loss against time and FLOPs of training, of arms whose cost was measured.
 
-    Empty where none was.
+    Empty where none was, or no step was made.
     """
-    measured = [(i, arm, arm.measured) for i, arm in enumerate(results.arms) if arm.measured]
+    arms = [(i, arm) for i, arm in enumerate(results.arms) if arm.curves[0]]
+    measured = [(i, arm, arm.measured) for i, arm in arms if arm.measured]
     if not measured:
         return ""
     with mpl.rc_context(STYLE):

@@ -219,7 +219,7 @@ class Run:
         return total
 
     def _autocast(self) -> torch.autocast:
-        """Products in bfloat16 inside the block, where the configuration says so."""
+        """Round products to bfloat16 inside the block, where the configuration says so."""
         device = next(self.task.model.parameters()).device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.training.precision == "bf16")
 

@@ -55,7 +55,7 @@ FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)  # gathered, on 
 
 @contextmanager
 def process_group(device: str) -> Iterator[torch.device]:
-    """Inside the block this process is one of those that torchrun started; gives its device."""
+    """Join the processes that torchrun started, inside the block; gives this one's device."""
     if "RANK" not in os.environ:
         raise UserError(
             "resonant.lab.run.sharded is started by torchrun, which says what rank a process has; "
@@ -241,6 +241,11 @@ def train_in_group(job: Mapping[str, Any], device: torch.device, report: Report)
     """Train the run of ``job`` with the other processes of the group."""
     from ..domains import read_run, receive
 
+    if job["processes"] != dist.get_world_size():
+        raise UserError(
+            f"this run is one of --processes {job['processes']}, and torchrun started "
+            f"{dist.get_world_size()}; start as many (--nnodes times --nproc-per-node)"
+        )
     config, directory = read_run(job["config"]), Path(job["directory"])
     data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
     receive(config, job.get("carried"))

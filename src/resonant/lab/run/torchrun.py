@@ -56,7 +56,7 @@ def train_in_processes(job: Mapping[str, Any], report: Report) -> None:
 
 
 def _messages(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    """What the first process says; other lines are torchrun's."""
+    """Read what the first process says; other lines are torchrun's."""
     assert process.stdout is not None
     for line in process.stdout:
         with contextlib.suppress(ValueError):
@@ -81,7 +81,7 @@ def _followed(messages: Iterator[dict[str, Any]], report: Report) -> str | None:
 
 
 def _last_words(process: subprocess.Popen[bytes], errors: Any) -> str:
-    """Which process was killed, by its signal, in the words of torchrun; "" if none was."""
+    """Find which process was killed, in the words of torchrun; "" if none was."""
     process.wait()
     errors.seek(0)
     lines = errors.read().decode(errors="replace").splitlines()
