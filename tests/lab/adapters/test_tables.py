@@ -108,6 +108,9 @@ def test_no_step_measures_what_there_is(command: list[str], tmp_path: Path) -> N
     probed = [word for word in command if word != "--no-probe"]
     assert main([*probed, "--seeds", "2", "--training.steps", "0", "--out", str(out)]) == 0
     assert (out / "report.html").is_file()
+    # Packed and read again, it is the same.
+    assert main(["pack", str(out), str(tmp_path / "before.zip")]) == 0
+    assert main(["report", str(tmp_path / "before.zip")]) == 0
     swept = [*command, "--sweep", "lr=0.001,0.002", "--training.steps", "0"]
     assert main([*swept, "--out", str(tmp_path / "swept")]) == 2
     arms = {arm.name: arm for arm in gather(out).arms}

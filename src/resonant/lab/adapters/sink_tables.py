@@ -150,11 +150,12 @@ def head_map(found: Found) -> str:
     texts = found["texts"]
     columns = min(3, len(texts))
     rows = -(-len(texts) // columns)
-    layers = max(len(each["weight"]) for each in texts)
+    sizes = {np.array(each["weight"]).shape for each in texts}
+    layers = max(own for own, _ in sizes)
     size = (1.2 + 2.6 * columns, rows * (1.6 + 0.085 * layers))
     with mpl.rc_context(STYLE):
         figure, grid = plt.subplots(
-            rows, columns, figsize=size, squeeze=False, layout="constrained"
+            rows, columns, figsize=size, squeeze=False, sharey=len(sizes) == 1, layout="constrained"
         )
         panels = list(grid.T.flat) if rows > 1 else list(grid.flat)
         image: Any = None

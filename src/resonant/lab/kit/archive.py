@@ -184,7 +184,8 @@ def keep_new(directory: Path, path: Path, before: set[Path]) -> None:
 
 def _read_columns(path: Path) -> dict[str, Any]:
     rows = read_metrics(path, columns=None)
-    return {name: [_whole(name, row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    names = next(csv.reader(path.read_text().splitlines()), [])  # there may be no row
+    return {name: [_whole(name, row[name]) for row in rows] for name in names}
 
 
 def _whole(name: str, value: float) -> float | int:
