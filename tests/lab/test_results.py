@@ -318,6 +318,7 @@ def drawn(figure: str) -> tuple[list[str], list[float]]:
         ("cifar10-subset", "cifar10-subset", {}, 12 + 12),
         ("llama-lora", "llama-lora", {}, 12 + 16),
         ("qwen-lora", "qwen-lora", {}, 12 + 8),
+        ("smollm2", "smollm2-lora", {}, 8 + 8),
         ("smollm2-before", "smollm2-lora", {"training.steps": 0}, 7),
     ],
 )
