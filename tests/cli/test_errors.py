@@ -28,7 +28,7 @@ def text(tmp_path: Path) -> Path:
         (["compare", "--model.heads=3"], "twice model.heads"),
         (["compare", "--training.learning_rate=0"], "learning_rate must be above 0; it is 0"),
         (["compare", "stdlib", "extra"], "extra"),
-        (["compare", '--training={"steps": 2}'], "as in --training.batch_size VALUE"),
+        (["compare", '--training={"steps": 2}'], "as in --training.accumulate VALUE"),
         (["compare", "--model.attention={}"], "as in --model.attention.dropout VALUE"),
         (["compare", "--seeds", "0"], "--seeds must be at least 1, at most 1000; it is 0"),
         (["compare", "--data.name", "stdlibb"], "did you mean 'stdlib'"),
